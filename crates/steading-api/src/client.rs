@@ -1,0 +1,268 @@
+//! The client of the control API.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+use crate::{
+    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
+    LogLine, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
+};
+
+/// A request that brought no answer, or a bad one.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "cannot reach the group's owner at {path}\nhint: the group has ended, or was started by another user"
+    )]
+    Unreachable {
+        /// The socket.
+        path: String,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The connection broke.
+    #[error("the group's owner broke off its answer: the group has ended")]
+    Broken(#[from] hyper::Error),
+    /// The answer is of another kind than was expected.
+    #[error(
+        "the group's owner gave an answer that this program does not understand\nhint: are both of the same version?"
+    )]
+    Answer(#[from] serde_json::Error),
+    /// What was asked for did not succeed.
+    #[error("{}", Shown(.0))]
+    Failed(Failure),
+}
+
+impl ClientError {
+    /// What kind of failure the owner reported, if it did.
+    pub fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Failed(failure) => Some(failure.kind),
+            Self::Unreachable { .. } | Self::Broken(_) | Self::Answer(_) => None,
+        }
+    }
+}
+
+struct Shown<'a>(&'a Failure);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if !self.0.console.is_empty() {
+            f.write_str("\nthe last lines of its console:")?;
+        }
+        for line in &self.0.console {
+            write!(f, "\n    {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A client of one group. Each request has a connection of its own: they are cheap, and a long
+/// wait holds up nobody.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: String,
+}
+
+impl Client {
+    /// A client of the group whose owner listens at this path.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What the group is and how it does.
+    pub async fn status(&self) -> Result<GroupStatus, ClientError> {
+        self.get("/group").await
+    }
+
+    /// How one VM does.
+    pub async fn vm(&self, vm: &str) -> Result<VmStatus, ClientError> {
+        self.get(&format!("/vms/{vm}")).await
+    }
+
+    /// Does something to a VM.
+    pub async fn act(&self, vm: &str, verb: VmVerb) -> Result<VmStatus, ClientError> {
+        self.post(&format!("/vms/{vm}/{}", verb.as_str()), &()).await
+    }
+
+    /// Waits until the VM is off, however long that takes.
+    pub async fn ended(&self, vm: &str) -> Result<Ended, ClientError> {
+        self.get(&format!("/vms/{vm}/ended")).await
+    }
+
+    /// The last lines of a VM's console.
+    pub async fn console_tail(&self, vm: &str) -> Result<Vec<String>, ClientError> {
+        self.get(&format!("/vms/{vm}/console")).await
+    }
+
+    /// Waits for a text on a VM's console.
+    pub async fn wait_for_console(&self, vm: &str, wait: &ConsoleWait) -> Result<ConsoleMatch, ClientError> {
+        self.post(&format!("/vms/{vm}/console/wait"), wait).await
+    }
+
+    /// Runs a command in the guest by its agent, which needs no network.
+    pub async fn agent(&self, vm: &str, command: &GuestCommand) -> Result<CommandOutput, ClientError> {
+        self.post(&format!("/vms/{vm}/agent"), command).await
+    }
+
+    /// Takes a picture of a VM's display.
+    pub async fn screenshot(&self, vm: &str) -> Result<Screenshot, ClientError> {
+        self.get(&format!("/vms/{vm}/screenshot")).await
+    }
+
+    /// Writes a line to the log.
+    pub async fn log(&self, line: &LogLine) -> Result<(), ClientError> {
+        self.post("/log", line).await
+    }
+
+    /// Keeps a value for other test functions.
+    pub async fn put_value(&self, key: &str, value: &serde_json::Value) -> Result<(), ClientError> {
+        self.post(&format!("/values/{key}"), value).await
+    }
+
+    /// A value that another test function kept.
+    pub async fn value(&self, key: &str) -> Result<Option<serde_json::Value>, ClientError> {
+        self.get(&format!("/values/{key}")).await
+    }
+
+    /// Starts a program inside the group. It is ended when the stream is dropped.
+    pub async fn start_process(&self, spec: &ProcessSpec) -> Result<Lines<ProcessEvent>, ClientError> {
+        self.lines(Method::POST, "/processes", &serde_json::to_vec(spec)?).await
+    }
+
+    /// Ends a program inside the group, with all that it started.
+    pub async fn end_process(&self, pid: i32) -> Result<(), ClientError> {
+        self.post(&format!("/processes/{pid}/end"), &()).await
+    }
+
+    /// The records of the log from now on, as JSON values.
+    pub async fn records(&self) -> Result<Lines<serde_json::Value>, ClientError> {
+        self.lines(Method::GET, "/records", &[]).await
+    }
+
+    /// Ends the group in an orderly way.
+    pub async fn tear_down(&self) -> Result<(), ClientError> {
+        self.post("/teardown", &()).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        self.exchange(Method::GET, target, &[]).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.exchange(Method::POST, target, &serde_json::to_vec(body)?).await
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: &[u8],
+    ) -> Result<T, ClientError> {
+        let (response, _connection) = self.send(method, target, body).await?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        if status == StatusCode::OK {
+            return Ok(serde_json::from_slice(&bytes)?);
+        }
+        Err(failure(&bytes))
+    }
+
+    async fn lines<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: &[u8],
+    ) -> Result<Lines<T>, ClientError> {
+        let (response, connection) = self.send(method, target, body).await?;
+        if response.status() != StatusCode::OK {
+            return Err(failure(&response.into_body().collect().await?.to_bytes()));
+        }
+        let body = response.into_body();
+        Ok(Lines { body, buffer: BytesMut::new(), _connection: connection, kind: std::marker::PhantomData })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: &[u8],
+    ) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
+        let stream = UnixStream::connect(&self.path)
+            .await
+            .map_err(|source| ClientError::Unreachable { path: self.path.clone(), source })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            // Its error reaches the caller by the sender.
+            let _ = connection.await;
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", "group")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::copy_from_slice(body)))
+            .expect("methods, targets and headers here are valid");
+        Ok((sender.send_request(request).await?, task))
+    }
+}
+
+fn failure(bytes: &[u8]) -> ClientError {
+    match serde_json::from_slice(bytes) {
+        Ok(failure) => ClientError::Failed(failure),
+        Err(_) => ClientError::Failed(Failure {
+            kind: FailureKind::BadRequest,
+            message: String::from_utf8_lossy(bytes).into_owned(),
+            console: Vec::new(),
+        }),
+    }
+}
+
+/// A stream of JSON values, one a line.
+#[derive(Debug)]
+pub struct Lines<T> {
+    body: Incoming,
+    buffer: BytesMut,
+    /// The connection lives as long as the stream.
+    _connection: JoinSet<()>,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Lines<T> {
+    /// The next value; none when the stream has ended.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Ok(Some(serde_json::from_slice(&line)?));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! How a group is asked for things: the control API's types and its client.
+//!
+//! The API is HTTP/1.1 over a unix socket that has no name on the host: it lies on the group's own
+//! tmpfs and is reached through the owner's open descriptor, see [`socket_path`]. Bodies are JSON;
+//! streams are JSON Lines.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod types;
+
+pub use client::{Client, ClientError, Lines};
+pub use types::{
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus,
+    GuestCommand, LogLine, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
+};
+
+/// The number of the owner's descriptor of its private directory, the same in every group.
+pub const DIRECTORY_FD: u32 = 900;
+
+/// The name of the control socket in the owner's private directory.
+pub const SOCKET_NAME: &str = "control";
+
+/// What the owner's process is called, with the group's name behind it (`comm` in proc(5)).
+pub const OWNER_PREFIX: &str = "st:";
+
+/// Where the owner with this process number listens. The path is short whatever the directory.
+pub fn socket_path(owner: i32) -> String {
+    format!("/proc/{owner}/fd/{DIRECTORY_FD}/{SOCKET_NAME}")
+}

@@ -1,0 +1,232 @@
+//! What goes over the control API.
+
+use std::net::Ipv6Addr;
+
+use serde::{Deserialize, Serialize};
+use steading_plan::{Plan, VmName};
+
+/// What a group is and how it does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// All that was derived for it.
+    pub plan: Plan,
+    /// Its VMs, in the order of their declaration.
+    pub vms: Vec<VmStatus>,
+    /// Where its logs are.
+    pub log_dir: String,
+    /// The private key that may log in to guests, in OpenSSH's format.
+    pub ssh_key: String,
+}
+
+/// Whether a VM runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmState {
+    /// There is no process.
+    Off,
+    /// Its CPUs run.
+    Running,
+    /// Its CPUs stand still.
+    Paused,
+}
+
+impl VmState {
+    /// As it is shown to people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Running => "running",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// How one VM does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmStatus {
+    /// Its name.
+    pub name: VmName,
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// Whether it runs.
+    pub state: VmState,
+    /// How many times it was booted: started, or reset.
+    pub boot: u32,
+    /// Its kernel said that it panicked, in this boot.
+    pub panicked: bool,
+    /// The process, while there is one.
+    pub pid: Option<i32>,
+    /// Why it is off, when it is.
+    pub ended: Option<String>,
+}
+
+/// What can be done to a VM from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmVerb {
+    /// Turn it on, with the disk as it was left.
+    Start,
+    /// Pull the plug.
+    Kill,
+    /// Press the power button (ACPI), and turn it on again once it is off.
+    Reboot,
+    /// Press the power button (ACPI), and wait until it is off.
+    Shutdown,
+    /// Let its CPUs stand still.
+    Pause,
+    /// Let them run again.
+    Resume,
+}
+
+impl VmVerb {
+    /// As it stands in the path of a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Kill => "kill",
+            Self::Reboot => "reboot",
+            Self::Shutdown => "shutdown",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// Where in a console to begin to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConsoleFrom {
+    /// With all that is still kept.
+    Start,
+    /// With the present boot.
+    Boot,
+    /// At this position.
+    At(u64),
+}
+
+/// A wait for a text on a console.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsoleWait {
+    /// A regular expression.
+    pub pattern: String,
+    /// Where to begin.
+    pub from: ConsoleFrom,
+    /// How long, in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// What was found on a console.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsoleMatch {
+    /// The text.
+    pub text: String,
+    /// The position behind it, to look on from.
+    pub end: u64,
+}
+
+/// The end of a VM, for those who waited for it to live.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// Why it is off.
+    pub reason: String,
+    /// The last lines of its console.
+    pub console: Vec<String>,
+}
+
+/// A command for a guest, by its agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GuestCommand {
+    /// A line for `/bin/sh`.
+    pub line: String,
+    /// How long it may take, in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// How a command in a guest ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandOutput {
+    /// Its exit status; 128 and the signal's number if a signal ended it.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// Its errors.
+    pub stderr: String,
+}
+
+/// A picture of a VM's display.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Screenshot {
+    /// A PNG file, in base64.
+    pub png: String,
+}
+
+/// A program to run inside the group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// What it is for, as the log names it.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Variables added to the environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a program inside the group does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessEvent {
+    /// It runs, under this number inside the group.
+    Started {
+        /// Its number there.
+        pid: i32,
+    },
+    /// It printed a line.
+    Line {
+        /// The line.
+        text: String,
+    },
+    /// It has ended, and all that it had started with it.
+    Ended {
+        /// Its exit status, if it exited.
+        status: Option<i32>,
+        /// The signal that ended it, if one did.
+        signal: Option<i32>,
+        /// What it had left running, which was then ended: command lines.
+        left: Vec<String>,
+    },
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The test function that says it, if one does.
+    pub function: Option<String>,
+    /// What it says.
+    pub message: String,
+}
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// There is no such VM, path or pattern.
+    BadRequest,
+    /// The VM is off, or ended while it was waited for.
+    VmEnded,
+    /// It took too long.
+    TimedOut,
+    /// It was tried and did not work.
+    Failed,
+}
+
+/// A request that did not succeed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind.
+    pub kind: FailureKind,
+    /// What was tried, on what, why it failed, what to try.
+    pub message: String,
+    /// The last lines of the console of the VM that it is about.
+    #[serde(default)]
+    pub console: Vec<String>,
+}

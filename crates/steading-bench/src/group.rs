@@ -1,0 +1,54 @@
+//! How long an empty group takes to come and to go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+use steading_api::Client;
+use steading_group::GroupConfig;
+use steading_plan::{HostFacts, HostResources, Plan, QemuFacts, Testnet};
+
+use crate::stats::row;
+
+pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
+    let host =
+        HostFacts { resources: HostResources { cpus: 1, memory_mib: 1024 }, qemu: QemuFacts::default() };
+    let plan = Plan::derive(&"bench-group".parse()?, &Testnet::new(), &host)?;
+    let dir = tempfile::tempdir()?;
+    let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    // The first one pays for reading programs from the disk.
+    for run in 0..=runs {
+        let (came, went) = one(&plan, dir)?;
+        if run > 0 {
+            up.push(came);
+            down.push(went);
+        }
+    }
+    println!("{}", row("empty group, up", &up));
+    println!("{}", row("empty group, torn down", &down));
+    Ok(())
+}
+
+fn one(plan: &Plan, dir: &Utf8Path) -> anyhow::Result<(Duration, Duration)> {
+    let began = Instant::now();
+    let mut owner = steading_group::spawn(GroupConfig {
+        plan: plan.clone(),
+        prepared: Vec::new(),
+        log_dir: dir.to_owned(),
+        scratch: dir.to_owned(),
+    })?;
+    owner.wait_until_ready()?;
+    // It is up when it answers, not when it says so. The event loop has no thread of its own, so
+    // the next group finds this process with one thread again.
+    let client = Client::new(owner.socket_path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(client.status())?;
+    let up = began.elapsed();
+    let began = Instant::now();
+    runtime.block_on(client.tear_down())?;
+    drop(runtime);
+    let status = owner.wait()?;
+    anyhow::ensure!(status == Some(0), "the owner ended with status {status:?}");
+    Ok((up, began.elapsed()))
+}

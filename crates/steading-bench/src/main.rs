@@ -1,0 +1,31 @@
+//! Measures Steading, as ratios side by side in one run wherever there is another way to do it.
+
+#![expect(clippy::print_stdout, reason = "figures are what this program is for")]
+
+mod group;
+mod stats;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about, version)]
+struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// An empty group: namespaces, bridge, addresses, router daemon, control API; and its teardown.
+    Group {
+        /// How many groups, one after the other.
+        #[arg(long, default_value_t = 50)]
+        runs: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().bench {
+        Bench::Group { runs } => group::measure(runs),
+    }
+}

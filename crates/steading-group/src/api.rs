@@ -1,0 +1,245 @@
+//! The control API, served on the group's own socket.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::StreamExt as _;
+use futures::stream;
+use serde::Serialize;
+use steading_api::{
+    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
+    LogLine, ProcessSpec, Screenshot, VmStatus, VmVerb,
+};
+use steading_plan::Plan;
+use steading_vm::agent::{AgentCommand, AgentError};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::error::chain;
+use crate::job::Jobs;
+use crate::log::Log;
+use crate::vm::Vm;
+use crate::{console, power};
+
+/// How long the agent may take for one step of a conversation.
+const AGENT_STEP: Duration = Duration::from_secs(30);
+
+/// What requests are answered from.
+pub(crate) struct Group {
+    pub(crate) plan: Plan,
+    pub(crate) vms: BTreeMap<String, Vm>,
+    pub(crate) log: Log,
+    pub(crate) log_dir: String,
+    pub(crate) ssh_key: String,
+    pub(crate) jobs: Jobs,
+    /// Where jobs run.
+    pub(crate) tasks: TaskTracker,
+    /// Values that test functions keep for each other.
+    pub(crate) values: Mutex<HashMap<String, serde_json::Value>>,
+    /// Told when the group is to end.
+    pub(crate) teardown: mpsc::Sender<()>,
+}
+
+type Shared = State<Arc<Group>>;
+
+struct Failed(Failure);
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let status = match self.0.kind {
+            FailureKind::BadRequest => StatusCode::BAD_REQUEST,
+            FailureKind::VmEnded => StatusCode::CONFLICT,
+            FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            FailureKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// Every path there is.
+pub(crate) fn router(group: Arc<Group>) -> Router {
+    Router::new()
+        .route("/group", get(status))
+        .route("/vms/{vm}", get(vm_status))
+        .route("/vms/{vm}/ended", get(ended))
+        .route("/vms/{vm}/console", get(console_tail))
+        .route("/vms/{vm}/console/wait", post(console_wait))
+        .route("/vms/{vm}/agent", post(agent))
+        .route("/vms/{vm}/screenshot", get(screenshot))
+        .route("/vms/{vm}/{verb}", post(act))
+        .route("/log", post(log_line))
+        .route("/values/{key}", get(value).post(put_value))
+        .route("/processes", post(start_process))
+        .route("/processes/{pid}/end", post(end_process))
+        .route("/records", get(records))
+        .route("/teardown", post(teardown))
+        .with_state(group)
+}
+
+fn bad_request(message: impl Into<String>) -> Failed {
+    Failed(Failure { kind: FailureKind::BadRequest, message: message.into(), console: Vec::new() })
+}
+
+impl Group {
+    fn vm(&self, name: &str) -> Result<&Vm, Failed> {
+        self.vms.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.vms.keys().map(String::as_str).collect();
+            bad_request(format!("there is no VM named {name:?}\nhint: there are: {}", names.join(", ")))
+        })
+    }
+
+    fn statuses(&self) -> Vec<VmStatus> {
+        self.plan.vms.iter().filter_map(|vm| self.vms.get(vm.name.as_str()).map(Vm::status)).collect()
+    }
+}
+
+async fn status(State(group): Shared) -> Json<GroupStatus> {
+    Json(GroupStatus {
+        plan: group.plan.clone(),
+        vms: group.statuses(),
+        log_dir: group.log_dir.clone(),
+        ssh_key: group.ssh_key.clone(),
+    })
+}
+
+async fn vm_status(State(group): Shared, Path(vm): Path<String>) -> Result<Json<VmStatus>, Failed> {
+    Ok(Json(group.vm(&vm)?.status()))
+}
+
+async fn act(
+    State(group): Shared,
+    Path((vm, verb)): Path<(String, VmVerb)>,
+) -> Result<Json<VmStatus>, Failed> {
+    let vm = group.vm(&vm)?;
+    power::act(vm, verb).await?;
+    Ok(Json(vm.status()))
+}
+
+async fn ended(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Ended>, Failed> {
+    Ok(Json(console::ended(group.vm(&vm)?).await?))
+}
+
+async fn console_tail(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Vec<String>>, Failed> {
+    const SHOWN: usize = 100;
+    let vm = group.vm(&vm)?;
+    Ok(Json(group.log.tail(vm.name(), SHOWN).await))
+}
+
+async fn console_wait(
+    State(group): Shared,
+    Path(vm): Path<String>,
+    Json(wait): Json<ConsoleWait>,
+) -> Result<Json<ConsoleMatch>, Failed> {
+    Ok(Json(console::wait(group.vm(&vm)?, &wait).await?))
+}
+
+async fn screenshot(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Screenshot>, Failed> {
+    Ok(Json(power::screenshot(group.vm(&vm)?).await?))
+}
+
+async fn agent(
+    State(group): Shared,
+    Path(vm): Path<String>,
+    Json(command): Json<GuestCommand>,
+) -> Result<Json<CommandOutput>, Failed> {
+    let vm = group.vm(&vm)?;
+    let agent = vm.view().borrow().agent.clone();
+    let Some(agent) = agent else {
+        return Err(power::off(vm, "cannot ask its agent").await.into());
+    };
+    let limit = Duration::from_millis(command.limit_ms);
+    let ran = agent.run(&AgentCommand::shell(command.line), limit, AGENT_STEP.min(limit)).await;
+    match ran {
+        Ok(output) => Ok(Json(CommandOutput {
+            status: output.status.or(output.signal.map(|signal| 128 + signal)).unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })),
+        Err(error) => {
+            let kind = match &error {
+                AgentError::NoAnswer { .. } | AgentError::StillRunning { .. } => FailureKind::TimedOut,
+                AgentError::Closed { .. } => FailureKind::VmEnded,
+                _ => FailureKind::Failed,
+            };
+            Err(vm.failure(kind, format!("VM {}: {}", vm.name(), chain(&error))).await.into())
+        }
+    }
+}
+
+async fn log_line(State(group): Shared, Json(line): Json<LogLine>) -> Json<()> {
+    group.log.test(line.function, line.message).await;
+    Json(())
+}
+
+async fn value(State(group): Shared, Path(key): Path<String>) -> Json<Option<serde_json::Value>> {
+    Json(group.values.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned())
+}
+
+async fn put_value(
+    State(group): Shared,
+    Path(key): Path<String>,
+    Json(value): Json<serde_json::Value>,
+) -> Json<()> {
+    group.values.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+    Json(())
+}
+
+async fn start_process(State(group): Shared, Json(spec): Json<ProcessSpec>) -> Result<Response, Failed> {
+    let (run, events) = group.jobs.start(spec)?;
+    group.tasks.spawn(run);
+    Ok(lines(stream::unfold(events, async |mut events| events.recv().await.map(|event| (event, events)))))
+}
+
+async fn end_process(State(group): Shared, Path(pid): Path<i32>) -> Result<Json<()>, Failed> {
+    if group.jobs.end(pid) {
+        Ok(Json(()))
+    } else {
+        Err(bad_request(format!("no program with the number {pid} was started by this API, or it has ended")))
+    }
+}
+
+async fn records(State(group): Shared) -> Result<Response, Failed> {
+    let Some(records) = group.log.subscribe().await else {
+        return Err(bad_request("the group is ending"));
+    };
+    let next = async |mut records: broadcast::Receiver<_>| loop {
+        match records.recv().await {
+            Ok(record) => return Some((record, records)),
+            // Who reads too slowly misses some; the files have all.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return None,
+        }
+    };
+    Ok(lines(stream::unfold(records, next).map(|record| record.as_ref().clone())))
+}
+
+async fn teardown(State(group): Shared) -> Json<()> {
+    // Once is enough; the channel holds one.
+    let _ = group.teardown.try_send(());
+    Json(())
+}
+
+/// A body of JSON Lines.
+fn lines<T: Serialize>(values: impl futures::Stream<Item = T> + Send + 'static) -> Response {
+    let encoded = values.map(|value| {
+        serde_json::to_vec(&value).map(|mut line| {
+            line.push(b'\n');
+            line
+        })
+    });
+    ([("content-type", "application/jsonl")], Body::from_stream(encoded)).into_response()
+}

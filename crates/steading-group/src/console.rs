@@ -1,0 +1,75 @@
+//! Waits for what a VM says on its console, and for its end.
+
+use std::time::Duration;
+
+use steading_api::{ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, VmState};
+use steading_plan::VmName;
+use tokio::time::timeout;
+
+use crate::vm::{CONSOLE_SHOWN, Vm};
+
+/// Waits for a text on the console; ends at once with the VM.
+pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Failure> {
+    let Some(positions) = vm.log.positions(vm.name()).await else {
+        return Err(ending(vm.name()));
+    };
+    let from = match wait.from {
+        ConsoleFrom::Start => positions.start,
+        ConsoleFrom::Boot => positions.boot,
+        ConsoleFrom::At(position) => position,
+    };
+    let mut look = steading_logs::ConsoleWait::new(&wait.pattern, from).map_err(|error| Failure {
+        kind: FailureKind::BadRequest,
+        message: format!("{:?} is no regular expression: {error}", wait.pattern),
+        console: Vec::new(),
+    })?;
+    let mut progress = positions.progress;
+    let search = async {
+        loop {
+            let ended = vm.status().state == VmState::Off;
+            progress.mark_unchanged();
+            let (found, same) = vm.log.look(vm.name(), look).await?;
+            look = same;
+            // A VM that ended before the last look can say nothing more.
+            if found.is_some() || ended {
+                return found;
+            }
+            let mut view = vm.view();
+            tokio::select! {
+                changed = progress.changed() => changed.ok()?,
+                _ = view.wait_for(|view| view.status.state == VmState::Off) => {}
+            }
+        }
+    };
+    let what = format!("waiting for {:?} on its console", wait.pattern);
+    match timeout(Duration::from_millis(wait.limit_ms), search).await {
+        Ok(Some(found)) => Ok(ConsoleMatch { text: found.text, end: found.end }),
+        Ok(None) => Err(crate::power::off(vm, &what).await),
+        Err(_) => {
+            let seconds = Duration::from_millis(wait.limit_ms).as_secs_f32();
+            let message = format!("VM {}: {what}: not seen within {seconds} s", vm.name());
+            Err(vm.failure(FailureKind::TimedOut, message).await)
+        }
+    }
+}
+
+/// Waits until the VM is off, or its kernel has panicked.
+pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
+    let mut view = vm.view();
+    let over = |state, panicked| state == VmState::Off || panicked;
+    let seen = view.wait_for(|view| over(view.status.state, view.status.panicked)).await;
+    let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
+    let reason = match status.ended {
+        Some(reason) => reason,
+        None => "its kernel panicked".to_owned(),
+    };
+    Ok(Ended { reason, console: vm.log.tail(vm.name(), CONSOLE_SHOWN).await })
+}
+
+fn ending(vm: &VmName) -> Failure {
+    Failure {
+        kind: FailureKind::VmEnded,
+        message: format!("VM {vm}: the group is ending"),
+        console: Vec::new(),
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a group does not come up.
+
+use std::io;
+
+use steading_logs::LogError;
+use steading_net::NetError;
+use steading_sys::namespace::{NamespaceError, SetupError};
+use steading_sys::process::RunError;
+use steading_sys::tap::TapError;
+use steading_vm::engine::EngineError;
+use thiserror::Error;
+
+/// Why a group does not come up.
+#[derive(Debug, Error)]
+pub enum GroupError {
+    /// No namespaces.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// Namespaces that cannot be used.
+    #[error(transparent)]
+    SetUp(#[from] SetupError),
+    /// A file, socket or signal handler of the owner's own.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// No network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// No TAP.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// No router daemon.
+    #[error("cannot start the router daemon")]
+    Router(#[from] RunError),
+    /// A router daemon that ends at once.
+    #[error("the router daemon (dnsmasq) ended at once: {said}")]
+    RouterEnded {
+        /// What it said.
+        said: String,
+    },
+    /// A VM that cannot be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No key for logging in.
+    #[error("cannot make a key for logging in to guests")]
+    Key(#[source] russh::keys::ssh_key::Error),
+    /// What the owner said before it gave up, seen from outside.
+    #[error("{0}")]
+    Owner(String),
+    /// The owner ended without a word.
+    #[error(
+        "the group's owner ended before the group was up\nhint: it was killed, or panicked; see its last lines above"
+    )]
+    Ended,
+}
+
+impl GroupError {
+    pub(crate) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// An error and all that caused it, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            // Advice stays at the end.
+            match text.find("\nhint:") {
+                Some(at) => text.insert_str(at, &format!(": {cause_text}")),
+                None => text = format!("{text}: {cause_text}"),
+            }
+        }
+        source = cause.source();
+    }
+    text
+}

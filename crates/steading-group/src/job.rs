@@ -1,0 +1,180 @@
+//! Programs that run inside the group, test functions above all: started, listened to, and ended
+//! together with whatever they leave behind.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use camino::Utf8Path;
+use fs_err as fs;
+use rustix::process::{Pid, Signal};
+use steading_api::{Failure, FailureKind, ProcessEvent, ProcessSpec};
+use steading_logs::{LineSplitter, Stripper};
+use steading_sys::process::{Exit, Program, Started};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::error::chain;
+use crate::log::Log;
+use crate::processes::Processes;
+
+/// Marks every process that a program starts, however deep, unless it clears its environment.
+const MARK: &str = "STEADING_JOB";
+
+/// How many lines may wait for a listener; a program that floods is held up by its pipe.
+const LINES_WAITING: usize = 256;
+
+/// The programs that run.
+#[derive(Clone, Debug)]
+pub(crate) struct Jobs {
+    processes: Processes,
+    log: Log,
+    running: Arc<Mutex<HashMap<i32, oneshot::Sender<()>>>>,
+}
+
+impl Jobs {
+    pub(crate) fn new(processes: Processes, log: Log) -> Self {
+        Self { processes, log, running: Arc::default() }
+    }
+
+    /// Starts a program. The returned future drives it to its end; the events are its life. When
+    /// nobody receives them any more it is ended.
+    pub(crate) fn start(
+        &self,
+        spec: ProcessSpec,
+    ) -> Result<(impl Future<Output = ()> + Send + use<>, mpsc::Receiver<ProcessEvent>), Failure> {
+        let mark = format!("{MARK}={}-{}", spec.name, jiff::Timestamp::now().as_nanosecond());
+        let mut env = spec.env;
+        env.extend(mark.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+        env.push(("STEADING_SOCKET".to_owned(), crate::owner::socket_path()));
+        let program = Program {
+            argv: spec.argv,
+            package: "steading",
+            env,
+            cwd: None,
+            fds: Vec::new(),
+            network_capabilities: true,
+        };
+        let started = self.processes.start(|| program.start(), |started| started.pid);
+        let (started, mut exit) = started.map_err(|error| Failure {
+            kind: FailureKind::Failed,
+            message: chain(&error),
+            console: Vec::new(),
+        })?;
+        let Started { pid, stdin, stdout, stderr } = started;
+        drop(stdin);
+        let (events, received) = mpsc::channel(LINES_WAITING);
+        let (end, mut asked_to_end) = oneshot::channel();
+        let number = pid.as_raw_nonzero().get();
+        self.running().insert(number, end);
+        let jobs = self.clone();
+        let name = spec.name;
+        let run = async move {
+            let mut readers = JoinSet::new();
+            for stream in [OwnedFd::from(stdout), OwnedFd::from(stderr)] {
+                readers.spawn(read_lines(stream, name.clone(), jobs.log.clone(), events.clone()));
+            }
+            // A listener that is gone shows in the select below.
+            let _ = events.send(ProcessEvent::Started { pid: number }).await;
+            let exit = tokio::select! {
+                exit = exit.ended() => exit,
+                () = events.closed() => stop(pid, &mut exit).await,
+                _ = &mut asked_to_end => stop(pid, &mut exit).await,
+            };
+            jobs.running().remove(&number);
+            let left = end_what_is_left(pid, &mark);
+            // Now nobody holds the other ends.
+            readers.join_all().await;
+            let (status, signal) = match exit {
+                Exit::Status(status) => (Some(status), None),
+                Exit::Signal(signal) => (None, Some(signal)),
+            };
+            let _ = events.send(ProcessEvent::Ended { status, signal, left }).await;
+        };
+        Ok((run, received))
+    }
+
+    /// Asks a program to end, if it still runs.
+    pub(crate) fn end(&self, pid: i32) -> bool {
+        self.running().remove(&pid).is_some_and(|end| end.send(()).is_ok())
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<i32, oneshot::Sender<()>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn stop(pid: Pid, exit: &mut crate::processes::ExitWatch) -> Exit {
+    // It may have ended this very moment.
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    exit.ended().await
+}
+
+async fn read_lines(stream: OwnedFd, name: String, log: Log, events: mpsc::Sender<ProcessEvent>) {
+    let Ok(mut stream) = pipe::Receiver::from_owned_fd(stream) else { return };
+    let (mut stripper, mut splitter) = (Stripper::new(), LineSplitter::new());
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = stream.read(&mut buffer).await.unwrap_or(0);
+        let (mut text, mut lines) = (String::new(), Vec::new());
+        if read == 0 {
+            stripper.reset(&mut text);
+            splitter.push(&text, &mut lines);
+            splitter.finish_line(&mut lines);
+        } else {
+            stripper.push(&buffer[..read], &mut text);
+            splitter.push(&text, &mut lines);
+        }
+        for line in lines {
+            log.test(Some(name.clone()), line.text.clone()).await;
+            // Output is read to its end even when nobody listens, for the log.
+            let _ = events.send(ProcessEvent::Line { text: line.text }).await;
+        }
+        if read == 0 {
+            return;
+        }
+    }
+}
+
+/// Ends every process that carries the mark or belongs to the program's process group, and returns
+/// what they were called. Looks again until there is none: one may have started another meanwhile.
+fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut known = Vec::new();
+    loop {
+        let found: Vec<(Pid, String)> =
+            marked(mark).into_iter().filter(|(pid, _)| !known.contains(pid)).collect();
+        if found.is_empty() {
+            break;
+        }
+        for (pid, name) in found {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            known.push(pid);
+            names.push(name);
+        }
+    }
+    // For hosts whose /proc is not ours, and for those that cleared their environment.
+    let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+    names
+}
+
+fn marked(mark: &str) -> Vec<(Pid, String)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    pids.filter_map(|pid| {
+        let dir = format!("/proc/{}", pid.as_raw_nonzero());
+        let environment = fs::read(format!("{dir}/environ")).ok()?;
+        let is_marked = environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes());
+        is_marked.then(|| (pid, command_line(Utf8Path::new(&dir))))
+    })
+    .collect()
+}
+
+fn command_line(dir: &Utf8Path) -> String {
+    let line = fs::read(dir.join("cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ")
+}

@@ -1,0 +1,22 @@
+//! The owner of a group: one process, PID 1 of its namespaces, that makes a plan real and is the
+//! only one that changes it.
+//!
+//! [`spawn`] makes it; everybody else asks it through the control API (`steading-api`). It ends when
+//! it is asked to, or with its parent, and the kernel takes everything along.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod console;
+mod error;
+mod job;
+mod key;
+mod log;
+mod owner;
+mod power;
+mod processes;
+mod router;
+mod vm;
+
+pub use error::GroupError;
+pub use owner::{GroupConfig, Owner, spawn};

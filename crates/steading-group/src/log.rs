@@ -1,0 +1,183 @@
+//! The owner of the group's log: one task that takes what everybody else has to tell.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use steading_logs::journal::FollowEvent;
+use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, TestLog};
+use steading_plan::VmName;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// So many messages may wait. More hold up those who send: a console, and with it its guest, for
+/// as long as the disk takes.
+const WAITING: usize = 256;
+
+enum Message {
+    Console(VmName, Vec<u8>, oneshot::Sender<Vec<ConsoleAlarm>>),
+    Boot(VmName, oneshot::Sender<u32>),
+    Journal(VmName, Box<FollowEvent>),
+    Driver(Option<VmName>, String),
+    Test(Option<String>, String),
+    Tail(VmName, usize, oneshot::Sender<Vec<String>>),
+    Positions(VmName, oneshot::Sender<Positions>),
+    Look(VmName, ConsoleWait, oneshot::Sender<(Option<ConsoleMatch>, ConsoleWait)>),
+    Subscribe(oneshot::Sender<broadcast::Receiver<Arc<Record>>>),
+    Finish(oneshot::Sender<()>),
+}
+
+/// Where a console stands.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    /// Where what is kept begins.
+    pub(crate) start: u64,
+    /// Where the present boot begins.
+    pub(crate) boot: u64,
+    /// Changes with each new text.
+    pub(crate) progress: watch::Receiver<u64>,
+}
+
+/// A handle to the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Log(mpsc::Sender<Message>);
+
+/// The task behind it.
+pub(crate) struct LogTask {
+    log: TestLog,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl Log {
+    pub(crate) fn new(log: TestLog) -> (Self, LogTask) {
+        let (sender, messages) = mpsc::channel(WAITING);
+        (Self(sender), LogTask { log, messages })
+    }
+
+    pub(crate) async fn console(&self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleAlarm> {
+        self.ask(|reply| Message::Console(vm.clone(), bytes.to_vec(), reply)).await.unwrap_or_default()
+    }
+
+    /// Marks a boot and returns its number.
+    pub(crate) async fn boot(&self, vm: &VmName) -> u32 {
+        self.ask(|reply| Message::Boot(vm.clone(), reply)).await.unwrap_or_default()
+    }
+
+    pub(crate) async fn journal(&self, vm: &VmName, event: FollowEvent) {
+        self.tell(Message::Journal(vm.clone(), Box::new(event))).await;
+    }
+
+    pub(crate) async fn driver(&self, vm: Option<&VmName>, message: &str) {
+        self.tell(Message::Driver(vm.cloned(), message.to_owned())).await;
+    }
+
+    pub(crate) async fn test(&self, function: Option<String>, message: String) {
+        self.tell(Message::Test(function, message)).await;
+    }
+
+    pub(crate) async fn tail(&self, vm: &VmName, count: usize) -> Vec<String> {
+        self.ask(|reply| Message::Tail(vm.clone(), count, reply)).await.unwrap_or_default()
+    }
+
+    pub(crate) async fn positions(&self, vm: &VmName) -> Option<Positions> {
+        self.ask(|reply| Message::Positions(vm.clone(), reply)).await
+    }
+
+    pub(crate) async fn look(
+        &self,
+        vm: &VmName,
+        wait: ConsoleWait,
+    ) -> Option<(Option<ConsoleMatch>, ConsoleWait)> {
+        self.ask(|reply| Message::Look(vm.clone(), wait, reply)).await
+    }
+
+    pub(crate) async fn subscribe(&self) -> Option<broadcast::Receiver<Arc<Record>>> {
+        self.ask(Message::Subscribe).await
+    }
+
+    /// Writes all that is left. Nothing is taken after it.
+    pub(crate) async fn finish(&self) {
+        self.ask(Message::Finish).await;
+    }
+
+    async fn tell(&self, message: Message) {
+        // The log ends last; then there is nobody to tell.
+        let _ = self.0.send(message).await;
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(message(reply)).await;
+        answer.await.ok()
+    }
+}
+
+impl LogTask {
+    /// Takes messages until it is told to finish, or everybody is gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let deadline = self.log.deadline();
+            let due = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(Message::Finish(reply)) => {
+                        self.log.finish();
+                        // Who asked may have given up.
+                        let _ = reply.send(());
+                        return;
+                    }
+                    Some(message) => self.take(message),
+                    None => {
+                        self.log.finish();
+                        return;
+                    }
+                },
+                () = due => self.log.tick(),
+            }
+            for problem in self.log.take_problems() {
+                let text = crate::error::chain(&problem);
+                self.log.record(Record::new(Timestamp::now(), None, steading_logs::Stream::Driver, text));
+            }
+        }
+    }
+
+    /// Who asked and did not wait for the answer does not want it.
+    fn take(&mut self, message: Message) {
+        let log = &mut self.log;
+        match message {
+            Message::Console(vm, bytes, reply) => {
+                let _ = reply.send(log.console_bytes(&vm, &bytes));
+            }
+            Message::Boot(vm, reply) => {
+                let _ = reply.send(log.mark_boot(&vm));
+            }
+            Message::Journal(vm, event) => log.journal_event(&vm, *event),
+            Message::Driver(vm, message) => log.driver(vm.as_ref(), &message),
+            Message::Test(function, message) => log.test(function.as_deref(), &message),
+            Message::Tail(vm, count, reply) => {
+                let console = log.console_entry(&vm);
+                let _ = reply.send(console.tail(count).into_iter().map(str::to_owned).collect());
+            }
+            Message::Positions(vm, reply) => {
+                let console = log.console_entry(&vm);
+                let positions = Positions {
+                    start: console.text().start(),
+                    boot: console.boot_start(),
+                    progress: console.progress(),
+                };
+                let _ = reply.send(positions);
+            }
+            Message::Look(vm, mut wait, reply) => {
+                let found = wait.look(log.console_entry(&vm).text());
+                let _ = reply.send((found, wait));
+            }
+            Message::Subscribe(reply) => {
+                let _ = reply.send(log.subscribe());
+            }
+            Message::Finish(_) => unreachable!("run takes it"),
+        }
+    }
+}

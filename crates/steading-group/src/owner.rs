@@ -1,0 +1,277 @@
+//! The owner's process, from its first instruction to its last.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::{Arc, Mutex};
+
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use rustix::io::FdFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
+use steading_api::{DIRECTORY_FD, OWNER_PREFIX, SOCKET_NAME};
+use steading_logs::TestLog;
+use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT};
+use steading_net::Network;
+use steading_plan::{Plan, VmPlan};
+use steading_sys::namespace::{self, Child, Identity};
+use steading_sys::tap;
+use steading_vm::engine::{PreparedVm, VmFiles};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use crate::GroupError;
+use crate::api::{self, Group};
+use crate::error::chain;
+use crate::job::Jobs;
+use crate::key::LoginKey;
+use crate::log::Log;
+use crate::processes::Processes;
+use crate::router::Router;
+use crate::vm::Vm;
+
+/// What the owner says when the group is up.
+const READY: &[u8] = b"ready";
+
+/// What a group is made from.
+#[derive(Debug)]
+pub struct GroupConfig {
+    /// Everything that was derived.
+    pub plan: Plan,
+    /// The VMs' inputs, in the order of the plan.
+    pub prepared: Vec<PreparedVm>,
+    /// Where logs go; an existing directory.
+    pub log_dir: Utf8PathBuf,
+    /// Where VMs' disks go, as files without a name; an existing directory with room.
+    pub scratch: Utf8PathBuf,
+}
+
+/// The owner of a group, seen from the process that started it. It dies with that process.
+#[derive(Debug)]
+pub struct Owner {
+    child: Child,
+    ready: File,
+}
+
+/// Starts a group's owner, with no exec. The caller must have one thread.
+///
+/// # Errors
+///
+/// When namespaces are not to be had.
+pub fn spawn(config: GroupConfig) -> Result<Owner, GroupError> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|error| GroupError::io("make a pipe")(error.into()))?;
+    let identity = Identity::current();
+    let child = namespace::spawn(move || run(config, identity, File::from(writer)))?;
+    Ok(Owner { child, ready: File::from(reader) })
+}
+
+impl Owner {
+    /// Waits until the group is up: network, router daemon, control API, and the VMs that start
+    /// with it as running processes.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong there.
+    pub fn wait_until_ready(&mut self) -> Result<(), GroupError> {
+        let mut said = Vec::new();
+        self.ready.read_to_end(&mut said).map_err(GroupError::io("hear from the group's owner"))?;
+        match said.as_slice() {
+            READY => Ok(()),
+            [] => Err(GroupError::Ended),
+            error => Err(GroupError::Owner(String::from_utf8_lossy(error).into_owned())),
+        }
+    }
+
+    /// Where the control API listens.
+    pub fn socket_path(&self) -> String {
+        steading_api::socket_path(self.pid())
+    }
+
+    /// The owner's process number, in the caller's PID namespace.
+    pub fn pid(&self) -> i32 {
+        self.child.pid.as_raw_nonzero().get()
+    }
+
+    /// Ends the group at once: the kernel ends all its processes.
+    pub fn kill(&self) {
+        // It may have ended already.
+        let _ = rustix::process::pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+    }
+
+    /// Waits for the owner's end, and returns its exit status, if it exited.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has waited for it.
+    pub fn wait(self) -> io::Result<Option<i32>> {
+        let status = rustix::process::waitpid(Some(self.child.pid), WaitOptions::empty())?;
+        Ok(status.and_then(|(_, status)| status.exit_status()))
+    }
+
+    /// The descriptor that becomes readable when the owner ends (pidfd_open(2)).
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.child.pidfd
+    }
+
+    /// The owner's process, for waiting by other means.
+    pub fn process(&self) -> Pid {
+        self.child.pid
+    }
+}
+
+/// The private directory, for this process and what it starts.
+pub(crate) fn directory_path() -> String {
+    // Where /proc is not of our own PID namespace, our number there is another than 1.
+    let me = fs::read_link("/proc/self").ok().and_then(|path| path.to_str().map(str::to_owned));
+    format!("/proc/{}/fd/{DIRECTORY_FD}", me.as_deref().unwrap_or("1"))
+}
+
+/// The control socket, for what this process starts.
+pub(crate) fn socket_path() -> String {
+    format!("{}/{SOCKET_NAME}", directory_path())
+}
+
+fn run(config: GroupConfig, identity: Identity, mut ready: File) -> u8 {
+    let directory = match namespace::set_up(identity).map_err(GroupError::from).and_then(keep_directory) {
+        Ok(directory) => directory,
+        Err(error) => return give_up(&mut ready, &error),
+    };
+    let name: String = format!("{OWNER_PREFIX}{}", config.plan.group).chars().take(15).collect();
+    // A name is a comfort.
+    let _ = std::ffi::CString::new(name).map(|name| rustix::thread::set_name(&name));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime.map_err(GroupError::io("start the event loop")) {
+        Ok(runtime) => runtime,
+        Err(error) => return give_up(&mut ready, &error),
+    };
+    let outcome = runtime.block_on(serve(config, &mut ready));
+    drop(directory);
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => give_up(&mut ready, &error),
+    }
+}
+
+fn give_up(ready: &mut File, error: &GroupError) -> u8 {
+    // When nobody listens, the exit status says it.
+    let _ = ready.write_all(chain(error).as_bytes());
+    1
+}
+
+/// Gives the private directory its well-known number.
+fn keep_directory(directory: OwnedFd) -> Result<OwnedFd, GroupError> {
+    let number = DIRECTORY_FD.cast_signed();
+    let kept = rustix::io::fcntl_dupfd_cloexec(&directory, number)
+        .map_err(|error| GroupError::io("keep the private directory open")(error.into()))?;
+    // Children reach it by this process; the flag says so once more.
+    let _ = rustix::io::fcntl_setfd(&kept, FdFlags::CLOEXEC);
+    Ok(kept)
+}
+
+async fn serve(config: GroupConfig, ready: &mut File) -> Result<(), GroupError> {
+    let GroupConfig { plan, prepared, log_dir, scratch } = config;
+    let mut background = JoinSet::new();
+    let (log, log_task) = Log::new(TestLog::open(&log_dir)?);
+    let mut log_running = JoinSet::new();
+    log_running.spawn(log_task.run());
+
+    let processes = Processes::default();
+    let reaper = processes.clone();
+    background.spawn(async move {
+        // Without the signal handler nothing would ever be seen to end; `serve` tries it first.
+        let _ = reaper.run().await;
+    });
+    let listener = listen()?;
+    let network = Network::ensure(&plan.addresses).await?;
+    let router = Router::start(&plan, &processes).await?;
+    background.spawn(router.run(log.clone()));
+
+    let key = LoginKey::new()?;
+    let mut vms = BTreeMap::new();
+    for (vm, prepared) in plan.vms.iter().zip(&prepared) {
+        let mut files = VmFiles::open(vm, prepared, &scratch, &key.public)?;
+        for (handle, name) in vm.taps() {
+            let device = tap::create(name)?;
+            network.attach(name).await?;
+            files.insert(handle, device);
+        }
+        let options = journal_options(vm, &plan);
+        let (handle, task) = Vm::new(vm.clone(), files, processes.clone(), log.clone(), |power, events| {
+            Follower::new(options, power, events)
+        });
+        background.spawn(task.run());
+        vms.insert(vm.name.to_string(), handle);
+    }
+
+    let (teardown, mut asked_to_end) = mpsc::channel(1);
+    let tasks = TaskTracker::new();
+    let group = Arc::new(Group {
+        jobs: Jobs::new(processes, log.clone()),
+        log: log.clone(),
+        log_dir: log_dir.into_string(),
+        ssh_key: key.private,
+        tasks,
+        values: Mutex::default(),
+        teardown,
+        vms: vms.clone(),
+        plan,
+    });
+    let app = api::router(Arc::clone(&group));
+    background.spawn(async move {
+        // Ends with the process.
+        let _ = axum::serve(listener, app).await;
+    });
+    log.driver(None, &format!("group {} is up: {}", group.plan.group, group.plan.resources)).await;
+    let started = start_vms(&group.plan, &vms).await;
+    if started.is_ok() {
+        ready.write_all(READY).map_err(GroupError::io("tell that the group is up"))?;
+        // The reader waits for the end of this pipe.
+        close(ready)?;
+        asked_to_end.recv().await;
+        log.driver(None, "the group is torn down").await;
+    }
+    for vm in vms.values() {
+        // One that has ended is as good as killed.
+        let _ = vm.kill().await;
+    }
+    log.finish().await;
+    started
+}
+
+/// Closes the writing end of the pipe, by putting something else in its place.
+fn close(ready: &mut File) -> Result<(), GroupError> {
+    let nothing = fs::OpenOptions::new().write(true).open("/dev/null");
+    *ready = nothing.map_err(GroupError::io("open /dev/null"))?.into_parts().0;
+    Ok(())
+}
+
+async fn start_vms(plan: &Plan, vms: &BTreeMap<String, Vm>) -> Result<(), GroupError> {
+    let mut starting = JoinSet::new();
+    for vm in plan.vms.iter().filter(|vm| vm.spec.autostart) {
+        if let Some(vm) = vms.get(vm.name.as_str()).cloned() {
+            starting.spawn(async move { vm.start().await });
+        }
+    }
+    for outcome in starting.join_all().await {
+        outcome.map_err(|failure| GroupError::Owner(failure.message))?;
+    }
+    Ok(())
+}
+
+fn listen() -> Result<UnixListener, GroupError> {
+    let failed = "listen for the control API";
+    let listener = StdListener::bind(socket_path()).map_err(GroupError::io(failed))?;
+    listener.set_nonblocking(true).map_err(GroupError::io(failed))?;
+    UnixListener::from_std(listener).map_err(GroupError::io(failed))
+}
+
+fn journal_options(vm: &VmPlan, plan: &Plan) -> FollowerOptions {
+    let mut options = FollowerOptions::new((vm.address, GATEWAYD_PORT).into());
+    options.source = Some(plan.addresses.logs.into());
+    options
+}

@@ -1,0 +1,136 @@
+//! What takes more than one step to do to a VM: pause and resume, soft reboot, shutdown, pictures.
+//!
+//! A soft reboot presses the power button (ACPI), as `virsh` and people do, so it works with every
+//! guest that heeds it. QEMU would end when the guest is off; for the time of a reboot it is told
+//! to stand still instead (`set-action`), and the same process boots again.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::json;
+use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb};
+use steading_vm::qmp::{Qmp, QmpError};
+use tokio::time::timeout;
+
+use crate::error::chain;
+use crate::vm::{Vm, VmView};
+
+/// How long a guest may take to power off. Under emulation, and with stopping services that have
+/// time limits of their own (90 s in systemd), it can take long.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
+
+/// Does what is asked for, and returns when it is done.
+pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
+    vm.log.driver(Some(vm.name()), verb.as_str()).await;
+    match verb {
+        VmVerb::Start => vm.start().await,
+        VmVerb::Kill => vm.kill().await,
+        VmVerb::Pause => {
+            let qmp = monitor(vm, "pause").await?;
+            done(vm, "pause", qmp.stop().await).await?;
+            until(vm, |view| view.status.state != VmState::Running).await
+        }
+        VmVerb::Resume => {
+            let qmp = monitor(vm, "resume").await?;
+            done(vm, "resume", qmp.cont().await).await?;
+            until(vm, |view| view.status.state != VmState::Paused).await
+        }
+        VmVerb::Shutdown => {
+            let qmp = monitor(vm, "shut down").await?;
+            done(vm, "shut down", qmp.system_powerdown().await).await?;
+            let off = until(vm, |view| view.status.state == VmState::Off);
+            timeout(POWER_OFF_LIMIT, off).await.unwrap_or(Err(ignored(vm).await))
+        }
+        VmVerb::Reboot => reboot(vm).await,
+    }
+}
+
+async fn reboot(vm: &Vm) -> Result<(), Failure> {
+    let qmp = monitor(vm, "reboot").await?;
+    let on_shutdown =
+        async |action: &str| qmp.execute("set-action", Some(json!({ "shutdown": action }))).await.map(|_| ());
+    let before = vm.view().borrow().guest_shutdowns;
+    done(vm, "reboot", on_shutdown("pause").await).await?;
+    let pressed = qmp.system_powerdown().await;
+    let powered_off = async {
+        pressed.map_err(|error| chain(&error))?;
+        let off = until(vm, |view| view.guest_shutdowns > before || view.status.state == VmState::Off);
+        match timeout(POWER_OFF_LIMIT, off).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ignored(vm).await.message),
+        }
+    };
+    let outcome = powered_off.await;
+    let restored = on_shutdown("poweroff").await;
+    if let Err(message) = outcome {
+        return Err(vm.failure(FailureKind::Failed, message).await);
+    }
+    done(vm, "reboot", restored).await?;
+    let boot = vm.view().borrow().status.boot;
+    done(vm, "reboot", qmp.system_reset().await).await?;
+    done(vm, "reboot", qmp.cont().await).await?;
+    until(vm, |view| view.status.boot > boot && view.status.state != VmState::Paused).await
+}
+
+/// A picture of the display.
+pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
+    if !vm.plan.spec.display {
+        let message = format!("VM {} has no display\nhint: declare it with .display()", vm.name());
+        return Err(vm.failure(FailureKind::BadRequest, message).await);
+    }
+    let qmp = monitor(vm, "take a picture of").await?;
+    // QEMU wants a path; this one leads to a directory of this process that has no name anywhere.
+    let file = format!("{}/{}.png", crate::owner::directory_path(), vm.name());
+    let path = camino::Utf8Path::new(&file);
+    done(vm, "take a picture of", qmp.screendump(path).await).await?;
+    let read = fs_err::read(path);
+    let _ = fs_err::remove_file(path);
+    match read {
+        Ok(png) => Ok(Screenshot { png: BASE64.encode(png) }),
+        Err(error) => Err(vm.failure(FailureKind::Failed, chain(&error)).await),
+    }
+}
+
+/// The monitor of a VM that runs or stands still.
+async fn monitor(vm: &Vm, action: &str) -> Result<Qmp, Failure> {
+    let view = vm.view().borrow().clone();
+    match view.qmp {
+        Some(qmp) => Ok(qmp),
+        None => Err(off(vm, &format!("cannot {action}")).await),
+    }
+}
+
+/// Why something cannot be done to, or awaited from, a VM that is off.
+pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
+    let reason = vm.status().ended.unwrap_or_default();
+    vm.failure(FailureKind::VmEnded, format!("VM {}: {what}: it is off: {reason}", vm.name())).await
+}
+
+async fn ignored(vm: &Vm) -> Failure {
+    let message = format!(
+        "VM {} did not power off within {} s of pressing its power button\nhint: does the guest heed ACPI's \
+         button (logind or acpid), and which of its services is slow to stop? `kill` pulls the plug",
+        vm.name(),
+        POWER_OFF_LIMIT.as_secs()
+    );
+    vm.failure(FailureKind::TimedOut, message).await
+}
+
+async fn done(vm: &Vm, action: &str, outcome: Result<(), QmpError>) -> Result<(), Failure> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let message = format!("VM {}: cannot {action} it: {}", vm.name(), chain(&error));
+            Err(vm.failure(FailureKind::Failed, message).await)
+        }
+    }
+}
+
+/// Waits for a view of the VM; one that is off is waited for no longer.
+async fn until(vm: &Vm, wanted: impl Fn(&VmView) -> bool) -> Result<(), Failure> {
+    let mut view = vm.view();
+    let seen = view.wait_for(|view| wanted(view) || view.status.state == VmState::Off).await;
+    let reached = seen.is_ok_and(|view| wanted(&view));
+    if reached { Ok(()) } else { Err(off(vm, "it ended meanwhile").await) }
+}

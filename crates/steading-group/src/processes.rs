@@ -1,0 +1,67 @@
+//! The processes of a group. PID 1 gets every orphan, so it alone waits, for all, and tells those
+//! who started one; whatever nobody started here is an orphan, and is forgotten.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::Pid;
+use steading_sys::process::{Exit, reap};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+type Table = HashMap<Pid, watch::Sender<Option<Exit>>>;
+
+/// Knows every process that was started here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Processes {
+    table: Arc<Mutex<Table>>,
+}
+
+/// The end of one process, when it comes.
+#[derive(Clone, Debug)]
+pub(crate) struct ExitWatch(watch::Receiver<Option<Exit>>);
+
+impl ExitWatch {
+    /// Waits for the end.
+    pub(crate) async fn ended(&mut self) -> Exit {
+        match self.0.wait_for(Option::is_some).await.map(|exit| *exit) {
+            Ok(Some(exit)) => exit,
+            // The table is gone, so the group is ending, and with it the process.
+            Ok(None) | Err(_) => Exit::Signal(9),
+        }
+    }
+}
+
+impl Processes {
+    /// Starts a process by `start`; its end cannot be missed, however soon it comes.
+    pub(crate) fn start<T, E>(
+        &self,
+        start: impl FnOnce() -> Result<T, E>,
+        pid: impl FnOnce(&T) -> Pid,
+    ) -> Result<(T, ExitWatch), E> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = start()?;
+        let (sender, receiver) = watch::channel(None);
+        table.insert(pid(&started), sender);
+        Ok((started, ExitWatch(receiver)))
+    }
+
+    /// Waits for ends, until it is dropped.
+    pub(crate) async fn run(self) -> io::Result<()> {
+        let mut children = signal(SignalKind::child())?;
+        loop {
+            self.reap_all();
+            children.recv().await;
+        }
+    }
+
+    fn reap_all(&self) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((pid, exit)) = reap() {
+            if let Some(sender) = table.remove(&pid) {
+                sender.send_replace(Some(exit));
+            }
+        }
+    }
+}

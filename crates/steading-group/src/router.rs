@@ -1,0 +1,69 @@
+//! The router daemon: dnsmasq, told by a pipe what to do, so that there is no file to leave behind.
+
+use std::io::Write as _;
+
+use steading_plan::Plan;
+use steading_sys::process::Program;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe;
+
+use crate::GroupError;
+use crate::log::Log;
+use crate::processes::{ExitWatch, Processes};
+
+/// What dnsmasq says when its sockets are open.
+const STARTED: &str = "started, version";
+
+/// A running router daemon.
+#[derive(Debug)]
+pub(crate) struct Router {
+    exit: ExitWatch,
+    lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
+}
+
+impl Router {
+    /// Starts it and waits until it serves.
+    pub(crate) async fn start(plan: &Plan, processes: &Processes) -> Result<Self, GroupError> {
+        let argv =
+            ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="].map(str::to_owned).into();
+        let program = Program {
+            argv,
+            package: "dnsmasq-base",
+            env: Vec::new(),
+            cwd: None,
+            fds: Vec::new(),
+            network_capabilities: true,
+        };
+        let (mut started, exit) = processes.start(|| program.start(), |started| started.pid)?;
+        // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
+        let written = started.stdin.write_all(plan.dnsmasq.as_bytes());
+        drop(started.stdin);
+        let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
+            .map_err(GroupError::io("read what the router daemon says"))?;
+        let mut lines = BufReader::new(errors).lines();
+        let mut said = Vec::new();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.contains(STARTED) {
+                return Ok(Self { exit, lines });
+            }
+            said.push(line);
+        }
+        if let Err(error) = written {
+            said.push(error.to_string());
+        }
+        Err(GroupError::RouterEnded { said: said.join("; ").trim().to_owned() })
+    }
+
+    /// Writes to the log what it says, and that it ended, should it.
+    pub(crate) async fn run(mut self, log: Log) {
+        while let Ok(Some(line)) = self.lines.next_line().await {
+            log.driver(None, &line).await;
+        }
+        let exit = self.exit.ended().await;
+        log.driver(
+            None,
+            &format!("the router daemon has ended ({exit:?}): guests get no addresses any more"),
+        )
+        .await;
+    }
+}

@@ -1,0 +1,362 @@
+//! One VM of the group: a task that owns its QEMU process and says how it does.
+
+use std::sync::Arc;
+
+use rustix::process::Pid;
+use steading_api::{Failure, FailureKind, VmState, VmStatus};
+use steading_logs::journal::{FollowEvent, Follower, Power};
+use steading_logs::{Badness, ConsoleAlarm};
+use steading_plan::{VmName, VmPlan};
+use steading_sys::process::Exit;
+use steading_vm::agent::GuestAgent;
+use steading_vm::engine::{EngineError, Machine, VmFiles};
+use steading_vm::qmp::{Qmp, QmpEvent, QmpEvents};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::chain;
+use crate::log::Log;
+use crate::processes::{ExitWatch, Processes};
+
+/// How many of the last console lines a failure shows.
+pub(crate) const CONSOLE_SHOWN: usize = 12;
+
+/// How a VM does, with what is needed to act on it.
+#[derive(Clone, Debug)]
+pub(crate) struct VmView {
+    pub(crate) status: VmStatus,
+    pub(crate) qmp: Option<Qmp>,
+    pub(crate) agent: Option<Arc<GuestAgent>>,
+    /// How often the guest has powered off without QEMU's ending (see `power`).
+    pub(crate) guest_shutdowns: u32,
+}
+
+enum Command {
+    Start(oneshot::Sender<Result<(), Failure>>),
+    Kill(oneshot::Sender<Result<(), Failure>>),
+}
+
+/// A handle to a VM.
+#[derive(Clone, Debug)]
+pub(crate) struct Vm {
+    pub(crate) plan: Arc<VmPlan>,
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<VmView>,
+    pub(crate) log: Log,
+}
+
+/// The task behind it.
+pub(crate) struct VmTask {
+    plan: Arc<VmPlan>,
+    files: VmFiles,
+    processes: Processes,
+    log: Log,
+    commands: mpsc::Receiver<Command>,
+    view: watch::Sender<VmView>,
+    power: watch::Sender<Power>,
+    follower: Follower,
+    journal: mpsc::Receiver<FollowEvent>,
+}
+
+/// A QEMU process that runs.
+struct Running {
+    pid: Pid,
+    exit: ExitWatch,
+    events: QmpEvents,
+    alarms: mpsc::UnboundedReceiver<ConsoleAlarm>,
+    /// The monitor, the console and the error output; each ends with the process.
+    streams: JoinSet<String>,
+    /// What to say when it ends, if it ends as was asked for.
+    expected: Option<String>,
+}
+
+impl Vm {
+    pub(crate) fn new(
+        plan: VmPlan,
+        files: VmFiles,
+        processes: Processes,
+        log: Log,
+        follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
+    ) -> (Self, VmTask) {
+        let plan = Arc::new(plan);
+        let status = VmStatus {
+            name: plan.name.clone(),
+            address: plan.address,
+            state: VmState::Off,
+            boot: 0,
+            panicked: false,
+            pid: None,
+            ended: Some("it was not started yet".to_owned()),
+        };
+        let (view_sender, view) =
+            watch::channel(VmView { status, qmp: None, agent: None, guest_shutdowns: 0 });
+        let (sender, commands) = mpsc::channel(8);
+        let (power, powered) = watch::channel(Power::Off);
+        let (journal_sender, journal) = mpsc::channel(64);
+        let follower = follower(powered, journal_sender);
+        let vm = Self { plan: Arc::clone(&plan), commands: sender, view, log: log.clone() };
+        let task =
+            VmTask { plan, files, processes, log, commands, view: view_sender, power, follower, journal };
+        (vm, task)
+    }
+
+    pub(crate) fn name(&self) -> &VmName {
+        &self.plan.name
+    }
+
+    pub(crate) fn status(&self) -> VmStatus {
+        self.view.borrow().status.clone()
+    }
+
+    pub(crate) fn view(&self) -> watch::Receiver<VmView> {
+        self.view.clone()
+    }
+
+    pub(crate) async fn start(&self) -> Result<(), Failure> {
+        self.ask(Command::Start).await
+    }
+
+    pub(crate) async fn kill(&self) -> Result<(), Failure> {
+        self.ask(Command::Kill).await
+    }
+
+    /// A failure that is about this VM, with the end of its console.
+    pub(crate) async fn failure(&self, kind: FailureKind, message: impl Into<String>) -> Failure {
+        let console = self.log.tail(self.name(), CONSOLE_SHOWN).await;
+        Failure { kind, message: message.into(), console }
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), Failure>>) -> Command,
+    ) -> Result<(), Failure> {
+        let ending = || Failure {
+            kind: FailureKind::VmEnded,
+            message: format!("VM {}: the group is ending", self.plan.name),
+            console: Vec::new(),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| ending())?;
+        answer.await.unwrap_or_else(|_| Err(ending()))
+    }
+}
+
+impl VmTask {
+    /// Serves commands until every handle is gone.
+    pub(crate) async fn run(mut self) {
+        let cancel = CancellationToken::new();
+        let _cancel_at_end = cancel.clone().drop_guard();
+        let mut background = JoinSet::new();
+        let (_, unused) = mpsc::channel(1);
+        let journal = std::mem::replace(&mut self.journal, unused);
+        background.spawn(forward_journal(self.plan.name.clone(), journal, self.log.clone()));
+        let follower = self.follower;
+        background.spawn(async move {
+            follower.run(cancel).await;
+        });
+        let mut machine = Control {
+            plan: self.plan,
+            files: self.files,
+            processes: self.processes,
+            log: self.log,
+            view: self.view,
+            power: self.power,
+        };
+        let mut running: Option<Running> = None;
+        loop {
+            match &mut running {
+                None => match self.commands.recv().await {
+                    None => return,
+                    Some(Command::Kill(reply)) => answer(reply, Ok(())),
+                    Some(Command::Start(reply)) => {
+                        let started = machine.start().await;
+                        let outcome = started.map(|started| running = Some(started));
+                        answer(reply, outcome.map_err(|error| machine.failure(&error)));
+                    }
+                },
+                Some(process) => tokio::select! {
+                    exit = process.exit.ended() => {
+                        if let Some(process) = running.take() {
+                            machine.ended(process, exit).await;
+                        }
+                    }
+                    Some(event) = process.events.recv() => machine.event(process, event.event).await,
+                    Some(alarm) = process.alarms.recv() => machine.alarm(&alarm),
+                    command = self.commands.recv() => match command {
+                        None => return,
+                        // Starting what runs changes nothing.
+                        Some(Command::Start(reply)) => answer(reply, Ok(())),
+                        Some(Command::Kill(reply)) => {
+                            "its plug was pulled".clone_into(process.expected.get_or_insert_default());
+                            // It may just have ended by itself.
+                            let _ = steading_vm::engine::kill(process.pid);
+                            let exit = process.exit.ended().await;
+                            if let Some(process) = running.take() {
+                                machine.ended(process, exit).await;
+                            }
+                            answer(reply, Ok(()));
+                        }
+                    },
+                },
+            }
+        }
+    }
+}
+
+/// Who asked may have given up.
+fn answer(reply: oneshot::Sender<Result<(), Failure>>, outcome: Result<(), Failure>) {
+    let _ = reply.send(outcome);
+}
+
+struct Control {
+    plan: Arc<VmPlan>,
+    files: VmFiles,
+    processes: Processes,
+    log: Log,
+    view: watch::Sender<VmView>,
+    power: watch::Sender<Power>,
+}
+
+impl Control {
+    async fn start(&mut self) -> Result<Running, EngineError> {
+        let boot = self.log.boot(&self.plan.name).await;
+        let (machine, exit) =
+            self.processes.start(|| Machine::start(&self.plan, &self.files), |machine| machine.pid)?;
+        let Machine { pid, monitor, console, agent, errors } = machine;
+        let mut streams = JoinSet::new();
+        let (alarm_sender, alarms) = mpsc::unbounded_channel();
+        let name = self.plan.name.clone();
+        streams.spawn(read_console(name.clone(), console, self.log.clone(), alarm_sender));
+        streams.spawn(read_errors(name.clone(), errors, self.log.clone()));
+        let (qmp, driver, events) = match Qmp::connect(monitor).await {
+            Ok(connected) => connected,
+            Err(source) => {
+                let _ = steading_vm::engine::kill(pid);
+                let said: String = streams.join_all().await.concat();
+                let said = if said.is_empty() { said } else { format!(": {}", said.trim()) };
+                return Err(EngineError::Qmp { vm: name, said, source });
+            }
+        };
+        streams.spawn(async move { driver.run().await.err().map(|error| chain(&error)).unwrap_or_default() });
+        self.view.send_modify(|view| {
+            view.status.state = VmState::Running;
+            view.status.boot = boot;
+            view.status.panicked = false;
+            view.status.pid = Some(pid.as_raw_nonzero().get());
+            view.status.ended = None;
+            view.qmp = Some(qmp);
+            view.agent = Some(Arc::new(agent));
+        });
+        self.power.send_replace(Power::On { start: boot });
+        Ok(Running { pid, exit, events, alarms, streams, expected: None })
+    }
+
+    async fn event(&mut self, process: &mut Running, event: QmpEvent) {
+        match event {
+            QmpEvent::Stop => self.view.send_modify(|view| view.status.state = VmState::Paused),
+            QmpEvent::Resume => self.view.send_modify(|view| view.status.state = VmState::Running),
+            QmpEvent::Shutdown { guest: true, .. } => {
+                process.expected.get_or_insert_with(|| "the guest powered off".to_owned());
+                self.view.send_modify(|view| view.guest_shutdowns += 1);
+            }
+            QmpEvent::Reset { .. } => {
+                process.expected = None;
+                let boot = self.log.boot(&self.plan.name).await;
+                self.view.send_modify(|view| {
+                    view.status.boot = boot;
+                    view.status.panicked = false;
+                });
+                self.power.send_replace(Power::On { start: boot });
+            }
+            QmpEvent::GuestPanicked { .. } => self.panicked(),
+            QmpEvent::BlockIoError { operation, reason, no_space, .. } => {
+                let hint = if no_space { "; the host's disk is full" } else { "" };
+                let message = format!("a disk could not {operation}: {reason}{hint}");
+                self.log.driver(Some(&self.plan.name), &message).await;
+            }
+            _ => {}
+        }
+    }
+
+    fn alarm(&self, alarm: &ConsoleAlarm) {
+        if alarm.badness == Badness::Panic {
+            self.panicked();
+        }
+    }
+
+    fn panicked(&self) {
+        self.view.send_modify(|view| view.status.panicked = true);
+    }
+
+    /// The streams are read to their ends first, so that who learns of the end finds all that was said.
+    async fn ended(&mut self, process: Running, exit: Exit) {
+        let said = process.streams.join_all().await.concat();
+        let reason = process.expected.unwrap_or_else(|| {
+            let how = match exit {
+                Exit::Status(status) => format!("with status {status}"),
+                Exit::Signal(signal) => format!("by signal {signal}"),
+            };
+            format!(
+                "QEMU ended {how}, which nobody asked for{}{}",
+                if said.is_empty() { "" } else { ": " },
+                said.trim()
+            )
+        });
+        self.power.send_replace(Power::Off);
+        self.log.driver(Some(&self.plan.name), &format!("it is off: {reason}")).await;
+        self.view.send_modify(|view| {
+            view.status.state = VmState::Off;
+            view.status.pid = None;
+            view.status.ended = Some(reason);
+            view.qmp = None;
+            view.agent = None;
+        });
+    }
+
+    fn failure(&self, error: &EngineError) -> Failure {
+        let message = chain(error);
+        self.view.send_modify(|view| view.status.ended = Some(message.clone()));
+        Failure { kind: FailureKind::Failed, message, console: Vec::new() }
+    }
+}
+
+async fn forward_journal(vm: VmName, mut events: mpsc::Receiver<FollowEvent>, log: Log) {
+    while let Some(event) = events.recv().await {
+        log.journal(&vm, event).await;
+    }
+}
+
+async fn read_console(
+    vm: VmName,
+    mut console: UnixStream,
+    log: Log,
+    alarms: mpsc::UnboundedSender<ConsoleAlarm>,
+) -> String {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = console.read(&mut buffer).await {
+        for alarm in log.console(&vm, &buffer[..read]).await {
+            // When nobody listens the VM has ended.
+            let _ = alarms.send(alarm);
+        }
+    }
+    String::new()
+}
+
+/// QEMU's own errors, for the log and for the reason of its end.
+async fn read_errors(vm: VmName, mut errors: pipe::Receiver, log: Log) -> String {
+    const KEPT: usize = 2000;
+    let mut buffer = vec![0; 4096];
+    let mut said = String::new();
+    while let Ok(read @ 1..) = errors.read(&mut buffer).await {
+        let text = String::from_utf8_lossy(&buffer[..read]);
+        log.driver(Some(&vm), text.trim_end()).await;
+        if said.len() < KEPT {
+            said.push_str(&text);
+        }
+    }
+    said
+}

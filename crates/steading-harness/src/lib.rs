@@ -1,0 +1,1 @@
+//! Registers and runs test functions, each in a process of its own.

@@ -1,0 +1,31 @@
+//! Follows the consoles and journals of VMs and merges them into one log.
+//!
+//! What a VM says is the first thing to read when a test fails, so none of it may be lost, in
+//! whatever way the VM ends; and since a log is only an aid, nothing here may ever fail a test or
+//! hold up a guest. Therefore the parts that handle bytes are plain values without input or output
+//! ([`Console`], [`journal::ExportParser`], [`Merger`]), the one task that meets the network
+//! ([`journal::Follower`]) reports its troubles as events, and the files ([`LogFiles`]) report
+//! theirs once and go on. [`TestLog`] puts them together for the owner of a group.
+
+#![forbid(unsafe_code)]
+
+mod badness;
+mod clock;
+mod console;
+mod files;
+pub mod journal;
+mod line;
+mod merge;
+mod record;
+mod test_log;
+mod text;
+
+pub use badness::{Badness, badness};
+pub use clock::{EntryTime, GuestClock};
+pub use console::{Console, ConsoleLine, PARTIAL_QUIET_TIME, TAIL_LINES};
+pub use files::{LogError, LogFiles, sort_human_log};
+pub use line::{LINE_MAX, LineSplitter, SplitLine, Stripper};
+pub use merge::{Merger, REORDER_WINDOW};
+pub use record::{LOG_VERSION, LogHeader, ParseLogError, Record, Stream, parse_log};
+pub use test_log::{ConsoleAlarm, TestLog};
+pub use text::{ConsoleMatch, ConsoleText, ConsoleWait, TEXT_KEPT};

@@ -1,0 +1,232 @@
+//! One record of the log, and its form in a file.
+//!
+//! `log.jsonl` is read by other programs and by later versions of this one: its first line says
+//! which version it is in, each further line is one [`Record`]. Fields may be added within a
+//! version; readers pass over those they do not know.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use steading_plan::VmName;
+use thiserror::Error;
+
+/// The version of the file format that is written.
+pub const LOG_VERSION: u32 = 1;
+
+/// Where a record comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// A VM's serial console.
+    Console,
+    /// A VM's journal.
+    Journal,
+    /// The driver's own words: what it did to a VM, and what went wrong.
+    Driver,
+    /// The output of the test's own processes.
+    Test,
+}
+
+impl Stream {
+    /// Its name in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Journal => "journal",
+            Self::Driver => "driver",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// One line of the log; a journal entry's message may have several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was said, by the host's clock: the arrival, or a journal entry's own time as far as
+    /// it can be believed (see [`crate::GuestClock`]).
+    pub time: Timestamp,
+    /// The VM that it belongs to; none for what concerns all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmName>,
+    /// Where it comes from.
+    pub stream: Stream,
+    /// The boot of the VM, from 1; 0 where there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub boot: u32,
+    /// A journal entry's time by the guest's clock, where that differs from `time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_time: Option<Timestamp>,
+    /// The systemd unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The syslog identifier; for [`Stream::Test`], the test function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+    /// The process in the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The syslog priority, 0 (emergency) to 7 (debug).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// The text.
+    pub message: String,
+    /// It continues the record before it of the same VM and stream.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cont: bool,
+    /// The text was longer, or contained what is no text.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Record {
+    /// A record with nothing but its source and its text.
+    pub fn new(time: Timestamp, vm: Option<VmName>, stream: Stream, message: impl Into<String>) -> Self {
+        Self {
+            time,
+            vm,
+            stream,
+            boot: 0,
+            guest_time: None,
+            unit: None,
+            identifier: None,
+            pid: None,
+            priority: None,
+            message: message.into(),
+            cont: false,
+            cut: false,
+        }
+    }
+
+    /// The text with who said it: `sshd[123] (err): message` for a journal entry.
+    pub fn said(&self) -> String {
+        let Some(who) = self.identifier.as_deref().or(self.unit.as_deref()) else {
+            return self.message.clone();
+        };
+        let pid = self.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
+        let urgency = self.priority.and_then(urgency).map(|word| format!(" ({word})")).unwrap_or_default();
+        format!("{who}{pid}{urgency}: {}", self.message)
+    }
+}
+
+/// The name of a priority worth a reader's eye (syslog(3)).
+fn urgency(priority: u8) -> Option<&'static str> {
+    ["emerg", "alert", "crit", "err", "warning"].get(usize::from(priority)).copied()
+}
+
+/// The first line of `log.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogHeader {
+    /// The version of the format, [`LOG_VERSION`].
+    pub steading_log: u32,
+    /// When the file was begun.
+    pub begun: Timestamp,
+}
+
+/// Why a log cannot be read.
+#[derive(Debug, Error)]
+pub enum ParseLogError {
+    /// Its first line is no header.
+    #[error(
+        "the first line is not a log's header: {shown:?}\nhint: a log begins with {{\"steading_log\":{LOG_VERSION},…}}"
+    )]
+    NoHeader {
+        /// The beginning of that line.
+        shown: String,
+    },
+    /// A later version wrote it.
+    #[error(
+        "the log is of version {found}, this program reads version {LOG_VERSION}\nhint: read it with the version of steading that wrote it"
+    )]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Reads a log. Lines that are no record are left out and counted: the last one is torn where the
+/// writer was killed.
+///
+/// # Errors
+///
+/// When it has no header, or one of another version.
+pub fn parse_log(text: &str) -> Result<(LogHeader, Vec<Record>, usize), ParseLogError> {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let header: LogHeader = serde_json::from_str(first)
+        .map_err(|_| ParseLogError::NoHeader { shown: first.chars().take(80).collect() })?;
+    if header.steading_log != LOG_VERSION {
+        return Err(ParseLogError::Version { found: header.steading_log });
+    }
+    let mut records = Vec::new();
+    let mut torn = 0;
+    for line in lines {
+        match serde_json::from_str(line) {
+            Ok(record) => records.push(record),
+            Err(_) => torn += 1,
+        }
+    }
+    Ok((header, records, torn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let vm = "alpha".parse().expect("name");
+        let time = "2026-01-02T03:04:05.678Z".parse().expect("time");
+        Record::new(time, Some(vm), Stream::Console, "hello")
+    }
+
+    #[test]
+    fn a_plain_record_has_only_what_it_needs() {
+        let json = serde_json::to_string(&record()).expect("json");
+        assert_eq!(
+            json,
+            r#"{"time":"2026-01-02T03:04:05.678Z","vm":"alpha","stream":"console","message":"hello"}"#
+        );
+        assert_eq!(serde_json::from_str::<Record>(&json).expect("record"), record());
+    }
+
+    #[test]
+    fn unknown_fields_are_passed_over() {
+        let json = r#"{"time":"2026-01-02T03:04:05.678Z","vm":"alpha","stream":"console","message":"hello","new":1}"#;
+        assert_eq!(serde_json::from_str::<Record>(json).expect("record"), record());
+    }
+
+    #[test]
+    fn a_log_with_a_torn_last_line_is_read() {
+        let line = serde_json::to_string(&record()).expect("json");
+        let text =
+            format!("{{\"steading_log\":1,\"begun\":\"2026-01-02T03:04:05Z\"}}\n{line}\n{{\"time\":\"20");
+        let (header, records, torn) = parse_log(&text).expect("a log");
+        assert_eq!((header.steading_log, records.len(), torn), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_log_of_a_later_version_is_refused_with_its_version() {
+        let error =
+            parse_log("{\"steading_log\":7,\"begun\":\"2026-01-02T03:04:05Z\"}\n").expect_err("refused");
+        assert!(matches!(error, ParseLogError::Version { found: 7 }));
+        assert!(matches!(parse_log("").expect_err("refused"), ParseLogError::NoHeader { .. }));
+    }
+
+    #[test]
+    fn what_a_unit_said_names_it_and_how_urgent_it_is() {
+        let mut said = record();
+        said.identifier = Some("sshd".to_owned());
+        said.pid = Some(12);
+        assert_eq!(said.said(), "sshd[12]: hello");
+        said.priority = Some(3);
+        assert_eq!(said.said(), "sshd[12] (err): hello");
+    }
+}

@@ -1,0 +1,148 @@
+//! The bridge of a group and what hangs on it.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv6Addr};
+
+use futures::TryStreamExt as _;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::route::RouteProtocol;
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
+use steading_plan::{AddressPlan, IfName, KERNEL_ROUTE_METRIC};
+use tokio::task::JoinSet;
+
+use crate::NetError;
+
+/// The network of one group, in the network namespace of the process that made it.
+#[derive(Debug)]
+pub struct Network {
+    handle: Handle,
+    bridge: u32,
+    /// Holds the task that speaks to the kernel; it ends with this value.
+    _connection: JoinSet<()>,
+}
+
+impl Network {
+    /// Makes the bridge, the gateway's and the driver's addresses, and the route by which the
+    /// driver's traffic to VMs leaves from the management address.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a step.
+    pub async fn ensure(addresses: &AddressPlan) -> Result<Self, NetError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Socket)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        skip_duplicate_address_detection();
+        let loopback = link_index(&handle, "lo").await?;
+        set_up(&handle, loopback, &"lo").await?;
+        for address in addresses.driver_addresses() {
+            add_address(&handle, loopback, address.into(), 128, &"lo").await?;
+        }
+        let bridge = add_bridge(&handle, addresses).await?;
+        let name = &addresses.bridge;
+        add_address(&handle, bridge, addresses.gateway.into(), 64, name).await?;
+        add_address(&handle, bridge, addresses.ipv4_gateway.into(), addresses.ipv4.prefix_len(), name)
+            .await?;
+        let network = Self { handle, bridge, _connection: tasks };
+        network.ensure_source_route(addresses, addresses.management).await?;
+        Ok(network)
+    }
+
+    /// Makes this TAP a port of the bridge, and up.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, or the kernel refuses.
+    pub async fn attach(&self, tap: &IfName) -> Result<(), NetError> {
+        let index = link_index(&self.handle, tap.as_str()).await?;
+        let port = LinkUnspec::new_with_index(index).controller(self.bridge).up().build();
+        self.handle
+            .link()
+            .set(port)
+            .execute()
+            .await
+            .map_err(refused(|| format!("make {tap} a port of the bridge")))
+    }
+
+    /// Makes traffic to the VMs' /64 leave from this address unless a socket says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn ensure_source_route(
+        &self,
+        addresses: &AddressPlan,
+        source: Ipv6Addr,
+    ) -> Result<(), NetError> {
+        let prefix = addresses.prefix;
+        let route = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())
+            .output_interface(self.bridge)
+            .pref_source(source)
+            .priority(KERNEL_ROUTE_METRIC)
+            .protocol(RouteProtocol::Kernel)
+            .build();
+        self.handle
+            .route()
+            .add(route)
+            .replace()
+            .execute()
+            .await
+            .map_err(refused(|| format!("route {prefix} from {source}")))
+    }
+}
+
+/// The bridge has no spanning tree and no multicast snooping: both would hold back the first
+/// seconds of neighbour discovery. Its own hardware address is fixed: it would otherwise change
+/// with its ports, and its link-local address, from which routers are advertised, with it.
+async fn add_bridge(handle: &Handle, addresses: &AddressPlan) -> Result<u32, NetError> {
+    let name = &addresses.bridge;
+    let bridge = LinkBridge::new(name.as_str())
+        .address(addresses.bridge_mac.bytes().to_vec())
+        .mcast_snooping(false)
+        .forward_delay(0)
+        .up()
+        .build();
+    handle.link().add(bridge).execute().await.map_err(refused(|| format!("add the bridge {name}")))?;
+    link_index(handle, name.as_str()).await
+}
+
+async fn link_index(handle: &Handle, name: &str) -> Result<u32, NetError> {
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    let link = links.try_next().await.map_err(refused(|| format!("look up the interface {name}")))?;
+    link.map(|link| link.header.index).ok_or_else(|| NetError::Missing(name.to_owned()))
+}
+
+async fn set_up(handle: &Handle, index: u32, name: &impl Display) -> Result<(), NetError> {
+    let link = LinkUnspec::new_with_index(index).up().build();
+    handle.link().set(link).execute().await.map_err(refused(|| format!("set {name} up")))
+}
+
+/// The kernel adds no route for the address: the one that is wanted has a source of its own.
+async fn add_address(
+    handle: &Handle,
+    index: u32,
+    address: IpAddr,
+    length: u8,
+    name: &impl Display,
+) -> Result<(), NetError> {
+    let mut request = handle.address().add(index, address, length);
+    if address.is_ipv6() {
+        let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+        request.message_mut().attributes.push(AddressAttribute::Flags(flags));
+    }
+    request.execute().await.map_err(refused(|| format!("give {name} the address {address}/{length}")))
+}
+
+fn refused(action: impl FnOnce() -> String) -> impl FnOnce(rtnetlink::Error) -> NetError {
+    move |source| NetError::Refused { action: action(), source }
+}
+
+/// The namespace is fresh and its addresses are derived, so nobody else has them; the second that
+/// detection takes would be lost before the first router advertisement. Where `/proc/sys` is
+/// read-only it is lost, and nothing else.
+fn skip_duplicate_address_detection() {
+    for scope in ["all", "default"] {
+        let _ = steading_sys::sysctl::write(&format!("net/ipv6/conf/{scope}/accept_dad"), "0");
+    }
+}

@@ -1,0 +1,76 @@
+//! The open files that a QEMU process is started with.
+//!
+//! A VM's sockets, TAPs and disks have no names on the host: the owner opens them and passes them
+//! on by number, so the kernel frees them with the last process that holds them.
+
+use serde::{Deserialize, Serialize};
+
+/// What an inherited file descriptor of a QEMU process is for. Each has a number of its own, so
+/// that a command line is known before anything is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handle {
+    /// The QMP socket.
+    Qmp,
+    /// The serial console's socket.
+    Console,
+    /// The guest agent's socket.
+    Agent,
+    /// The TAP of the first card.
+    Tap,
+    /// The TAP of the second card.
+    SecondTap,
+    /// The kernel.
+    Kernel,
+    /// The initrd.
+    Initrd,
+    /// The read-only image below the overlay.
+    Image,
+    /// The VM's own qcow2 layer.
+    Overlay,
+    /// The UEFI variables.
+    FirmwareVars,
+    /// The disk labelled `CONFIG`.
+    ConfigDisk,
+    /// The cloud-init disk.
+    CloudInitDisk,
+    /// The Ignition configuration.
+    Ignition,
+    /// The public key that may log in, as a systemd credential.
+    AuthorizedKey,
+}
+
+impl Handle {
+    /// Every handle, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
+        Self::Qmp,
+        Self::Console,
+        Self::Agent,
+        Self::Tap,
+        Self::SecondTap,
+        Self::Kernel,
+        Self::Initrd,
+        Self::Image,
+        Self::Overlay,
+        Self::FirmwareVars,
+        Self::ConfigDisk,
+        Self::CloudInitDisk,
+        Self::Ignition,
+        Self::AuthorizedKey,
+    ];
+
+    /// Its number in the QEMU process; 0 to 2 are the standard streams.
+    pub const fn number(self) -> u32 {
+        self as u32 + 3
+    }
+
+    /// A path that opens it anew, for options of QEMU that take a file's name.
+    pub fn path(self) -> String {
+        format!("/proc/self/fd/{}", self.number())
+    }
+
+    /// The `-add-fd` set it is a member of, for block devices.
+    pub(crate) fn set(self) -> u32 {
+        self.number()
+    }
+}

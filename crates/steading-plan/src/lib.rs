@@ -1,0 +1,28 @@
+//! Everything about a testnet that can be known before anything is touched.
+//!
+//! A declared [`Testnet`] and the name of its group determine every address, interface name,
+//! command line and sum of resources. This crate derives them, as one value, the [`Plan`], and does
+//! nothing else: no input or output, no clock, no randomness.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod dnsmasq;
+mod handle;
+mod hash;
+mod mac;
+mod name;
+mod plan;
+mod qemu;
+mod resources;
+mod testnet;
+
+pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
+pub use handle::Handle;
+pub use hash::{ParseSha256Error, Sha256};
+pub use mac::{MacAddr, ParseMacError};
+pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, VmName};
+pub use plan::{HostFacts, Plan, PlanError, VmPlan};
+pub use qemu::{Acceleration, QemuCommand, QemuFacts};
+pub use resources::{HostResources, OVERHEAD_MIB, ResourceError, Resources};
+pub use testnet::{Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec};

@@ -1,0 +1,235 @@
+//! The plan: all that follows from a declared testnet and the name of its group.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::dnsmasq;
+use crate::qemu::{QemuCommand, QemuFacts};
+use crate::resources::{HostResources, ResourceError, Resources};
+use crate::{
+    AddressPlan, Boot, GroupName, Handle, IfName, MacAddr, NameError, PrefixError, Sha256, Testnet, VmName,
+    VmSpec,
+};
+
+/// A testnet that cannot be planned.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A prefix that cannot be one.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
+    /// More than the host has.
+    #[error(transparent)]
+    Resources(#[from] ResourceError),
+    /// Two VMs of one name.
+    #[error(
+        "two VMs are named {0}: VMs {1} and {2} in the order of declaration\nhint: a VM's name is its host name and the seed of its address; give each its own"
+    )]
+    Duplicate(VmName, usize, usize),
+    /// Two names whose digests begin alike.
+    #[error(
+        "the names {0} and {1} lead to the same {2}\nhint: rename one of them; this happens to one pair in millions"
+    )]
+    Collision(VmName, VmName, &'static str),
+    /// Firmware has nothing to boot.
+    #[error("VM {0} boots by firmware and has no disk\nhint: give it a disk, or boot a kernel")]
+    NoDisk(VmName),
+    /// A credential's name that would not reach the guest whole.
+    #[error(
+        "VM {vm} has a credential named {name:?}\nhint: credential names are file names without '=', ':' or '/' (systemd.exec(5))"
+    )]
+    Credential {
+        /// The VM.
+        vm: VmName,
+        /// The name.
+        name: String,
+    },
+    /// A text that QEMU or the kernel would cut short.
+    #[error("VM {vm}: {what} holds a NUL byte\nhint: command lines end at a NUL; remove it")]
+    Nul {
+        /// The VM.
+        vm: VmName,
+        /// Where it is.
+        what: &'static str,
+    },
+}
+
+/// Facts about the host that a plan depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// How much there is.
+    pub resources: HostResources,
+    /// What its QEMU is like.
+    pub qemu: QemuFacts,
+}
+
+/// Everything about a group, before anything is touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The group's name, from which all else is derived.
+    pub group: GroupName,
+    /// Addresses that belong to no single VM.
+    pub addresses: AddressPlan,
+    /// The VMs, in the order of their declaration.
+    pub vms: Vec<VmPlan>,
+    /// What it all needs.
+    pub resources: Resources,
+    /// The router daemon's configuration.
+    pub dnsmasq: String,
+}
+
+/// Everything about one VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmPlan {
+    /// Its name.
+    pub name: VmName,
+    /// The address of its first card.
+    pub mac: MacAddr,
+    /// The TAP of its first card.
+    pub tap: IfName,
+    /// Its IPv6 address: the prefix and the EUI-64 of the MAC.
+    pub address: Ipv6Addr,
+    /// The address of its second card, if it has one.
+    pub second_mac: Option<MacAddr>,
+    /// The TAP of its second card, if it has one.
+    pub second_tap: Option<IfName>,
+    /// The machine's UUID, from SHA-256(uuid/group/vm); version 8 (RFC 9562, section 5.8).
+    pub uuid: String,
+    /// As it was declared.
+    pub spec: VmSpec,
+    /// Its QEMU process.
+    pub qemu: QemuCommand,
+}
+
+impl Plan {
+    /// Derives the plan of a testnet.
+    ///
+    /// # Errors
+    ///
+    /// When a name or prefix is none, when two VMs have the same, or when it can never fit.
+    pub fn derive(group: &GroupName, testnet: &Testnet, host: &HostFacts) -> Result<Self, PlanError> {
+        let addresses = AddressPlan::derive(group, testnet.prefix)?;
+        let vms: Vec<VmPlan> = testnet
+            .vms
+            .iter()
+            .map(|spec| VmPlan::derive(group, &addresses, spec, &host.qemu))
+            .collect::<Result<_, _>>()?;
+        check_distinct(&vms)?;
+        let resources = Resources::of(&testnet.vms);
+        resources.check(&testnet.vms, host.resources)?;
+        let dnsmasq = dnsmasq::configuration(&addresses, &vms);
+        Ok(Self { group: group.clone(), addresses, vms, resources, dnsmasq })
+    }
+
+    /// The VM of this name.
+    pub fn vm(&self, name: &str) -> Option<&VmPlan> {
+        self.vms.iter().find(|vm| vm.name.as_str() == name)
+    }
+}
+
+impl VmPlan {
+    fn derive(
+        group: &GroupName,
+        addresses: &AddressPlan,
+        spec: &VmSpec,
+        facts: &QemuFacts,
+    ) -> Result<Self, PlanError> {
+        let name: VmName = spec.name.parse()?;
+        check_spec(&name, spec)?;
+        let mac = MacAddr::of_vm(group, &name);
+        let mut vm = Self {
+            mac,
+            tap: IfName::tap(group, &name),
+            address: mac.slaac(addresses.prefix),
+            second_mac: spec.second_card.then(|| MacAddr::of_second_card(group, &name)),
+            second_tap: spec.second_card.then(|| IfName::second_tap(group, &name)),
+            uuid: uuid(group, &name),
+            spec: spec.clone(),
+            qemu: QemuCommand::default(),
+            name,
+        };
+        vm.qemu = QemuCommand::derive(&vm, facts);
+        Ok(vm)
+    }
+
+    /// The open files its QEMU process wants, in the order of their numbers.
+    pub fn handles(&self) -> Vec<Handle> {
+        let config = &self.spec.config;
+        let wanted = |handle: &Handle| match handle {
+            Handle::Qmp | Handle::Console | Handle::Agent | Handle::Tap | Handle::AuthorizedKey => true,
+            Handle::SecondTap => self.second_tap.is_some(),
+            Handle::Kernel => matches!(self.spec.boot, Boot::Kernel { .. }),
+            Handle::Initrd => matches!(&self.spec.boot, Boot::Kernel { initrd: Some(_), .. }),
+            Handle::Image | Handle::Overlay => self.spec.disk.is_some(),
+            Handle::FirmwareVars => self.spec.boot == Boot::Uefi,
+            Handle::ConfigDisk => config.config_dir.is_some(),
+            Handle::CloudInitDisk => config.cloud_init.is_some(),
+            Handle::Ignition => config.ignition.is_some(),
+        };
+        Handle::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// The TAPs of its cards, each with the handle by which QEMU knows it.
+    pub fn taps(&self) -> impl Iterator<Item = (Handle, &IfName)> {
+        let first = std::iter::once((Handle::Tap, &self.tap));
+        first.chain(self.second_tap.as_ref().map(|tap| (Handle::SecondTap, tap)))
+    }
+}
+
+fn check_spec(vm: &VmName, spec: &VmSpec) -> Result<(), PlanError> {
+    if spec.disk.is_none() && !matches!(spec.boot, Boot::Kernel { .. }) {
+        return Err(PlanError::NoDisk(vm.clone()));
+    }
+    for (name, value) in &spec.config.credentials {
+        let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && !"=:/,".contains(c));
+        if !fits {
+            return Err(PlanError::Credential { vm: vm.clone(), name: name.clone() });
+        }
+        if value.contains('\0') {
+            return Err(PlanError::Nul { vm: vm.clone(), what: "a credential" });
+        }
+    }
+    match &spec.boot {
+        Boot::Kernel { cmdline, .. } if cmdline.contains('\0') => {
+            Err(PlanError::Nul { vm: vm.clone(), what: "the kernel's command line" })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_distinct(vms: &[VmPlan]) -> Result<(), PlanError> {
+    let mut names = BTreeMap::new();
+    let mut macs = BTreeMap::new();
+    let mut taps = BTreeMap::new();
+    for (index, vm) in vms.iter().enumerate() {
+        if let Some(first) = names.insert(&vm.name, index + 1) {
+            return Err(PlanError::Duplicate(vm.name.clone(), first, index + 1));
+        }
+        for mac in std::iter::once(vm.mac).chain(vm.second_mac) {
+            if let Some(other) = macs.insert(mac, &vm.name) {
+                return Err(PlanError::Collision(other.clone(), vm.name.clone(), "hardware address"));
+            }
+        }
+        for (_, tap) in vm.taps() {
+            if let Some(other) = taps.insert(tap, &vm.name) {
+                return Err(PlanError::Collision(other.clone(), vm.name.clone(), "TAP"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn uuid(group: &GroupName, vm: &VmName) -> String {
+    let digest = Sha256::of(format!("uuid/{group}/{vm}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_bytes()[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

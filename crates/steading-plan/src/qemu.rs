@@ -1,0 +1,214 @@
+//! The command line of a VM's QEMU process.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Boot, Handle, VmPlan};
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acceleration {
+    /// The host's virtual machine monitor in the kernel.
+    Kvm,
+    /// QEMU's own emulation.
+    Tcg,
+}
+
+impl Acceleration {
+    /// QEMU's name for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+
+    /// `max` is all that TCG can emulate, less five-level page tables: a guest kernel would use
+    /// them, and each walk would cost emulation one level more for addresses nobody has.
+    const fn cpu(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg => "max,la57=off",
+        }
+    }
+}
+
+/// What the host's QEMU is like, as far as command lines depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QemuFacts {
+    /// The program.
+    pub program: String,
+    /// What executes instructions.
+    pub acceleration: Acceleration,
+    /// The read-only part of the UEFI firmware.
+    pub firmware_code: String,
+}
+
+impl Default for QemuFacts {
+    fn default() -> Self {
+        Self {
+            program: "qemu-system-x86_64".to_owned(),
+            acceleration: Acceleration::Tcg,
+            firmware_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".to_owned(),
+        }
+    }
+}
+
+/// The arguments of one QEMU process; the first is the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct QemuCommand(Vec<String>);
+
+impl QemuCommand {
+    /// The program and its arguments.
+    pub fn argv(&self) -> &[String] {
+        &self.0
+    }
+
+    pub(crate) fn derive(vm: &VmPlan, facts: &QemuFacts) -> Self {
+        let mut command = Self(vec![facts.program.clone()]);
+        command.machine(vm, facts);
+        command.channels();
+        command.cards(vm);
+        command.disks(vm);
+        command.boot(vm, facts);
+        command.configuration(vm);
+        command
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<String>) {
+        self.0.push(name.to_owned());
+        self.0.push(value.into());
+    }
+
+    fn flag(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn machine(&mut self, vm: &VmPlan, facts: &QemuFacts) {
+        self.option("-name", format!("guest={0},process=vm-{0:.11}", vm.name));
+        self.flag("-no-user-config");
+        self.flag("-nodefaults");
+        let pflash = match vm.spec.boot {
+            Boot::Uefi => ",pflash0=firmware-code,pflash1=firmware-vars",
+            Boot::Bios | Boot::Kernel { .. } => "",
+        };
+        // Suspension states confuse guests whose host cannot wake them, and their tables cost boot time.
+        self.option("-machine", format!("q35,accel={},vmport=off{pflash}", facts.acceleration.as_str()));
+        self.option("-global", "ICH9-LPC.disable_s3=1");
+        self.option("-global", "ICH9-LPC.disable_s4=1");
+        self.option("-cpu", facts.acceleration.cpu());
+        self.option("-smp", vm.spec.vcpus.to_string());
+        self.option("-m", format!("{}M", vm.spec.memory_mib));
+        self.option("-uuid", vm.uuid.clone());
+        self.option("-rtc", "base=utc");
+        self.option("-display", "none");
+        if vm.spec.display {
+            self.option("-device", "VGA,id=vga");
+        }
+        // A guest without it waits for entropy in its first boot.
+        self.option("-object", "rng-random,id=entropy,filename=/dev/urandom");
+        self.option("-device", "virtio-rng-pci,rng=entropy");
+        // A panic becomes an event; the VM is left as it is, to be looked at.
+        self.option("-device", "pvpanic");
+        self.option("-action", "panic=none");
+    }
+
+    fn channels(&mut self) {
+        for (id, handle) in [("qmp", Handle::Qmp), ("console", Handle::Console), ("agent", Handle::Agent)] {
+            self.option("-chardev", format!("socket,id={id},fd={}", handle.number()));
+        }
+        self.option("-mon", "chardev=qmp,mode=control");
+        self.option("-serial", "chardev:console");
+        self.option("-device", "virtio-serial-pci,id=serial");
+        self.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=org.qemu.guest_agent.0");
+    }
+
+    /// A PCIe root port for each card, in order: the guest's predictable names count the buses
+    /// behind them (`enp1s0`, `enp2s0`; systemd.net-naming-scheme(7)). Cards have no option ROM:
+    /// it would cost seconds of looking for a boot server.
+    fn cards(&mut self, vm: &VmPlan) {
+        let cards = [(Handle::Tap, Some(vm.mac)), (Handle::SecondTap, vm.second_mac)];
+        for (index, (handle, mac)) in cards.into_iter().enumerate() {
+            let Some(mac) = mac else { continue };
+            let slot = index + 1;
+            self.option("-device", format!("pcie-root-port,id=port{slot},chassis={slot},slot={slot}"));
+            self.option("-netdev", format!("tap,id=net{slot},fd={}", handle.number()));
+            self.option(
+                "-device",
+                format!("virtio-net-pci,bus=port{slot},netdev=net{slot},mac={mac},romfile="),
+            );
+        }
+    }
+
+    fn disks(&mut self, vm: &VmPlan) {
+        if vm.spec.disk.is_some() {
+            self.file(Handle::Image, "image-file", "read-only=on");
+            self.option("-blockdev", "raw,node-name=image,file=image-file,read-only=on");
+            self.file(Handle::Overlay, "overlay-file", "discard=unmap");
+            self.option(
+                "-blockdev",
+                "qcow2,node-name=disk,file=overlay-file,backing=image,discard=unmap,detect-zeroes=unmap",
+            );
+            self.option("-device", "virtio-blk-pci,drive=disk,bootindex=1");
+        }
+        for (handle, name, wanted) in [
+            (Handle::ConfigDisk, "config", vm.spec.config.config_dir.is_some()),
+            (Handle::CloudInitDisk, "cloud-init", vm.spec.config.cloud_init.is_some()),
+        ] {
+            if wanted {
+                let file = format!("{name}-file");
+                self.file(handle, &file, "read-only=on");
+                self.option("-blockdev", format!("raw,node-name={name},file={file},read-only=on"));
+                self.option("-device", format!("virtio-blk-pci,drive={name},serial={name}"));
+            }
+        }
+    }
+
+    /// A file that QEMU gets open. It has no lock: it belongs to this VM alone, or is read-only.
+    fn file(&mut self, handle: Handle, node: &str, more: &str) {
+        self.option("-add-fd", format!("fd={},set={}", handle.number(), handle.set()));
+        let path = format!("/dev/fdset/{}", handle.set());
+        self.option("-blockdev", format!("file,node-name={node},filename={path},locking=off,{more}"));
+    }
+
+    fn boot(&mut self, vm: &VmPlan, facts: &QemuFacts) {
+        match &vm.spec.boot {
+            Boot::Bios => {}
+            Boot::Uefi => {
+                let code = escaped(&facts.firmware_code);
+                self.option(
+                    "-blockdev",
+                    format!("file,node-name=firmware-code,filename={code},read-only=on"),
+                );
+                self.file(Handle::FirmwareVars, "firmware-vars", "read-only=off");
+            }
+            Boot::Kernel { initrd, cmdline, .. } => {
+                self.option("-kernel", Handle::Kernel.path());
+                if initrd.is_some() {
+                    self.option("-initrd", Handle::Initrd.path());
+                }
+                self.option("-append", cmdline.clone());
+            }
+        }
+    }
+
+    fn configuration(&mut self, vm: &VmPlan) {
+        if vm.spec.config.ignition.is_some() {
+            let path = Handle::Ignition.path();
+            self.option("-fw_cfg", format!("name=opt/com.coreos/config,file={path}"));
+        }
+        self.option("-smbios", format!("type=11,path={}", Handle::AuthorizedKey.path()));
+        let host_name = ("system.hostname", vm.name.as_str());
+        let given = vm.spec.config.credentials.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in std::iter::once(host_name).chain(given) {
+            let value = escaped(value);
+            self.option("-smbios", format!("type=11,value=io.systemd.credential:{name}={value}"));
+        }
+    }
+}
+
+/// QEMU's option parser takes a doubled comma for a comma.
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}

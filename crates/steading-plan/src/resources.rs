@@ -1,0 +1,139 @@
+//! What a testnet needs of its host, as sums known before it starts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::VmSpec;
+
+/// Memory of a QEMU process beside its guest's, in MiB: code, devices, translated blocks.
+/// Measured with QEMU 7.2 under emulation, rounded up.
+pub const OVERHEAD_MIB: u64 = 96;
+
+/// A sum of resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Virtual CPUs of all VMs.
+    pub vcpus: u64,
+    /// Memory of all guests, in MiB.
+    pub memory_mib: u64,
+    /// Memory of the processes beside their guests', in MiB.
+    pub overhead_mib: u64,
+}
+
+/// What a host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostResources {
+    /// CPUs that this process may use.
+    pub cpus: u64,
+    /// Memory in all, in MiB.
+    pub memory_mib: u64,
+}
+
+/// A testnet that can never fit.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ResourceError {
+    /// Too much memory.
+    #[error(
+        "the testnet needs {needed} MiB of memory, and this machine has {has} MiB: {sum}\nhint: declare less memory_mib, or fewer VMs"
+    )]
+    Memory {
+        /// MiB wanted.
+        needed: u64,
+        /// MiB there are.
+        has: u64,
+        /// How the need adds up.
+        sum: String,
+    },
+    /// One VM with more CPUs than QEMU makes sense of.
+    #[error(
+        "VM {vm} asks for {vcpus} vCPUs, and this machine has {cpus} CPUs\nhint: a VM never gains by more vCPUs than there are CPUs; declare at most {cpus}"
+    )]
+    Vcpus {
+        /// The VM.
+        vm: String,
+        /// What it asks for.
+        vcpus: u32,
+        /// What there is.
+        cpus: u64,
+    },
+    /// Nothing to run with.
+    #[error("VM {vm} has {what}\nhint: declare at least 1 vCPU and {minimum} MiB", minimum = MINIMUM_MIB)]
+    Nothing {
+        /// The VM.
+        vm: String,
+        /// What is missing.
+        what: String,
+    },
+}
+
+/// Less memory than this boots no firmware or kernel, in MiB.
+const MINIMUM_MIB: u32 = 16;
+
+impl Resources {
+    /// The sum over these VMs.
+    pub fn of(vms: &[VmSpec]) -> Self {
+        vms.iter().fold(Self::default(), |sum, vm| Self {
+            vcpus: sum.vcpus + u64::from(vm.vcpus),
+            memory_mib: sum.memory_mib + u64::from(vm.memory_mib),
+            overhead_mib: sum.overhead_mib + OVERHEAD_MIB,
+        })
+    }
+
+    /// All memory, in MiB.
+    pub const fn total_mib(self) -> u64 {
+        self.memory_mib + self.overhead_mib
+    }
+
+    /// CPUs to reserve in a scheduler: `ceil((1 + vCPUs) / oversubscription)`; the 1 is the driver.
+    pub const fn reserved_cpus(self, oversubscription: u64) -> u64 {
+        (1 + self.vcpus).div_ceil(oversubscription)
+    }
+
+    /// Refuses what can never fit on this host.
+    pub(crate) fn check(self, vms: &[VmSpec], host: HostResources) -> Result<(), ResourceError> {
+        for vm in vms {
+            let name = vm.name.clone();
+            if vm.vcpus == 0 {
+                return Err(ResourceError::Nothing { vm: name, what: "no vCPU".to_owned() });
+            }
+            if vm.memory_mib < MINIMUM_MIB {
+                let what = format!("{} MiB of memory", vm.memory_mib);
+                return Err(ResourceError::Nothing { vm: name, what });
+            }
+            if u64::from(vm.vcpus) > host.cpus {
+                return Err(ResourceError::Vcpus { vm: name, vcpus: vm.vcpus, cpus: host.cpus });
+            }
+        }
+        let needed = self.total_mib();
+        if needed > host.memory_mib {
+            return Err(ResourceError::Memory { needed, has: host.memory_mib, sum: sum(vms) });
+        }
+        Ok(())
+    }
+}
+
+fn sum(vms: &[VmSpec]) -> String {
+    const SHOWN: usize = 6;
+    let mut terms: Vec<String> =
+        vms.iter().take(SHOWN).map(|vm| format!("{} {}", vm.name, vm.memory_mib)).collect();
+    if vms.len() > SHOWN {
+        terms.push(format!("{} more", vms.len() - SHOWN));
+    }
+    terms.push(format!("{} for each of {} QEMU processes", OVERHEAD_MIB, vms.len()));
+    terms.join(" + ")
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} vCPUs, {} MiB of memory ({} for guests, {} for QEMU)",
+            self.vcpus,
+            self.total_mib(),
+            self.memory_mib,
+            self.overhead_mib
+        )
+    }
+}

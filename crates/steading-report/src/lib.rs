@@ -1,0 +1,1 @@
+//! Renders events for the terminal and for files.

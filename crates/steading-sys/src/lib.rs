@@ -1,0 +1,10 @@
+//! The system boundary: the only crate of the project with `unsafe` code, and the only place where
+//! processes are started.
+
+#![expect(unsafe_code, reason = "this crate is where unsafe code lives")]
+
+pub mod capability;
+pub mod namespace;
+pub mod process;
+pub mod sysctl;
+pub mod tap;

@@ -1,0 +1,196 @@
+//! The one place where processes are started.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+
+use camino::Utf8PathBuf;
+use command_fds::{CommandFdExt as _, FdMapping};
+use rustix::process::{Pid, WaitOptions};
+use thiserror::Error;
+
+use crate::capability;
+
+/// How much of a failed program's error output is kept, in bytes.
+const STDERR_KEPT: usize = 2000;
+
+/// A program that could not be run, or that failed.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// It is not installed.
+    #[error("{program} is not installed, or not on PATH\nhint: on Debian: apt-get install {package}")]
+    NotFound {
+        /// The program.
+        program: String,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// It could not be started for another reason.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// It ended with an error.
+    #[error("`{command}` failed ({status}): {stderr}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        stderr: String,
+    },
+}
+
+/// Runs `program` to its end with no input and returns what it printed.
+///
+/// # Errors
+///
+/// When it cannot be started or does not end with status 0.
+pub fn run<A: Into<OsString>>(
+    program: &str,
+    package: &'static str,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Vec<u8>, RunError> {
+    run_between(program, package, args, Stdio::null(), Stdio::piped())
+}
+
+/// Runs `program` to its end between two given streams; the way to hand it open files.
+///
+/// It finds them as `/proc/self/fd/0` and `/proc/self/fd/1`. Returns what it printed if `stdout` is
+/// [`Stdio::piped`], else nothing.
+///
+/// # Errors
+///
+/// When it cannot be started or does not end with status 0.
+pub fn run_between<A: Into<OsString>>(
+    program: &str,
+    package: &'static str,
+    args: impl IntoIterator<Item = A>,
+    stdin: Stdio,
+    stdout: Stdio,
+) -> Result<Vec<u8>, RunError> {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let output = Command::new(program)
+        .args(&args)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|source| start_error(program, package, source))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let mut command = program.to_owned();
+    for arg in &args {
+        command.push(' ');
+        command.push_str(&arg.to_string_lossy());
+    }
+    let tail = &output.stderr[output.stderr.len().saturating_sub(STDERR_KEPT)..];
+    let stderr = String::from_utf8_lossy(tail).trim().to_owned();
+    Err(RunError::Failed { command, status: output.status, stderr })
+}
+
+/// The error of a program that could not be started, with advice where the cause is known.
+pub fn start_error(program: &str, package: &'static str, source: io::Error) -> RunError {
+    let program = program.to_owned();
+    if source.kind() == io::ErrorKind::NotFound {
+        RunError::NotFound { program, package }
+    } else {
+        RunError::Start { program, source }
+    }
+}
+
+/// A program to be started beside its caller, in a process group of its own.
+#[derive(Debug)]
+pub struct Program {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The Debian package that has it, for when it is missing.
+    pub package: &'static str,
+    /// Variables added to the caller's environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts; the caller's directory when `None`.
+    pub cwd: Option<Utf8PathBuf>,
+    /// Open files it gets, each with its number there.
+    pub fds: Vec<(OwnedFd, u32)>,
+    /// Whether it may change the group's network; else it has no capability at all.
+    pub network_capabilities: bool,
+}
+
+/// A program that was started. Its end is learnt by [`reap`], not here.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process, which leads a process group of the same number.
+    pub pid: Pid,
+    /// A pipe into it.
+    pub stdin: ChildStdin,
+    /// What it prints.
+    pub stdout: ChildStdout,
+    /// What it says beside.
+    pub stderr: ChildStderr,
+}
+
+impl Program {
+    /// Starts it, with pipes for its three standard streams.
+    ///
+    /// # Errors
+    ///
+    /// When it is not installed, or the kernel refuses.
+    pub fn start(self) -> Result<Started, RunError> {
+        let Some((program, args)) = self.argv.split_first() else {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "the command line is empty");
+            return Err(RunError::Start { program: String::new(), source });
+        };
+        let failed = |source| start_error(program, self.package, source);
+        let mut command = Command::new(program);
+        command.args(args).envs(self.env).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(cwd) = self.cwd {
+            command.current_dir(cwd);
+        }
+        let mappings = self
+            .fds
+            .into_iter()
+            .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd: child_fd.cast_signed() })
+            .collect();
+        command.fd_mappings(mappings).map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
+        if !self.network_capabilities {
+            // SAFETY: the closure makes one system call and touches no memory of the caller.
+            unsafe { command.pre_exec(capability::clear_ambient) };
+        }
+        let mut child = command.spawn().map_err(failed)?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a PID fits");
+        let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
+            unreachable!("all three streams were asked to be pipes");
+        };
+        Ok(Started { pid, stdin, stdout, stderr })
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Takes the end of one child that has ended, whichever it is. For PID 1 of a group, which owns
+/// every process below it; anybody else would steal the ends of a library's children.
+pub fn reap() -> Option<(Pid, Exit)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
+    let exit = match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => Exit::Status(status),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => return None,
+    };
+    Some((pid, exit))
+}

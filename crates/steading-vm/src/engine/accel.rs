@@ -1,0 +1,193 @@
+//! Chooses between the host's KVM and emulation, by trying.
+//!
+//! That `/dev/kvm` opens, and even that it makes VMs, proves nothing: on hosts that are VMs
+//! themselves a stock kernel may never get going. So `auto` boots a kernel under KVM, with no disk
+//! and no initrd, and waits for it to complain that it finds no root file system: by then it has
+//! been through all that is hard. The answer is remembered for as long as the host runs, under a
+//! key of all that it depends on.
+
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, poll};
+use serde::{Deserialize, Serialize};
+use steading_plan::{Acceleration, Sha256};
+use steading_sys::process::Program;
+
+use super::{QEMU, QEMU_PACKAGE};
+
+/// How long a kernel may take under KVM. One that works needs less than a second; more is given
+/// for hosts under load, since a wrong answer stays.
+const PROBE_LIMIT: Duration = Duration::from_secs(8);
+
+/// What a kernel says last that has no root file system. It cannot get there without running well.
+const REACHED: &[&str] =
+    &["Unable to mount root fs", "No working init found", "VFS: Cannot open root device"];
+
+/// What the firmware says that has nothing to boot; for when there is no kernel to try.
+const FIRMWARE_REACHED: &[&str] = &["No bootable device"];
+
+/// A choice, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccelerationChoice {
+    /// What to use.
+    pub acceleration: Acceleration,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl AccelerationChoice {
+    fn tcg(reason: impl Into<String>) -> Self {
+        Self { acceleration: Acceleration::Tcg, reason: reason.into() }
+    }
+}
+
+/// Chooses, by a probe whose answer is remembered in `cache` while this host runs.
+///
+/// `$STEADING_ACCEL` set to `kvm` or `tcg` decides without a probe. `kernel` is one to try; without
+/// one the firmware is tried.
+pub fn choose_acceleration(cache: &Utf8Path, kernel: Option<&Utf8Path>) -> AccelerationChoice {
+    match std::env::var("STEADING_ACCEL").as_deref() {
+        Ok("tcg") => return AccelerationChoice::tcg("STEADING_ACCEL=tcg"),
+        Ok("kvm") => {
+            let reason = "STEADING_ACCEL=kvm".to_owned();
+            return AccelerationChoice { acceleration: Acceleration::Kvm, reason };
+        }
+        _ => {}
+    }
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        return AccelerationChoice::tcg(match error.kind() {
+            std::io::ErrorKind::NotFound => "this host has no /dev/kvm".to_owned(),
+            _ => format!("{error}; members of the group kvm may usually open it"),
+        });
+    }
+    let remembered = cache.join("kvm").join(format!("{}.json", key(kernel)));
+    if let Some(choice) = recall(&remembered) {
+        return choice;
+    }
+    let choice = probe_kvm(kernel);
+    // Not being able to remember costs time at the next start, no more.
+    let _ = remember(&remembered, &choice);
+    choice
+}
+
+/// Everything that the answer depends on: this boot of the host, its kernel, QEMU, what is booted.
+fn key(kernel: Option<&Utf8Path>) -> Sha256 {
+    let boot = steading_sys::sysctl::read("kernel/random/boot_id").unwrap_or_default();
+    let release = steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default();
+    let qemu = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(QEMU)).find(|file| file.exists()))
+        .and_then(|file| Some((file.clone(), fs::metadata(file).ok()?.modified().ok()?)));
+    let kernel = kernel.map(|path| (path, fs::metadata(path).and_then(|data| data.modified()).ok()));
+    Sha256::of(format!("{boot} {release} {qemu:?} {kernel:?}"))
+}
+
+fn recall(file: &Utf8Path) -> Option<AccelerationChoice> {
+    let mut choice: AccelerationChoice = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    choice.reason.push_str(" (remembered)");
+    Some(choice)
+}
+
+fn remember(file: &Utf8Path, choice: &AccelerationChoice) -> std::io::Result<()> {
+    let dir = file.parent().unwrap_or(file);
+    fs::create_dir_all(dir)?;
+    let aside = dir.join(format!(".{}", std::process::id()));
+    fs::write(&aside, serde_json::to_vec(choice)?)?;
+    fs::rename(&aside, file)
+}
+
+/// Boots a kernel, or the firmware, under KVM, and says what came of it.
+pub fn probe_kvm(kernel: Option<&Utf8Path>) -> AccelerationChoice {
+    let began = Instant::now();
+    let (what, wanted) = match kernel {
+        Some(_) => ("a kernel", REACHED),
+        None => ("the firmware", FIRMWARE_REACHED),
+    };
+    let said = boot(kernel, wanted, began + PROBE_LIMIT);
+    let seconds = began.elapsed().as_secs_f32();
+    match said {
+        Ok(text) if wanted.iter().any(|wanted| text.contains(wanted)) => AccelerationChoice {
+            acceleration: Acceleration::Kvm,
+            reason: format!("{what} booted under KVM in {seconds:.1} s"),
+        },
+        Ok(text) => {
+            let last = text.lines().rev().find(|line| !line.trim().is_empty());
+            let last =
+                last.map_or_else(|| "and said nothing".to_owned(), |line| format!("and last said {line:?}"));
+            AccelerationChoice::tcg(format!(
+                "/dev/kvm opens, but {what} did not boot under KVM within {seconds:.1} s {last}"
+            ))
+        }
+        Err(error) => {
+            AccelerationChoice::tcg(format!("/dev/kvm opens, but {what} could not be tried: {error}"))
+        }
+    }
+}
+
+/// Returns what came from the console until a wanted text, the end of QEMU, or the end of time.
+fn boot(
+    kernel: Option<&Utf8Path>,
+    wanted: &[&str],
+    end: Instant,
+) -> Result<String, steading_sys::process::RunError> {
+    let mut argv: Vec<String> = [
+        QEMU,
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-machine",
+        "q35,accel=kvm",
+        "-cpu",
+        "host",
+        "-m",
+        "256M",
+        "-display",
+        "none",
+    ]
+    .map(str::to_owned)
+    .into();
+    match kernel {
+        Some(kernel) => argv.extend(
+            ["-serial", "stdio", "-kernel", kernel.as_str(), "-append", "console=ttyS0 panic=-1"]
+                .map(str::to_owned),
+        ),
+        None => argv.extend(
+            ["-chardev", "stdio,id=log", "-device", "isa-debugcon,iobase=0x402,chardev=log"]
+                .map(str::to_owned),
+        ),
+    }
+    let program = Program {
+        argv,
+        package: QEMU_PACKAGE,
+        env: Vec::new(),
+        cwd: None,
+        fds: Vec::new(),
+        network_capabilities: false,
+    };
+    let mut started = program.start()?;
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = rustix::event::Timespec::try_from(left).ok();
+        let mut wait = [PollFd::from_borrowed_fd(started.stdout.as_fd(), PollFlags::IN)];
+        let ready = poll(&mut wait, timeout.as_ref()).unwrap_or(0);
+        let read = if ready == 0 { 0 } else { started.stdout.read(&mut buffer).unwrap_or(0) };
+        if read == 0 {
+            break;
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        if wanted.iter().any(|wanted| text.contains(wanted)) {
+            break;
+        }
+    }
+    let _ = super::machine::kill(started.pid);
+    let _ = rustix::process::waitpid(Some(started.pid), rustix::process::WaitOptions::empty());
+    let mut errors = String::new();
+    let _ = started.stderr.read_to_string(&mut errors);
+    text.push_str(&errors);
+    Ok(text)
+}

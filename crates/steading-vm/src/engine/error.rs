@@ -1,0 +1,83 @@
+//! What can go wrong between a plan and a running VM.
+
+use camino::Utf8PathBuf;
+use steading_plan::VmName;
+use steading_sys::process::RunError;
+use thiserror::Error;
+
+use crate::disk::DiskError;
+use crate::image::ImageError;
+use crate::qmp::QmpError;
+
+/// Why a VM cannot be prepared or started.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// Its disk image is no good.
+    #[error("VM {vm}: cannot prepare its disk")]
+    Image {
+        /// The VM.
+        vm: VmName,
+        /// Why.
+        source: ImageError,
+    },
+    /// A configuration disk cannot be made.
+    #[error("VM {vm}: cannot make a configuration disk")]
+    Disk {
+        /// The VM.
+        vm: VmName,
+        /// Why.
+        source: DiskError,
+    },
+    /// A file that it boots from cannot be opened.
+    #[error("VM {vm}: cannot open its {what} {path}: {source}{hint}")]
+    Open {
+        /// The VM.
+        vm: VmName,
+        /// What the file is to it.
+        what: &'static str,
+        /// The file.
+        path: Utf8PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+        /// What to do, where that is known.
+        hint: &'static str,
+    },
+    /// A file of its own cannot be made.
+    #[error("VM {vm}: cannot make its {what} in {dir}")]
+    Scratch {
+        /// The VM.
+        vm: VmName,
+        /// What was to be made.
+        what: &'static str,
+        /// Where.
+        dir: Utf8PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// QEMU cannot be started.
+    #[error("VM {vm}: cannot start it")]
+    Start {
+        /// The VM.
+        vm: VmName,
+        /// Why.
+        source: RunError,
+    },
+    /// QEMU's sockets cannot be made.
+    #[error("VM {vm}: cannot make a socket pair")]
+    Socket {
+        /// The VM.
+        vm: VmName,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// QEMU started and does not speak.
+    #[error("VM {vm}: QEMU did not come up{said}")]
+    Qmp {
+        /// The VM.
+        vm: VmName,
+        /// What it said on its error output, with a line break before it; or nothing.
+        said: String,
+        /// What became of the monitor.
+        source: QmpError,
+    },
+}

@@ -1,0 +1,117 @@
+//! The commands that Steading uses, with types.
+
+use camino::Utf8Path;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{QemuVersion, Qmp};
+use super::error::{QmpError, beginning};
+
+/// What a machine does (`RunState` in `qapi/run-state.json`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// Held by a debugger.
+    Debug,
+    /// Taking in the state of another machine.
+    Inmigrate,
+    /// Held by an error of its own.
+    InternalError,
+    /// Held by an error of a disk.
+    IoError,
+    /// Held by `stop`.
+    Paused,
+    /// Held after its state was written out.
+    Postmigrate,
+    /// Not yet begun.
+    Prelaunch,
+    /// About to write out the rest of its state.
+    FinishMigrate,
+    /// Taking in a snapshot.
+    RestoreVm,
+    /// Running.
+    Running,
+    /// Writing a snapshot.
+    SaveVm,
+    /// Shut down, with QEMU staying.
+    Shutdown,
+    /// Suspended by the guest to memory.
+    Suspended,
+    /// Held by a watchdog.
+    Watchdog,
+    /// Held by a panic of the guest.
+    GuestPanicked,
+    /// One that this program does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// The answer to `query-status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// The CPUs run.
+    pub running: bool,
+    /// What the machine does.
+    pub status: RunState,
+}
+
+impl Qmp {
+    /// Holds the CPUs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Qmp::execute`]; so for all commands here.
+    pub async fn stop(&self) -> Result<(), QmpError> {
+        self.order("stop", None).await
+    }
+
+    /// Lets the CPUs run.
+    pub async fn cont(&self) -> Result<(), QmpError> {
+        self.order("cont", None).await
+    }
+
+    /// Presses the power button: the guest is asked to shut down, which it may or may not do.
+    pub async fn system_powerdown(&self) -> Result<(), QmpError> {
+        self.order("system_powerdown", None).await
+    }
+
+    /// Presses the reset button.
+    pub async fn system_reset(&self) -> Result<(), QmpError> {
+        self.order("system_reset", None).await
+    }
+
+    /// Ends QEMU. That it is gone before it answered is what was wanted.
+    pub async fn quit(&self) -> Result<(), QmpError> {
+        match self.order("quit", None).await {
+            Err(QmpError::Closed { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What the machine does.
+    pub async fn query_status(&self) -> Result<Status, QmpError> {
+        let command = "query-status";
+        let answer = self.execute(command, None).await?;
+        Status::deserialize(&answer).map_err(|_| unexpected(command, &answer))
+    }
+
+    /// The version of QEMU; [`Qmp::version`] knows it from the greeting.
+    pub async fn query_version(&self) -> Result<QemuVersion, QmpError> {
+        let command = "query-version";
+        let answer = self.execute(command, None).await?;
+        QemuVersion::parse(&answer).ok_or_else(|| unexpected(command, &answer))
+    }
+
+    /// Writes a picture of the first screen to the file `path`, which QEMU opens, as PNG.
+    pub async fn screendump(&self, path: &Utf8Path) -> Result<(), QmpError> {
+        self.order("screendump", Some(json!({ "filename": path, "format": "png" }))).await
+    }
+
+    async fn order(&self, command: &str, arguments: Option<Value>) -> Result<(), QmpError> {
+        self.execute(command, arguments).await.map(drop)
+    }
+}
+
+fn unexpected(command: &str, answer: &Value) -> QmpError {
+    QmpError::Answer { command: command.to_owned(), shown: beginning(&answer.to_string()) }
+}

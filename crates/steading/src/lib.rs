@@ -1,0 +1,1 @@
+//! Write system tests of clusters of virtual machines.

@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: runs `steading-bench`, in a release build and as the ordinary user.
+//!
+//! What is measured, and against what, is that program's matter; its options pass through.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use crate::{cargo, command, guest, place::Place, setup};
+
+const PACKAGE: &str = "steading-bench";
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// An empty group: how fast its network comes up and goes.
+    Group {
+        /// Options of `steading-bench group`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// The reference guest: how long until it answers, and what it takes to fork it.
+    Boot {
+        /// Options of `steading-bench boot`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+}
+
+impl Bench {
+    fn words(&self) -> (&'static str, &[String]) {
+        match self {
+            Bench::Group { options } => ("group", options),
+            Bench::Boot { options } => ("boot", options),
+        }
+    }
+}
+
+/// The command `bench`.
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
+    setup::ensure()?;
+    let place = Place::take()?;
+    let program = cargo::build_program(&place, PACKAGE, &["--release"])?;
+    let image = guest::image(&place)?;
+    let (name, options) = bench.words();
+    let mut command = place.user.command(&program.path);
+    command.arg(name).args(options).current_dir(&place.run).env(guest::VARIABLE, image);
+    let status = command.status().with_context(|| format!("cannot start `{}`", command::show(&command)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        bench: Bench,
+    }
+
+    #[test]
+    fn options_pass_through() {
+        let line = Line::parse_from(["bench", "group", "--runs", "5"]);
+        assert_eq!(line.bench.words(), ("group", &["--runs".to_owned(), "5".to_owned()][..]));
+    }
+}

@@ -1,0 +1,231 @@
+//! `cargo xtask test`: everything there is to check, by one command and without a question.
+//!
+//! Checks come first and tests last, but none stops the others: one run tells all that is wrong.
+//! Only what cannot be built cannot be tested. Test executables are run directly rather than by
+//! `cargo test`, since as root they run as an account that may be unable to read the toolchain.
+
+mod libtest;
+mod summary;
+
+use std::{
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use camino::Utf8Path;
+use clap::Args;
+
+use self::{
+    libtest::{Counts, Reader},
+    summary::{Outcome, Summary},
+};
+use crate::{
+    cargo::{self, Executable, Kind},
+    command::{self, End},
+    error, guest,
+    place::Place,
+    setup, tidy,
+};
+
+/// The system tests of real software on real guests: packages in `suites/`, each a program.
+const SUITES: &[&str] = &["suite-health", "suite-etcd"];
+
+/// Far more than any executable or suite takes under emulation: something hangs.
+const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the suites on real guests.
+    #[arg(long)]
+    no_suites: bool,
+    /// Run only tests whose name holds this.
+    filter: Option<String>,
+}
+
+/// The command `test`.
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    setup::ensure()?;
+    let mut summary = Summary::default();
+    summary.check("tidy", tidy::check());
+    let place = Place::take()?;
+    for (name, words, variables) in CHECKS {
+        title(name);
+        let mut command = cargo::command(&place, words);
+        summary.check(name, command::run(command.envs(variables.iter().copied())));
+    }
+
+    title("guest image");
+    let image = summary.check("guest image", guest::image(&place));
+
+    title("building tests");
+    let tests = cargo::build(&place, &["test", "--locked", "--workspace", "--no-run"]);
+    let programs = cargo::build(&place, &["build", "--locked", "--workspace", "--bins"]);
+    let tests = summary.check("building tests", tests).unwrap_or_default();
+    let programs = summary.check("building programs", programs).unwrap_or_default();
+
+    let run = Run { place: &place, image: image.as_deref(), filter: options.filter.as_deref() };
+    for test in tests.iter().filter(|test| test.is_test) {
+        summary.add(run.executable(test, &programs));
+    }
+    summary.add(run.doc_tests());
+    if !options.no_suites {
+        for &suite in SUITES {
+            match programs.iter().find(|made| made.package == suite && made.kind == Kind::Binary) {
+                Some(program) => summary.add(run.suite(suite, program)),
+                None => summary.add(Outcome::broken(suite, "it was not built")),
+            }
+        }
+    }
+    print!("{}", summary.render(started.elapsed()));
+    Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+type Check = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const CHECKS: &[Check] = &[
+    ("format", &["fmt", "--all", "--check"], &[]),
+    ("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny=warnings"], &[]),
+    (
+        "documentation",
+        &["doc", "--locked", "--workspace", "--no-deps", "--lib"],
+        &[("RUSTDOCFLAGS", "--deny=warnings")],
+    ),
+];
+
+fn title(what: &str) {
+    println!("\n=== {what}");
+}
+
+/// What all tests of one run have in common.
+struct Run<'a> {
+    place: &'a Place,
+    image: Option<&'a Utf8Path>,
+    filter: Option<&'a str>,
+}
+
+impl Run<'_> {
+    fn executable(&self, test: &Executable, programs: &[Executable]) -> Outcome {
+        let title = test.title();
+        let mut command = self.place.user.command(&test.path);
+        command.args(self.filter);
+        // As cargo does, so that a test finds its files in the same way: in its package's directory,
+        // which as root the account can read but not write.
+        command
+            .current_dir(&test.directory)
+            .env("CARGO_MANIFEST_DIR", &test.directory)
+            .env("CARGO_MANIFEST_PATH", test.directory.join("Cargo.toml"))
+            .env("CARGO_PKG_NAME", &test.package);
+        for program in
+            programs.iter().filter(|made| made.package == test.package && made.kind == Kind::Binary)
+        {
+            command.env(format!("CARGO_BIN_EXE_{}", program.name), &program.path);
+        }
+        self.environment(&mut command);
+        watch(&title, &mut command, Reader::of_libtest())
+    }
+
+    fn doc_tests(&self) -> Outcome {
+        match cargo::doc_tests(self.place, self.filter) {
+            Ok(mut command) => {
+                self.environment(&mut command);
+                // Each library without any doc tests says so too.
+                watch("doc tests", &mut command, Reader::of_libtest())
+            }
+            Err(error) => Outcome::broken("doc tests", format!("{error:#}")),
+        }
+    }
+
+    fn suite(&self, name: &str, program: &Executable) -> Outcome {
+        let mut command = self.place.user.command(&program.path);
+        command.arg("run").args(self.filter).current_dir(&self.place.run);
+        self.environment(&mut command);
+        watch(name, &mut command, Reader::of_suite())
+    }
+
+    fn environment(&self, command: &mut Command) {
+        command
+            .env("RUST_BACKTRACE", "1")
+            // A snapshot that differs is a failure, and nothing is written beside the sources.
+            .env("INSTA_UPDATE", "no")
+            .env("INSTA_WORKSPACE_ROOT", &self.place.sources);
+        if let Some(image) = self.image {
+            command.env(guest::VARIABLE, image);
+        }
+    }
+}
+
+/// Runs tests, showing what they say as it comes.
+fn watch(name: &str, command: &mut Command, mut reader: Reader) -> Outcome {
+    title(name);
+    let started = Instant::now();
+    let end = command::watch(command, TIME_LIMIT, |line| {
+        println!("{line}");
+        reader.read(line);
+    });
+    let took = started.elapsed();
+    let (counts, mut failures) = reader.end();
+    let trouble = match end {
+        Err(error) => {
+            error::print(&error);
+            Some(format!("{error:#}"))
+        }
+        Ok(End::TimeLimit(limit)) => Some(format!("it was ended after {} minutes", limit.as_secs() / 60)),
+        Ok(End::Exited(status)) => match counts {
+            None if status.success() => Some("it ended without telling its result".to_owned()),
+            Some(Counts { failed: 1.., .. }) if !status.success() => None,
+            _ if !status.success() => Some(format!("it ended with {status}")),
+            _ => None,
+        },
+    };
+    let mut counts = counts.unwrap_or_default();
+    if let Some(trouble) = trouble {
+        counts.failed += 1;
+        failures.push(trouble);
+    }
+    Outcome { name: name.to_owned(), counts, failures, took }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch_shell(script: &str, reader: Reader) -> Outcome {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        watch("x", &mut command, reader)
+    }
+
+    const PASSED: &str = "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'";
+
+    #[test]
+    fn an_executable_that_passes_is_counted() {
+        let outcome = watch_shell(PASSED, Reader::of_libtest());
+        assert_eq!(outcome.counts, Counts { passed: 3, failed: 0, skipped: 1 });
+        assert!(outcome.failures.is_empty());
+    }
+
+    #[test]
+    fn an_executable_that_is_killed_midway_has_failed() {
+        let outcome = watch_shell("echo 'test a ... ok'; kill -9 $$", Reader::of_libtest());
+        assert_eq!(outcome.counts.failed, 1);
+        assert!(outcome.failures[0].contains("signal: 9"), "{:?}", outcome.failures);
+    }
+
+    #[test]
+    fn an_executable_that_passes_and_then_fails_has_failed() {
+        let outcome = watch_shell(&format!("{PASSED}; exit 7"), Reader::of_libtest());
+        assert_eq!(outcome.counts.failed, 1);
+    }
+
+    #[test]
+    fn an_executable_that_says_nothing_has_failed() {
+        assert_eq!(watch_shell("true", Reader::of_suite()).counts.failed, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_started_has_failed() {
+        let outcome = watch("x", &mut Command::new("no-such-program"), Reader::of_libtest());
+        assert_eq!(outcome.counts.failed, 1);
+    }
+}

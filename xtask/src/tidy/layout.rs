@@ -1,0 +1,97 @@
+//! Rules on how files stand together: every crate has the lints, every design page is linked.
+
+use camino::Utf8Path;
+
+use super::{File, Finding};
+
+/// What is wrong with the repository as a whole.
+pub(super) fn check(files: &[File]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = files.iter().filter_map(lints).collect();
+    findings.extend(unlinked_pages(files));
+    findings
+}
+
+/// Without these two lines a crate has none of the workspace's lints.
+fn lints(file: &File) -> Option<Finding> {
+    if file.path.file_name() != Some("Cargo.toml") || !has_table(file.text(), "package") {
+        return None;
+    }
+    let has = table(file.text(), "lints").any(|line| line.replace(' ', "") == "workspace=true");
+    (!has).then(|| Finding::of(file, "a crate has `[lints]` with `workspace = true`"))
+}
+
+fn has_table(toml: &str, name: &str) -> bool {
+    toml.lines().any(|line| is_header(line, name))
+}
+
+fn is_header(line: &str, name: &str) -> bool {
+    let header = line.split('#').next().unwrap_or_default().trim();
+    header.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim) == Some(name)
+}
+
+/// The lines of one table of a manifest.
+fn table<'a>(toml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    toml.lines()
+        .skip_while(move |line| !is_header(line, name))
+        .skip(1)
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .take_while(|line| !line.starts_with('['))
+}
+
+/// A page that nothing leads to is read by nobody.
+fn unlinked_pages(files: &[File]) -> Vec<Finding> {
+    let Some(architecture) = files.iter().find(|file| file.path == "ARCHITECTURE.md") else {
+        return Vec::new();
+    };
+    let is_page =
+        |path: &Utf8Path| path.parent() == Some("docs/design".into()) && path.extension() == Some("md");
+    let pages = files.iter().filter(|file| is_page(&file.path));
+    let unlinked = pages.filter(|page| !links_to(architecture.text(), &page.path));
+    unlinked.map(|page| Finding::of(page, "no link of ARCHITECTURE.md leads here")).collect()
+}
+
+/// `](docs/design/x.md)`, also with a section, or `[x]: docs/design/x.md`.
+fn links_to(text: &str, path: &Utf8Path) -> bool {
+    text.match_indices(path.as_str()).any(|(at, _)| {
+        let before = text[..at].trim_end_matches("./");
+        let after = text[at + path.as_str().len()..].chars().next();
+        (before.ends_with("](") && matches!(after, Some(')' | '#')))
+            || (before.ends_with("]: ") && after.is_none_or(|c| c.is_whitespace() || c == '#'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_without_the_lints_is_found() {
+        let manifest = "[package]\nname = \"x\"\n\n[lints]\nworkspace = true\n\n[dependencies]\n";
+        assert_eq!(lints(&File::new("crates/x/Cargo.toml", manifest)), None);
+        for wrong in ["workspace = false", "", "# workspace = true", "[dependencies]\nworkspace = true"] {
+            let manifest = manifest.replace("workspace = true", wrong);
+            assert!(lints(&File::new("crates/x/Cargo.toml", &manifest)).is_some(), "{wrong}");
+        }
+        assert!(lints(&File::new("crates/x/Cargo.toml", "[package]\nname = \"x\"\n")).is_some());
+    }
+
+    #[test]
+    fn the_workspace_itself_is_no_crate() {
+        assert_eq!(lints(&File::new("Cargo.toml", "[workspace]\nmembers = []\n")), None);
+    }
+
+    #[test]
+    fn a_page_that_nothing_leads_to_is_found() {
+        let page = || File::new("docs/design/fork.md", "# Fork\n");
+        let check = |architecture: &str| check(&[page(), File::new("ARCHITECTURE.md", architecture)]).len();
+        assert_eq!(check("See [fork](docs/design/fork.md)."), 0);
+        assert_eq!(check("See [fork](./docs/design/fork.md#why)."), 0);
+        assert_eq!(check("See [fork].\n\n[fork]: docs/design/fork.md\n"), 0);
+        assert_eq!(check("See docs/design/fork.md and [x](docs/design/fork.md.old)."), 1);
+    }
+
+    #[test]
+    fn without_an_architecture_there_is_nothing_to_link_from() {
+        assert!(check(&[File::new("docs/design/fork.md", "# Fork\n")]).is_empty());
+    }
+}
