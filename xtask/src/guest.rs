@@ -15,7 +15,9 @@ pub(crate) const VARIABLE: &str = "STEADING_GUEST";
 pub(crate) fn image(place: &Place) -> anyhow::Result<Utf8PathBuf> {
     let directory = match env::var(VARIABLE) {
         Ok(given) if !given.is_empty() => {
-            Utf8PathBuf::from(&given).canonicalize_utf8().with_context(|| format!("{VARIABLE}={given}"))?
+            let path = Utf8PathBuf::from(&given).canonicalize_utf8();
+            path.with_context(|| format!("cannot use the guest image of {VARIABLE}={given}"))
+                .hint(format!("unset {VARIABLE} and the image is made, or found, by guest/build"))?
         }
         _ => build(place)?,
     };

@@ -2,7 +2,9 @@
 
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
+mod boot;
 mod group;
+mod script;
 mod stats;
 
 use clap::{Parser, Subcommand};
@@ -22,10 +24,24 @@ enum Bench {
         #[arg(long, default_value_t = 50)]
         runs: usize,
     },
+    /// Four guests to all journals answering, and the disks of eight VMs.
+    Boot {
+        /// How many pairs.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Waits inside a group.
+    #[command(hide = true)]
+    WaitForJournals {
+        /// The guests.
+        addresses: Vec<std::net::Ipv6Addr>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Group { runs } => group::measure(runs),
+        Bench::Boot { runs } => boot::measure(runs),
+        Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),
     }
 }

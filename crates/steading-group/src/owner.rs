@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use camino::Utf8PathBuf;
 use fs_err as fs;
-use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{DIRECTORY_FD, OWNER_PREFIX, SOCKET_NAME};
 use steading_logs::TestLog;
@@ -137,7 +136,10 @@ pub(crate) fn socket_path() -> String {
 }
 
 fn run(config: GroupConfig, identity: Identity, mut ready: File) -> u8 {
-    let directory = match namespace::set_up(identity).map_err(GroupError::from).and_then(keep_directory) {
+    let directory = match namespace::set_up(identity)
+        .map_err(GroupError::from)
+        .and_then(|directory| keep_directory(&directory))
+    {
         Ok(directory) => directory,
         Err(error) => return give_up(&mut ready, &error),
     };
@@ -164,12 +166,10 @@ fn give_up(ready: &mut File, error: &GroupError) -> u8 {
 }
 
 /// Gives the private directory its well-known number.
-fn keep_directory(directory: OwnedFd) -> Result<OwnedFd, GroupError> {
+fn keep_directory(directory: &OwnedFd) -> Result<OwnedFd, GroupError> {
     let number = DIRECTORY_FD.cast_signed();
-    let kept = rustix::io::fcntl_dupfd_cloexec(&directory, number)
+    let kept = rustix::io::fcntl_dupfd_cloexec(directory, number)
         .map_err(|error| GroupError::io("keep the private directory open")(error.into()))?;
-    // Children reach it by this process; the flag says so once more.
-    let _ = rustix::io::fcntl_setfd(&kept, FdFlags::CLOEXEC);
     Ok(kept)
 }
 

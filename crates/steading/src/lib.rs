@@ -1,1 +1,40 @@
 //! Write system tests of clusters of virtual machines.
+//!
+//! A system test is a program that declares a testnet and functions, and hands itself over to
+//! [`Suite::main`]. That brings the testnet up on this machine, runs each function in a process of
+//! its own inside the testnet's network, and leaves nothing behind.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use steading::{Context, Suite, Testnet, reference};
+//!
+//! fn main() -> ExitCode {
+//!     Suite::new("hello")
+//!         .testnet(|| {
+//!             let guest = reference::guest()?;
+//!             Ok(Testnet::new().vm(guest.vm("alpha")).vm(guest.vm("beta")))
+//!         })
+//!         .test("guests_reach_each_other", |testnet: &Context| {
+//!             let (alpha, beta) = (testnet.vm("alpha"), testnet.vm("beta"));
+//!             alpha.wait_until_succeeds(&format!("ping -c 1 {}", beta.address()))?;
+//!             Ok(())
+//!         })
+//!         .test("a_guest_comes_back_after_its_plug_was_pulled", |testnet| {
+//!             let alpha = testnet.vm("alpha");
+//!             alpha.kill()?;
+//!             alpha.start()?;
+//!             alpha.wait_for_open_port(22)?;
+//!             Ok(())
+//!         })
+//!         .main()
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod reference;
+
+pub use anyhow;
+pub use steading_api::{CommandOutput, VmState, VmStatus};
+pub use steading_harness::{Context, Suite, Vm, exit_code};
+pub use steading_plan::{Boot, CloudInit, GuestConfig, ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec};

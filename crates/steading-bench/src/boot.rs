@@ -1,0 +1,154 @@
+//! How long four guests take from the program's start to all journals answering, beside a plain
+//! shell script that starts the very same QEMU command lines on a bridge made by hand.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use steading_api::{Client, ProcessEvent, ProcessSpec};
+use steading_group::GroupConfig;
+use steading_plan::{GroupName, HostFacts, HostResources, Plan, QemuFacts, Testnet, VmSpec};
+use steading_vm::engine::{PreparedVm, prepare};
+use steading_vm::image::ImageCache;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::script;
+use crate::stats::percentile;
+
+const GUESTS: usize = 4;
+
+/// The port of systemd-journal-gatewayd(8).
+const GATEWAYD: u16 = 19531;
+
+/// How long one attempt may take, and how long guests may take in all.
+const ATTEMPT: Duration = Duration::from_millis(500);
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A prepared testnet.
+pub(crate) struct Prepared {
+    pub(crate) plan: Plan,
+    pub(crate) vms: Vec<PreparedVm>,
+    pub(crate) cache: ImageCache,
+}
+
+pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
+    let prepared = prepare_guests(GUESTS)?;
+    measure_disks(&prepared)?;
+    let dir = tempfile::tempdir()?;
+    let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    println!("{GUESTS} guests, from the program's start to all journals answering:");
+    for run in 1..=runs {
+        let steading = by_steading(&prepared, dir)?;
+        let shell = script::run(&prepared, dir)?;
+        let (a, b) = (steading.as_secs_f64(), shell.as_secs_f64());
+        println!("run {run}: steading {a:.2} s, shell script {b:.2} s, ratio {:.3}", a / b);
+        ours.push(steading);
+        theirs.push(shell);
+    }
+    let (a, b) = (percentile(&ours, 0.5).as_secs_f64(), percentile(&theirs, 0.5).as_secs_f64());
+    println!("medians: steading {a:.2} s, shell script {b:.2} s, ratio {:.3}", a / b);
+    Ok(())
+}
+
+fn prepare_guests(count: usize) -> anyhow::Result<Prepared> {
+    let guest = steading::reference::guest()?;
+    let vms = (1..=count).map(|number| -> VmSpec { guest.vm(format!("n{number}")) });
+    let host =
+        HostFacts { resources: HostResources { cpus: 64, memory_mib: 1 << 20 }, qemu: QemuFacts::default() };
+    let group: GroupName = "bench-boot".parse()?;
+    let plan = Plan::derive(&group, &Testnet::new().vms(vms), &host)?;
+    let cache = ImageCache::open(&ImageCache::default_dir())?;
+    let vms = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;
+    Ok(Prepared { plan, vms, cache })
+}
+
+/// Eight VMs' disks, once the image is unpacked: looking it up, opening it, making overlays.
+fn measure_disks(prepared: &Prepared) -> anyhow::Result<()> {
+    const VMS: usize = 8;
+    let disk = prepared.plan.vms[0].spec.disk.clone().context("the reference guest has a disk")?;
+    let dir = tempfile::tempdir()?;
+    let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
+    let began = Instant::now();
+    let mut open = Vec::new();
+    for _ in 0..VMS {
+        let image = prepared.cache.prepare(&disk.path, disk.sha256, &mut |_| {})?;
+        open.push((image.open()?, image.overlay(dir, None)?));
+    }
+    println!("disks of {VMS} VMs, image unpacked before: {:.2} ms", began.elapsed().as_secs_f64() * 1000.0);
+    Ok(())
+}
+
+fn by_steading(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    let mut owner = steading_group::spawn(GroupConfig {
+        plan: prepared.plan.clone(),
+        prepared: prepared.vms.clone(),
+        log_dir: dir.to_owned(),
+        scratch: dir.to_owned(),
+    })?;
+    owner.wait_until_ready()?;
+    let client = Client::new(owner.socket_path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let waited = runtime.block_on(async {
+        let spec =
+            ProcessSpec { name: "journals".to_owned(), argv: waiter(&prepared.plan)?, env: Vec::new() };
+        let mut events = client.start_process(&spec).await?;
+        let mut said = String::new();
+        while let Some(event) = events.next().await? {
+            match event {
+                ProcessEvent::Started { .. } => {}
+                ProcessEvent::Line { text } => said = text,
+                ProcessEvent::Ended { status: Some(0), .. } => return anyhow::Ok(()),
+                ProcessEvent::Ended { .. } => bail!("the guests did not all answer: {said}"),
+            }
+        }
+        bail!("the group ended while its guests booted")
+    });
+    let took = began.elapsed();
+    runtime.block_on(client.tear_down())?;
+    drop(runtime);
+    owner.wait()?;
+    waited.map(|()| took)
+}
+
+/// The command that waits inside the group's network until all journals answer.
+pub(crate) fn waiter(plan: &Plan) -> anyhow::Result<Vec<String>> {
+    let me = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+    let addresses = plan.vms.iter().map(|vm| vm.address.to_string());
+    Ok([me.into_string(), "wait-for-journals".to_owned()].into_iter().chain(addresses).collect())
+}
+
+/// Waits until all journals answer.
+pub(crate) fn wait_for_journals(addresses: &[Ipv6Addr]) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let all = addresses.iter().map(|address| answers((*address, GATEWAYD).into()));
+        let all = async {
+            let mut tasks: tokio::task::JoinSet<()> = all.collect();
+            while tasks.join_next().await.is_some() {}
+        };
+        tokio::time::timeout(LIMIT, all).await.context("not all journals answer")
+    })
+}
+
+async fn answers(server: SocketAddr) {
+    let mut interval = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        interval.tick().await;
+        if let Ok(Ok(true)) = tokio::time::timeout(ATTEMPT * 4, ask(server)).await {
+            return;
+        }
+    }
+}
+
+async fn ask(server: SocketAddr) -> std::io::Result<bool> {
+    let connect = tokio::time::timeout(ATTEMPT, TcpStream::connect(server));
+    let mut stream = connect.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
+    stream.write_all(b"GET /machine HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await?;
+    Ok(&answer[9..] == b"200")
+}

@@ -1,0 +1,115 @@
+//! What a test function works with: the testnet it was given.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use steading_api::{Client, GroupStatus, LogLine};
+use steading_plan::Plan;
+use tokio::runtime::Runtime;
+
+use crate::ssh::Ssh;
+use crate::vm::Vm;
+
+/// How long a wait takes at most unless it says otherwise. Guests under emulation are slow.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A running testnet, as a test function sees it.
+#[derive(Clone)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+/// What all handles of one process have in common.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) status: GroupStatus,
+    pub(crate) runtime: Runtime,
+    pub(crate) connections: Mutex<HashMap<String, Arc<Ssh>>>,
+    pub(crate) limit: Duration,
+    function: String,
+}
+
+impl Context {
+    /// Connects to the group whose control socket is here, for this function.
+    pub(crate) fn connect(socket: &str, function: &str) -> anyhow::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime =
+            builder.worker_threads(1).enable_all().build().context("cannot start the event loop")?;
+        let client = Client::new(socket);
+        let status = runtime.block_on(client.status())?;
+        let factor = std::env::var("STEADING_TIMEOUT_FACTOR").ok().and_then(|text| text.parse().ok());
+        let limit = LIMIT.mul_f64(factor.filter(|factor| *factor > 0.0).unwrap_or(1.0));
+        let function = function.to_owned();
+        let shared = Shared { client, status, runtime, connections: Mutex::default(), limit, function };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The VM of this name.
+    ///
+    /// # Panics
+    ///
+    /// When the testnet declares no such VM: that is a mistake in the test.
+    pub fn vm(&self, name: &str) -> Vm {
+        match self.plan().vm(name) {
+            Some(plan) => Vm::new(plan.clone(), Arc::clone(&self.shared)),
+            None => panic!("the testnet declares no VM named {name:?}"),
+        }
+    }
+
+    /// Every VM, in the order of declaration.
+    pub fn vms(&self) -> Vec<Vm> {
+        self.plan().vms.iter().map(|vm| Vm::new(vm.clone(), Arc::clone(&self.shared))).collect()
+    }
+
+    /// All that was derived for the group.
+    pub fn plan(&self) -> &Plan {
+        &self.shared.status.plan
+    }
+
+    /// Where the group's logs are; `vms/<name>/console.log` below it is a VM's console.
+    pub fn log_dir(&self) -> &str {
+        &self.shared.status.log_dir
+    }
+
+    /// Writes a line to the log.
+    pub fn log(&self, message: impl Into<String>) {
+        let line = LogLine { function: Some(self.shared.function.clone()), message: message.into() };
+        // A log that cannot be written never fails a test.
+        let _ = self.shared.runtime.block_on(self.shared.client.log(&line));
+    }
+
+    /// Keeps a value for other functions of this run.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written as JSON, or the group has ended.
+    pub fn put(&self, key: &str, value: &impl Serialize) -> anyhow::Result<()> {
+        let value = serde_json::to_value(value).with_context(|| format!("cannot keep {key:?}"))?;
+        Ok(self.shared.runtime.block_on(self.shared.client.put_value(key, &value))?)
+    }
+
+    /// A value that another function kept.
+    ///
+    /// # Errors
+    ///
+    /// When nobody kept one, or it is of another type.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> anyhow::Result<T> {
+        let value = self.shared.runtime.block_on(self.shared.client.value(key))?;
+        let value = value.with_context(|| format!("no function has kept a value named {key:?}"))?;
+        serde_json::from_value(value).with_context(|| format!("the value {key:?} is of another type"))
+    }
+}
+
+impl Shared {
+    pub(crate) fn forget_connection(&self, vm: &str) {
+        let forgotten = self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
+        if let Some(ssh) = forgotten {
+            // The guest may be gone; a goodbye must not be waited for.
+            self.runtime.spawn(async move { ssh.close().await });
+        }
+    }
+}

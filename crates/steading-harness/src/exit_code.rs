@@ -1,0 +1,14 @@
+//! What the exit status of a test program says.
+
+/// Everything that was to run has passed.
+pub const PASSED: u8 = 0;
+/// A test function or a teardown has failed.
+pub const FAILED: u8 = 1;
+/// The command line or the declaration is wrong; nothing was started.
+pub const USAGE: u8 = 2;
+/// This host cannot do it, or an image is no good; nothing is left.
+pub const HOST: u8 = 3;
+/// Setup has failed, so no test was run.
+pub const SETUP_FAILED: u8 = 4;
+/// Ended by a signal, before everything had run.
+pub const INTERRUPTED: u8 = 5;

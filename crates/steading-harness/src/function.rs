@@ -1,0 +1,31 @@
+//! One function, in the process that was started for it inside the group.
+
+use anyhow::Context as _;
+use steading_report::{Event, Report};
+
+use crate::context::Context;
+use crate::exit_code;
+use crate::run::chain;
+use crate::suite::Suite;
+
+/// Where the control socket is, for a process inside the group. Set by the group's owner.
+const SOCKET: &str = "STEADING_SOCKET";
+
+pub(crate) fn run(suite: &Suite, name: &str, report: &Report) -> u8 {
+    let ran = || -> anyhow::Result<()> {
+        let function = suite.functions.iter().find(|function| function.name == name);
+        let function = function.with_context(|| format!("the suite has no function named {name:?}"))?;
+        let socket = std::env::var(SOCKET).with_context(|| {
+            format!("{SOCKET} is not set\nhint: functions are run inside a group; use the command `run`")
+        })?;
+        let context = Context::connect(&socket, name)?;
+        (function.body)(&context)
+    };
+    match ran() {
+        Ok(()) => exit_code::PASSED,
+        Err(error) => {
+            report.tell(&Event::Error { message: chain(&error) });
+            exit_code::FAILED
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! From a declared testnet to all that a group is made from: what is done before there is one.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use steading_group::GroupConfig;
+use steading_plan::{
+    Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet,
+};
+use steading_vm::engine::{
+    AccelerationChoice, EngineError, FIRMWARE_CODE, QEMU, choose_acceleration, prepare as prepare_vm,
+};
+use steading_vm::image::{ImageCache, ImageError};
+use thiserror::Error;
+
+/// Why a group cannot be made from a testnet.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// The group's name is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The testnet cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The image cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] ImageError),
+    /// A VM's inputs are no good.
+    #[error(transparent)]
+    Vm(#[from] EngineError),
+    /// A directory cannot be made.
+    #[error("cannot make the directory for {what}{hint}")]
+    Directory {
+        /// What it is for.
+        what: &'static str,
+        /// What to do.
+        hint: &'static str,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// A planned testnet, and what its plan depends on.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// What executes instructions, and why.
+    pub acceleration: AccelerationChoice,
+}
+
+/// Plans a testnet for this host.
+///
+/// # Errors
+///
+/// When it is declared wrongly or can never fit.
+pub fn plan(group: &str, testnet: &Testnet) -> Result<Planned, PrepareError> {
+    let group: GroupName = group.parse()?;
+    let kernel = testnet.vms.iter().find_map(|vm| match &vm.boot {
+        Boot::Kernel { kernel, .. } => Some(kernel.as_path()),
+        Boot::Uefi | Boot::Bios => None,
+    });
+    let resources = host_resources();
+    let qemu = |acceleration| QemuFacts {
+        program: QEMU.to_owned(),
+        acceleration,
+        firmware_code: FIRMWARE_CODE.to_owned(),
+    };
+    // A testnet that is declared wrongly is refused before anything is tried.
+    let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg) };
+    Plan::derive(&group, testnet, &draft)?;
+    let acceleration = choose_acceleration(&ImageCache::default_dir(), kernel);
+    let host = HostFacts { resources, qemu: qemu(acceleration.acceleration) };
+    let plan = Plan::derive(&group, testnet, &host)?;
+    Ok(Planned { plan, acceleration })
+}
+
+/// Unpacks images, looks at every input, makes directories.
+///
+/// # Errors
+///
+/// When an input is no good or there is no room.
+pub fn prepare(plan: Plan, log_dir: &Utf8Path) -> Result<GroupConfig, PrepareError> {
+    let cache = ImageCache::open(&ImageCache::default_dir())?;
+    let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;
+    let failed = |what, hint| move |source| PrepareError::Directory { what, hint, source };
+    let scratch = match std::env::var("STEADING_SCRATCH_DIR") {
+        Ok(dir) => Utf8PathBuf::from(dir),
+        Err(_) => cache.dir().to_owned(),
+    };
+    fs::create_dir_all(&scratch)
+        .map_err(failed("disks", "\nhint: set STEADING_SCRATCH_DIR to one with room"))?;
+    fs::create_dir_all(log_dir).map_err(failed("logs", "\nhint: name another with --out DIR"))?;
+    let log_dir = log_dir.canonicalize_utf8().map_err(failed("logs", ""))?;
+    Ok(GroupConfig { plan, prepared, log_dir, scratch })
+}
+
+/// What this machine has; of memory all there is, whoever uses it now.
+pub fn host_resources() -> HostResources {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    HostResources { cpus, memory_mib: kib.map_or(u64::MAX, |kib| kib / 1024) }
+}
+
+/// Where images are kept on this host.
+pub fn cache_dir() -> Utf8PathBuf {
+    ImageCache::default_dir()
+}

@@ -1,0 +1,347 @@
+//! The handle of one VM, with the verbs that people know from the NixOS test driver.
+//!
+//! Every wait ends at once when its VM does, and says what it last saw.
+
+use std::net::Ipv6Addr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::Utf8Path;
+use fs_err as fs;
+use steading_api::{
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, GuestCommand, VmState, VmStatus, VmVerb,
+};
+use steading_plan::VmPlan;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::backoff::Backoff;
+use crate::context::Shared;
+use crate::ssh::{Ssh, SshError};
+
+/// How long one attempt to open a port may take.
+const PORT_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// How much of a command's output an error shows, in characters.
+const SHOWN: usize = 1500;
+
+/// One VM of the testnet.
+#[derive(Clone)]
+pub struct Vm {
+    plan: Arc<VmPlan>,
+    shared: Arc<Shared>,
+    limit: Duration,
+}
+
+impl Vm {
+    pub(crate) fn new(plan: VmPlan, shared: Arc<Shared>) -> Self {
+        let limit = shared.limit;
+        Self { plan: Arc::new(plan), shared, limit }
+    }
+
+    /// The same VM, whose waits take at most so long.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.plan.name.as_str()
+    }
+
+    /// Its IPv6 address.
+    pub fn address(&self) -> Ipv6Addr {
+        self.plan.address
+    }
+
+    /// All that was derived for it.
+    pub fn plan(&self) -> &VmPlan {
+        &self.plan
+    }
+
+    /// How it does.
+    pub fn status(&self) -> anyhow::Result<VmStatus> {
+        Ok(self.block_on(self.shared.client.vm(self.name()))?)
+    }
+
+    /// Turns it on, with its disk as it was left.
+    pub fn start(&self) -> anyhow::Result<()> {
+        self.act(VmVerb::Start)
+    }
+
+    /// Pulls its plug.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.act(VmVerb::Kill)
+    }
+
+    /// Presses its power button (ACPI), waits until it is off, and boots it again.
+    pub fn reboot(&self) -> anyhow::Result<()> {
+        self.act(VmVerb::Reboot)
+    }
+
+    /// Presses its power button (ACPI) and waits until it is off.
+    pub fn shutdown(&self) -> anyhow::Result<()> {
+        self.act(VmVerb::Shutdown)
+    }
+
+    /// Lets its CPUs stand still.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.act(VmVerb::Pause)
+    }
+
+    /// Lets its CPUs run again.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.act(VmVerb::Resume)
+    }
+
+    fn act(&self, verb: VmVerb) -> anyhow::Result<()> {
+        if !matches!(verb, VmVerb::Pause | VmVerb::Resume) {
+            self.shared.forget_connection(self.name());
+        }
+        self.block_on(self.shared.client.act(self.name(), verb))?;
+        Ok(())
+    }
+
+    /// Runs a command by root's shell and returns how it ended, whichever way.
+    pub fn execute(&self, command: &str) -> anyhow::Result<CommandOutput> {
+        self.wait(&format!("running `{command}`"), self.run(command, &[])).map(|(output, _)| output)
+    }
+
+    /// Runs a command that must succeed and returns what it printed.
+    pub fn succeed(&self, command: &str) -> anyhow::Result<String> {
+        let output = self.execute(command)?;
+        if output.status == 0 {
+            return Ok(output.stdout);
+        }
+        bail!("VM {}: `{command}` was to succeed and {}", self.name(), shown(&output))
+    }
+
+    /// Runs a command that must fail and returns what it printed.
+    pub fn fail(&self, command: &str) -> anyhow::Result<String> {
+        let output = self.execute(command)?;
+        if output.status != 0 {
+            return Ok(output.stdout);
+        }
+        bail!("VM {}: `{command}` was to fail and {}", self.name(), shown(&output))
+    }
+
+    /// Runs a command again and again until it succeeds, and returns what it printed then.
+    pub fn wait_until_succeeds(&self, command: &str) -> anyhow::Result<String> {
+        self.repeat(command, |status| status == 0)
+    }
+
+    /// Runs a command again and again until it fails, and returns what it printed then.
+    pub fn wait_until_fails(&self, command: &str) -> anyhow::Result<String> {
+        self.repeat(command, |status| status != 0)
+    }
+
+    fn repeat(&self, command: &str, wanted: impl Fn(i32) -> bool) -> anyhow::Result<String> {
+        let last = std::cell::RefCell::new(String::new());
+        let attempts = async {
+            let mut backoff = Backoff::new();
+            loop {
+                let (output, _) = self.run(command, &[]).await?;
+                if wanted(output.status) {
+                    return Ok(output.stdout);
+                }
+                *last.borrow_mut() = shown(&output);
+                backoff.pause().await;
+            }
+        };
+        let what = format!("waiting for `{command}`");
+        self.wait(&what, attempts).with_context(|| format!("last it {}", last.borrow()))
+    }
+
+    /// Waits until a systemd unit is active. A unit that has failed is not waited for.
+    pub fn wait_for_unit(&self, unit: &str) -> anyhow::Result<()> {
+        let query = format!(
+            "systemctl is-active -- '{unit}'; systemctl is-failed -q -- '{unit}' && exit 9; systemctl is-active -q -- '{unit}'"
+        );
+        let attempts = async {
+            let mut backoff = Backoff::new();
+            loop {
+                let (output, _) = self.run(&query, &[]).await?;
+                match output.status {
+                    0 => return Ok(()),
+                    9 => bail!(
+                        "the unit has failed\nhint: `journalctl -u {unit}` in the guest, or its journal.log, says why"
+                    ),
+                    _ => backoff.pause().await,
+                }
+            }
+        };
+        self.wait(&format!("waiting for the unit {unit}"), attempts)
+    }
+
+    /// Waits until a TCP port takes connections from the management address.
+    pub fn wait_for_open_port(&self, port: u16) -> anyhow::Result<()> {
+        let address = (self.address(), port);
+        let attempts = async {
+            let mut backoff = Backoff::new();
+            while !matches!(timeout(PORT_ATTEMPT, TcpStream::connect(address)).await, Ok(Ok(_))) {
+                backoff.pause().await;
+            }
+            Ok(())
+        };
+        self.wait(&format!("waiting for port {port}"), attempts)
+    }
+
+    /// Whether a TCP port takes a connection from the management address, now.
+    pub fn has_open_port(&self, port: u16) -> bool {
+        let attempt = async { timeout(PORT_ATTEMPT, TcpStream::connect((self.address(), port))).await };
+        matches!(self.block_on(attempt), Ok(Ok(_)))
+    }
+
+    /// Waits until commands can be run.
+    pub fn wait_for_ssh(&self) -> anyhow::Result<()> {
+        self.wait("waiting for its SSH server", self.run("true", &[])).map(|_| ())
+    }
+
+    /// Waits for a text (a regular expression) on the console, from the beginning of this boot.
+    pub fn wait_for_console(&self, pattern: &str) -> anyhow::Result<ConsoleMatch> {
+        let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+        let wait = ConsoleWait { pattern: pattern.to_owned(), from: ConsoleFrom::Boot, limit_ms };
+        Ok(self.block_on(self.shared.client.wait_for_console(self.name(), &wait))?)
+    }
+
+    /// Waits for a message (an extended regular expression) in the guest's journal of this boot.
+    pub fn wait_for_journal(&self, pattern: &str) -> anyhow::Result<()> {
+        let quoted = pattern.replace('\'', r"'\''");
+        self.wait_until_succeeds(&format!("journalctl -b -q -o cat | grep -Eq -- '{quoted}'")).map(|_| ())
+    }
+
+    /// Runs a command by the guest's agent, which needs no network.
+    pub fn agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
+        let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+        let command = GuestCommand { line: command.to_owned(), limit_ms };
+        Ok(self.block_on(self.shared.client.agent(self.name(), &command))?)
+    }
+
+    /// Copies a file into the guest, with its permissions.
+    pub fn copy_to(&self, local: &Utf8Path, remote: &str) -> anyhow::Result<()> {
+        let data = fs::read(local)?;
+        let mode = fs::metadata(local)?.permissions().mode() & 0o7777;
+        let path = remote.replace('\'', r"'\''");
+        let line = format!("cat >'{path}' && chmod {mode:o} '{path}'");
+        let (output, _) = self.wait(&format!("copying {local} to {remote}"), self.run(&line, &data))?;
+        anyhow::ensure!(
+            output.status == 0,
+            "VM {}: copying {local} to {remote} {}",
+            self.name(),
+            shown(&output)
+        );
+        Ok(())
+    }
+
+    /// Copies a file out of the guest.
+    pub fn copy_from(&self, remote: &str, local: &Utf8Path) -> anyhow::Result<()> {
+        let line = format!("cat '{}'", remote.replace('\'', r"'\''"));
+        let (output, data) = self.wait(&format!("copying {remote} to {local}"), self.run(&line, &[]))?;
+        anyhow::ensure!(
+            output.status == 0,
+            "VM {}: copying {remote} to {local} {}",
+            self.name(),
+            shown(&output)
+        );
+        Ok(fs::write(local, data)?)
+    }
+
+    /// Takes a picture of its display, as a PNG file.
+    pub fn screenshot(&self, file: &Utf8Path) -> anyhow::Result<()> {
+        let shot = self.block_on(self.shared.client.screenshot(self.name()))?;
+        let png = BASE64.decode(shot.png).context("the picture is not in base64")?;
+        Ok(fs::write(file, png)?)
+    }
+
+    /// The last lines of its console.
+    pub fn console_tail(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.block_on(self.shared.client.console_tail(self.name()))?)
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.shared.runtime.block_on(future)
+    }
+
+    /// Waits for this, but no longer than the limit, and no longer than the VM lives.
+    fn wait<T>(&self, what: &str, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.block_on(async {
+            let status = self.shared.client.vm(self.name()).await?;
+            if status.state == VmState::Paused {
+                bail!("VM {}: {what}: it is paused\nhint: resume it first", self.name());
+            }
+            tokio::select! {
+                ended = self.shared.client.ended(self.name()) => Err(self.ended(what, &ended?)),
+                outcome = timeout(self.limit, future) => match outcome {
+                    Ok(outcome) => outcome.with_context(|| format!("VM {}: {what}", self.name())),
+                    Err(_) => {
+                        let tail = self.shared.client.console_tail(self.name()).await.unwrap_or_default();
+                        bail!("VM {}: {what}: not within {} s{}", self.name(), self.limit.as_secs(), console(&tail))
+                    }
+                },
+            }
+        })
+    }
+
+    fn ended(&self, what: &str, ended: &Ended) -> anyhow::Error {
+        anyhow::anyhow!("VM {}: {what}: {}{}", self.name(), ended.reason, console(&ended.console))
+    }
+
+    /// Runs a command over a connection that is made when it is needed, however long that takes.
+    async fn run(&self, line: &str, input: &[u8]) -> anyhow::Result<(CommandOutput, Vec<u8>)> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.connection().await {
+                Ok(ssh) => match ssh.run(line, input).await {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(error) => {
+                        self.shared.forget_connection(self.name());
+                        return Err(error.into());
+                    }
+                },
+                Err(error @ (SshError::Refused | SshError::Key(_))) => return Err(error.into()),
+                // It is booting.
+                Err(SshError::NoAnswer | SshError::Protocol(_) | SshError::Cut) => backoff.pause().await,
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<Arc<Ssh>, SshError> {
+        let known =
+            self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner).get(self.name()).cloned();
+        if let Some(ssh) = known.filter(|ssh| !ssh.is_closed()) {
+            return Ok(ssh);
+        }
+        let ssh = Arc::new(Ssh::connect(self.address(), &self.shared.status.ssh_key).await?);
+        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.insert(self.name().to_owned(), Arc::clone(&ssh));
+        Ok(ssh)
+    }
+}
+
+/// How a command ended, as the end of a sentence.
+fn shown(output: &CommandOutput) -> String {
+    let mut text = format!("ended with status {}", output.status);
+    for (what, said) in [("printed", &output.stdout), ("said", &output.stderr)] {
+        let said = said.trim_end();
+        if !said.is_empty() {
+            let skip = said.chars().count().saturating_sub(SHOWN);
+            let end: String = said.chars().skip(skip).collect();
+            text.push_str(&format!("; it {what}:\n{end}"));
+        }
+    }
+    text
+}
+
+fn console(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return "\nits console has said nothing".to_owned();
+    }
+    let skip = lines.len().saturating_sub(12);
+    let lines: String = lines[skip..].iter().map(|line| format!("\n    {line}")).collect();
+    format!("\nthe last lines of its console:{lines}")
+}

@@ -1,0 +1,145 @@
+//! What can happen in a run.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use serde::Serialize;
+
+use crate::Summary;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It is known what will be done.
+    Planned {
+        /// The suite.
+        suite: String,
+        /// What it needs.
+        resources: String,
+        /// Its VMs and their addresses.
+        vms: Vec<(String, Ipv6Addr)>,
+        /// What executes instructions.
+        acceleration: String,
+        /// Why that.
+        reason: String,
+    },
+    /// A function has begun.
+    Started {
+        /// Its name.
+        name: String,
+    },
+    /// A function printed a line.
+    Line {
+        /// Its name.
+        name: String,
+        /// The line.
+        text: String,
+    },
+    /// A function has ended, or was left out.
+    Ended {
+        /// Its name.
+        name: String,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A function had left processes running, which were then ended.
+    Left {
+        /// Its name.
+        name: String,
+        /// Their command lines.
+        processes: Vec<String>,
+    },
+    /// Somebody wants the run to end.
+    Interrupted {
+        /// For the second time: at once.
+        again: bool,
+    },
+    /// The testnet stays up.
+    Staying {
+        /// Where its control API listens.
+        socket: String,
+        /// The process number of its owner.
+        owner: i32,
+    },
+    /// Something went wrong outside of any function.
+    Error {
+        /// What.
+        message: String,
+    },
+    /// Everything is over.
+    Finished {
+        /// The sum of it.
+        summary: Summary,
+        /// Where the logs are.
+        log_dir: String,
+    },
+}
+
+/// How a function ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It returned `Ok`.
+    Passed,
+    /// It did not.
+    Failed(Failure),
+    /// It was not run.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a function failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// It returned an error, or exited by itself.
+    Status {
+        /// The exit status.
+        status: i32,
+    },
+    /// It panicked.
+    Panicked,
+    /// A signal ended it: it aborted, overflowed its stack, or was killed from outside.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// It took too long.
+    TimedOut {
+        /// The limit.
+        seconds: u64,
+        /// It was the limit of the whole run.
+        overall: bool,
+    },
+    /// Somebody ended the run.
+    Interrupted,
+    /// The group failed it.
+    Group {
+        /// How.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { status: 1 } => f.write_str("returned an error"),
+            Self::Status { status } => write!(f, "exited with status {status}"),
+            Self::Panicked => f.write_str("panicked"),
+            Self::Signal { signal: 6 } => f.write_str("aborted (signal 6)"),
+            Self::Signal { signal } => write!(f, "was ended by signal {signal}"),
+            Self::TimedOut { seconds, overall: false } => {
+                write!(f, "did not end within its limit of {seconds} s")
+            }
+            Self::TimedOut { seconds, overall: true } => {
+                write!(f, "ran into the whole run's limit of {seconds} s")
+            }
+            Self::Interrupted => f.write_str("was interrupted"),
+            Self::Group { reason } => write!(f, "could not be run: {reason}"),
+        }
+    }
+}
