@@ -11,7 +11,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb};
 use steading_vm::qmp::{Qmp, QmpError};
-use tokio::time::timeout;
 
 use crate::error::chain;
 use crate::vm::{Vm, VmView};
@@ -19,6 +18,9 @@ use crate::vm::{Vm, VmView};
 /// How long a guest may take to power off. Under emulation, and with stopping services that have
 /// time limits of their own (90 s in systemd), it can take long.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long to wait for a guest to react before the button is pressed again.
+const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Does what is asked for, and returns when it is done.
 pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
@@ -38,9 +40,10 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
         }
         VmVerb::Shutdown => {
             let qmp = monitor(vm, "shut down").await?;
-            done(vm, "shut down", qmp.system_powerdown().await).await?;
-            let off = until(vm, |view| view.status.state == VmState::Off);
-            timeout(POWER_OFF_LIMIT, off).await.unwrap_or(Err(ignored(vm).await))
+            match press(vm, &qmp, |view| view.status.state == VmState::Off).await {
+                Ok(()) => Ok(()),
+                Err(message) => Err(vm.failure(FailureKind::TimedOut, message).await),
+            }
         }
         VmVerb::Reboot => reboot(vm).await,
     }
@@ -52,16 +55,7 @@ async fn reboot(vm: &Vm) -> Result<(), Failure> {
         async |action: &str| qmp.execute("set-action", Some(json!({ "shutdown": action }))).await.map(|_| ());
     let before = vm.view().borrow().guest_shutdowns;
     done(vm, "reboot", on_shutdown("pause").await).await?;
-    let pressed = qmp.system_powerdown().await;
-    let powered_off = async {
-        pressed.map_err(|error| chain(&error))?;
-        let off = until(vm, |view| view.guest_shutdowns > before || view.status.state == VmState::Off);
-        match timeout(POWER_OFF_LIMIT, off).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ignored(vm).await.message),
-        }
-    };
-    let outcome = powered_off.await;
+    let outcome = press(vm, &qmp, |view| view.guest_shutdowns > before).await;
     let restored = on_shutdown("poweroff").await;
     if let Err(message) = outcome {
         return Err(vm.failure(FailureKind::Failed, message).await);
@@ -107,14 +101,38 @@ pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
     vm.failure(FailureKind::VmEnded, format!("VM {}: {what}: it is off: {reason}", vm.name())).await
 }
 
-async fn ignored(vm: &Vm) -> Failure {
-    let message = format!(
+/// Presses the power button until the guest is off, by the given sign or in fact. A guest whose
+/// driver for the button is not loaded yet misses a press, so it is pressed again now and then.
+async fn press(vm: &Vm, qmp: &Qmp, off: impl Fn(&VmView) -> bool) -> Result<(), String> {
+    let mut presses = tokio::time::interval(PRESS_AGAIN);
+    let end = tokio::time::Instant::now() + POWER_OFF_LIMIT;
+    let powered_off = until(vm, |view| off(view) || view.status.state == VmState::Off);
+    tokio::pin!(powered_off);
+    loop {
+        tokio::select! {
+            _ = &mut powered_off => return Ok(()),
+            at = presses.tick() => {
+                if at >= end {
+                    return Err(ignored(vm));
+                }
+                match qmp.system_powerdown().await {
+                    Ok(()) => {}
+                    // It is off, which the next round sees.
+                    Err(error) if error.is_closed() => {}
+                    Err(error) => return Err(format!("VM {}: {}", vm.name(), chain(&error))),
+                }
+            }
+        }
+    }
+}
+
+fn ignored(vm: &Vm) -> String {
+    format!(
         "VM {} did not power off within {} s of pressing its power button\nhint: does the guest heed ACPI's \
          button (logind or acpid), and which of its services is slow to stop? `kill` pulls the plug",
         vm.name(),
         POWER_OFF_LIMIT.as_secs()
-    );
-    vm.failure(FailureKind::TimedOut, message).await
+    )
 }
 
 async fn done(vm: &Vm, action: &str, outcome: Result<(), QmpError>) -> Result<(), Failure> {

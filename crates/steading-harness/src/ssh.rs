@@ -17,7 +17,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a command could not be run, or its end not be learnt.
 #[derive(Debug, Error)]
-pub enum SshError {
+pub(crate) enum SshError {
     /// The group's key is not one.
     #[error("the group's key cannot be read")]
     Key(#[from] russh::keys::Error),

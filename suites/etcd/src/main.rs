@@ -1,2 +1,103 @@
-//! suite
-fn main() {}
+//! A real etcd cluster of three VMs, and what it must survive.
+
+mod cluster;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use cluster::Cluster;
+use steading::{Context, Suite, Testnet, VmState, reference};
+
+/// Longer than the election time-out that the cluster is configured with.
+const LONGER_THAN_AN_ELECTION: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    Suite::new("etcd")
+        .testnet(|| {
+            let guest = reference::guest()?;
+            Ok(Testnet::new().vms(cluster::MEMBERS.map(|name| guest.vm(name))))
+        })
+        .setup(|testnet| Cluster::of(testnet).form())
+        .test("all_members_are_healthy", |testnet| Cluster::of(testnet).wait_until_healthy())
+        .test("a_write_on_one_is_read_on_all", a_write_on_one_is_read_on_all)
+        .test("the_cluster_writes_while_its_leader_is_killed", the_cluster_writes_while_its_leader_is_killed)
+        .test("a_member_comes_back_after_a_soft_reboot", a_member_comes_back_after_a_soft_reboot)
+        .test("the_cluster_comes_back_after_a_reboot_of_all", the_cluster_comes_back_after_a_reboot_of_all)
+        .test("a_leader_paused_too_long_is_replaced", a_leader_paused_too_long_is_replaced)
+        .main()
+}
+
+fn a_write_on_one_is_read_on_all(testnet: &Context) -> anyhow::Result<()> {
+    let cluster = Cluster::of(testnet);
+    for (index, writer) in cluster.members().iter().enumerate() {
+        let (key, value) = (format!("written-on-{}", writer.name()), format!("value-{index}"));
+        cluster.write(writer, &key, &value)?;
+        for reader in cluster.members() {
+            cluster.expect(reader, &key, &value)?;
+        }
+    }
+    Ok(())
+}
+
+fn the_cluster_writes_while_its_leader_is_killed(testnet: &Context) -> anyhow::Result<()> {
+    let cluster = Cluster::of(testnet);
+    let leader = cluster.leader()?;
+    let console = format!("{}/vms/{}/console.log", testnet.log_dir(), leader.name());
+    let before = std::fs::read_to_string(&console).context("the leader's console was logged")?;
+    leader.kill()?;
+    let others = cluster.others(&leader);
+    cluster.write_soon(&others[0], "without-leader", "yes")?;
+    cluster.expect(&others[1], "without-leader", "yes")?;
+    leader.start()?;
+    cluster.wait_until_healthy()?;
+    cluster.expect(&leader, "without-leader", "yes")?;
+    let after = std::fs::read_to_string(&console)?;
+    ensure!(after.starts_with(&before), "the console's log was replaced, not appended to");
+    ensure!(after.len() > before.len(), "nothing of the second boot is in the console's log");
+    Ok(())
+}
+
+fn a_member_comes_back_after_a_soft_reboot(testnet: &Context) -> anyhow::Result<()> {
+    let cluster = Cluster::of(testnet);
+    let member = &cluster.members()[1];
+    let boot = boot_id(member)?;
+    member.reboot()?;
+    cluster.wait_until_healthy()?;
+    ensure!(boot_id(member)? != boot, "{} has not booted anew", member.name());
+    Ok(())
+}
+
+fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Context) -> anyhow::Result<()> {
+    let cluster = Cluster::of(testnet);
+    cluster.write(&cluster.members()[0], "before-the-reboot-of-all", "kept")?;
+    thread::scope(|scope| {
+        let reboots: Vec<_> =
+            cluster.members().iter().map(|member| scope.spawn(move || member.reboot())).collect();
+        reboots.into_iter().try_for_each(|reboot| reboot.join().expect("a reboot does not panic"))
+    })?;
+    cluster.wait_until_healthy()?;
+    for reader in cluster.members() {
+        cluster.expect(reader, "before-the-reboot-of-all", "kept")?;
+    }
+    Ok(())
+}
+
+fn a_leader_paused_too_long_is_replaced(testnet: &Context) -> anyhow::Result<()> {
+    let cluster = Cluster::of(testnet);
+    let leader = cluster.leader()?;
+    leader.pause()?;
+    ensure!(leader.status()?.state == VmState::Paused, "{} is not paused", leader.name());
+    let others = cluster.others(&leader);
+    let successor = others[0].within(LONGER_THAN_AN_ELECTION);
+    cluster.wait_for_another_leader(&successor, &leader)?;
+    cluster.write_soon(&others[0], "while-paused", "yes")?;
+    leader.resume()?;
+    cluster.wait_until_healthy()?;
+    cluster.expect(&leader, "while-paused", "yes")
+}
+
+fn boot_id(vm: &steading::Vm) -> anyhow::Result<String> {
+    vm.succeed("cat /proc/sys/kernel/random/boot_id")
+}
