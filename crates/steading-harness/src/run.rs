@@ -117,13 +117,11 @@ fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
 }
 
 fn default_log_dir(suite: &str) -> Utf8PathBuf {
-    match std::env::var("TEST_UNDECLARED_OUTPUTS_DIR") {
-        Ok(dir) => Utf8PathBuf::from(dir),
-        Err(_) => {
-            let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-            Utf8PathBuf::from(format!("out/{suite}/{now}-{}", std::process::id()))
-        }
+    if let Ok(dir) = std::env::var("TEST_UNDECLARED_OUTPUTS_DIR") {
+        return Utf8PathBuf::from(dir);
     }
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    Utf8PathBuf::from(format!("out/{suite}/{now}-{}", std::process::id()))
 }
 
 struct Runner<'a> {
@@ -251,7 +249,8 @@ impl<'a> Runner<'a> {
         let mut pid = None;
         let mut cut_short = None;
         let overall = self.overall_end < end;
-        let deadline = tokio::time::sleep_until(end.min(self.overall_end).into());
+        let left = end.min(self.overall_end).saturating_duration_since(Instant::now());
+        let deadline = tokio::time::timeout(left, std::future::pending::<()>());
         tokio::pin!(deadline);
         loop {
             let failure = tokio::select! {
@@ -282,7 +281,7 @@ impl<'a> Runner<'a> {
                         });
                     }
                 },
-                () = &mut deadline, if cut_short.is_none() => {
+                _ = &mut deadline, if cut_short.is_none() => {
                     let limit = if overall { self.suite.overall_limit } else { function.limit };
                     Failure::TimedOut { seconds: limit.as_secs(), overall }
                 }

@@ -276,9 +276,10 @@ impl Vm {
             }
             tokio::select! {
                 ended = self.shared.client.ended(self.name()) => Err(self.ended(what, &ended?)),
-                outcome = timeout(self.limit, future) => match outcome {
-                    Ok(outcome) => outcome.with_context(|| format!("VM {}: {what}", self.name())),
-                    Err(_) => {
+                outcome = timeout(self.limit, future) => {
+                    if let Ok(outcome) = outcome {
+                        outcome.with_context(|| format!("VM {}: {what}", self.name()))
+                    } else {
                         let tail = self.shared.client.console_tail(self.name()).await.unwrap_or_default();
                         bail!("VM {}: {what}: not within {} s{}", self.name(), self.limit.as_secs(), console(&tail))
                     }
@@ -331,7 +332,7 @@ fn shown(output: &CommandOutput) -> String {
         if !said.is_empty() {
             let skip = said.chars().count().saturating_sub(SHOWN);
             let end: String = said.chars().skip(skip).collect();
-            text.push_str(&format!("; it {what}:\n{end}"));
+            text.extend(["; it ", what, ":\n", &end]);
         }
     }
     text
@@ -342,6 +343,5 @@ fn console(lines: &[String]) -> String {
         return "\nits console has said nothing".to_owned();
     }
     let skip = lines.len().saturating_sub(12);
-    let lines: String = lines[skip..].iter().map(|line| format!("\n    {line}")).collect();
-    format!("\nthe last lines of its console:{lines}")
+    format!("\nthe last lines of its console:\n    {}", lines[skip..].join("\n    "))
 }

@@ -1,8 +1,6 @@
 //! Events as lines for people: talk on standard error, results on standard output, nothing that
 //! moves, and nothing that needs colour to be understood.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is what prints")]
-
 use std::time::Instant;
 
 use anstream::{eprintln, println};
@@ -29,7 +27,6 @@ impl Report {
     }
 
     /// Prints a line of data.
-    #[expect(clippy::unused_self, reason = "whoever prints has a report")]
     pub fn print(&self, line: &str) {
         println!("{line}");
     }
@@ -47,7 +44,7 @@ impl Report {
             }
             Event::Started { name } => eprintln!("{seconds:>7.1} s  {name} …"),
             Event::Line { name, text } => {
-                eprintln!("{seconds:>7.1} s  {} {text}", format!("{name}|").dimmed())
+                eprintln!("{seconds:>7.1} s  {} {text}", format!("{name}|").dimmed());
             }
             Event::Ended { name, outcome, seconds: took } => {
                 let verdict = verdict(outcome);
@@ -62,7 +59,7 @@ impl Report {
                 );
             }
             Event::Interrupted { again: true } => {
-                eprintln!("{seconds:>7.1} s  interrupted again: ending at once")
+                eprintln!("{seconds:>7.1} s  interrupted again: ending at once");
             }
             Event::Staying { socket, owner } => {
                 eprintln!("{seconds:>7.1} s  the testnet is up; Ctrl-C ends it");

@@ -61,19 +61,19 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn write(&self, member: &Vm, key: &str, value: &str) -> anyhow::Result<()> {
+    pub(crate) fn write(member: &Vm, key: &str, value: &str) -> anyhow::Result<()> {
         member.succeed(&etcdctl(&format!("put {key} {value}")))?;
         Ok(())
     }
 
     /// Writes as soon as there is a leader.
-    pub(crate) fn write_soon(&self, member: &Vm, key: &str, value: &str) -> anyhow::Result<()> {
+    pub(crate) fn write_soon(member: &Vm, key: &str, value: &str) -> anyhow::Result<()> {
         member.wait_until_succeeds(&etcdctl(&format!("put {key} {value}")))?;
         Ok(())
     }
 
     /// Reads by consensus (etcd's reads are linearizable unless asked otherwise).
-    pub(crate) fn expect(&self, member: &Vm, key: &str, value: &str) -> anyhow::Result<()> {
+    pub(crate) fn expect(member: &Vm, key: &str, value: &str) -> anyhow::Result<()> {
         let read = member.succeed(&etcdctl(&format!("get --print-value-only {key}")))?;
         let read = read.trim();
         ensure!(read == value, "{} reads {read:?} as {key}, not {value:?}", member.name());
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// Waits until this member knows a leader other than the old one.
-    pub(crate) fn wait_for_another_leader(&self, member: &Vm, old: &Vm) -> anyhow::Result<()> {
+    pub(crate) fn wait_for_another_leader(member: &Vm, old: &Vm) -> anyhow::Result<()> {
         let list = member.succeed(&etcdctl("member list"))?;
         let line = list.lines().find(|line| line.contains(&format!(", {}, ", old.name())));
         let id = line.and_then(|line| line.split(',').next()).context("the old leader is no member")?;

@@ -33,9 +33,9 @@ fn a_write_on_one_is_read_on_all(testnet: &Context) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     for (index, writer) in cluster.members().iter().enumerate() {
         let (key, value) = (format!("written-on-{}", writer.name()), format!("value-{index}"));
-        cluster.write(writer, &key, &value)?;
+        Cluster::write(writer, &key, &value)?;
         for reader in cluster.members() {
-            cluster.expect(reader, &key, &value)?;
+            Cluster::expect(reader, &key, &value)?;
         }
     }
     Ok(())
@@ -48,11 +48,11 @@ fn the_cluster_writes_while_its_leader_is_killed(testnet: &Context) -> anyhow::R
     let before = std::fs::read_to_string(&console).context("the leader's console was logged")?;
     leader.kill()?;
     let others = cluster.others(&leader);
-    cluster.write_soon(&others[0], "without-leader", "yes")?;
-    cluster.expect(&others[1], "without-leader", "yes")?;
+    Cluster::write_soon(&others[0], "without-leader", "yes")?;
+    Cluster::expect(&others[1], "without-leader", "yes")?;
     leader.start()?;
     cluster.wait_until_healthy()?;
-    cluster.expect(&leader, "without-leader", "yes")?;
+    Cluster::expect(&leader, "without-leader", "yes")?;
     let after = std::fs::read_to_string(&console)?;
     ensure!(after.starts_with(&before), "the console's log was replaced, not appended to");
     ensure!(after.len() > before.len(), "nothing of the second boot is in the console's log");
@@ -71,7 +71,7 @@ fn a_member_comes_back_after_a_soft_reboot(testnet: &Context) -> anyhow::Result<
 
 fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Context) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
-    cluster.write(&cluster.members()[0], "before-the-reboot-of-all", "kept")?;
+    Cluster::write(&cluster.members()[0], "before-the-reboot-of-all", "kept")?;
     thread::scope(|scope| {
         let reboots: Vec<_> =
             cluster.members().iter().map(|member| scope.spawn(move || member.reboot())).collect();
@@ -79,7 +79,7 @@ fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Context) -> anyhow::Re
     })?;
     cluster.wait_until_healthy()?;
     for reader in cluster.members() {
-        cluster.expect(reader, "before-the-reboot-of-all", "kept")?;
+        Cluster::expect(reader, "before-the-reboot-of-all", "kept")?;
     }
     Ok(())
 }
@@ -91,11 +91,11 @@ fn a_leader_paused_too_long_is_replaced(testnet: &Context) -> anyhow::Result<()>
     ensure!(leader.status()?.state == VmState::Paused, "{} is not paused", leader.name());
     let others = cluster.others(&leader);
     let successor = others[0].within(LONGER_THAN_AN_ELECTION);
-    cluster.wait_for_another_leader(&successor, &leader)?;
-    cluster.write_soon(&others[0], "while-paused", "yes")?;
+    Cluster::wait_for_another_leader(&successor, &leader)?;
+    Cluster::write_soon(&others[0], "while-paused", "yes")?;
     leader.resume()?;
     cluster.wait_until_healthy()?;
-    cluster.expect(&leader, "while-paused", "yes")
+    Cluster::expect(&leader, "while-paused", "yes")
 }
 
 fn boot_id(vm: &steading::Vm) -> anyhow::Result<String> {

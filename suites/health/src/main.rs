@@ -39,6 +39,8 @@ fn basic_health(testnet: &Context) -> anyhow::Result<()> {
     for node in &nodes {
         node.wait_for_open_port(22)?;
         node.wait_for_open_port(19531)?;
+    }
+    for node in &nodes {
         let seen = node.succeed("echo $SSH_CONNECTION")?;
         ensure!(seen.starts_with(&format!("{management} ")), "{} sees the driver as {seen}", node.name());
         for other in nodes.iter().filter(|other| other.name() != node.name()) {

@@ -1,18 +1,24 @@
 /*
- * Asks for a router advertisement as soon as a network card has its link-local address.
+ * Two things that make the network come up sooner.
  *
- * systemd-networkd waits half a second to one and a half before it asks (it starts its first
- * solicitation on a coarse timer), which is longer than it takes the whole network to come up.
- * Whose question an advertisement answers does not matter to it. It may not be listening yet when
- * the first answer comes, hence the repetition.
+ * Has the kernel announce again the network cards that were there before udev. (udevadm would do, but
+ * takes longer to start than all of this to run.)
  *
- * Ends when some card has a global address, or after a few seconds.
+ * Asks for a router advertisement as soon as a card has its link-local address. systemd-networkd
+ * waits half a second to one and a half before it asks (its first solicitation is on a coarse timer),
+ * longer than it takes the whole network to come up. Whose question an advertisement answers does not
+ * matter to it. It may not be listening yet when the first answer comes, hence the repetition.
+ *
+ * Ends when some card has a global address, or when there is no card or no answer.
  */
 #include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <netinet/icmp6.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -20,8 +26,10 @@
 
 enum {
 	INTERVAL_MS = 40,
-	/* Without any network the boot must not wait for long. */
-	LIMIT_MS = 3000,
+	/* How long networkd may take, many VMs starting on one machine, to bring a card up; */
+	CARD_LIMIT_MS = 10000,
+	/* and how long a router, if there is one, to answer. Late devices wait for this. */
+	ROUTER_LIMIT_MS = 1500,
 	MAX_CARDS = 8,
 };
 
@@ -31,6 +39,31 @@ static long now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Returns how many there are. */
+static unsigned announce_cards(void)
+{
+	unsigned count = 0;
+	DIR *cards = opendir("/sys/class/net");
+	struct dirent *card;
+
+	while (cards && (card = readdir(cards))) {
+		char path[300];
+		int fd;
+
+		if (card->d_name[0] == '.' || !strcmp(card->d_name, "lo"))
+			continue;
+		snprintf(path, sizeof path, "/sys/class/net/%s/uevent", card->d_name);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, "add", 3) != 3)
+			perror(path);
+		close(fd);
+		count++;
+	}
+	if (cards)
+		closedir(cards);
+	return count;
 }
 
 static void solicit(int icmp, unsigned card)
@@ -55,8 +88,11 @@ int main(void)
 	struct icmp6_filter none;
 	struct pollfd ready = { .fd = netlink, .events = POLLIN };
 	unsigned cards[MAX_CARDS], count = 0;
-	long end = now_ms() + LIMIT_MS;
+	long end = now_ms() + CARD_LIMIT_MS;
 	char buffer[16384];
+
+	if (announce_cards() == 0)
+		return 0;
 
 	/* Answers are networkd's business. */
 	ICMP6_FILTER_SETBLOCKALL(&none);
@@ -68,7 +104,7 @@ int main(void)
 	send(netlink, &dump, sizeof dump, 0);
 
 	while (now_ms() < end) {
-		if (poll(&ready, 1, count ? INTERVAL_MS : LIMIT_MS) > 0) {
+		if (poll(&ready, 1, count ? INTERVAL_MS : CARD_LIMIT_MS) > 0) {
 			int length = recv(netlink, buffer, sizeof buffer, MSG_DONTWAIT);
 			struct nlmsghdr *message = (struct nlmsghdr *)buffer;
 
@@ -84,8 +120,10 @@ int main(void)
 					continue;
 				for (unsigned i = 0; i < count; i++)
 					known |= cards[i] == body->ifa_index;
-				if (!known && count < MAX_CARDS)
+				if (!known && count < MAX_CARDS) {
 					cards[count++] = body->ifa_index;
+					end = now_ms() + ROUTER_LIMIT_MS;
+				}
 			}
 		}
 		for (unsigned i = 0; i < count; i++)
