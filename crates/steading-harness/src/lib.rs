@@ -14,5 +14,6 @@ mod suite;
 mod vm;
 
 pub use context::Context;
+pub use run::chain;
 pub use suite::Suite;
 pub use vm::Vm;

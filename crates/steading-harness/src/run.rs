@@ -29,7 +29,7 @@ pub(crate) enum Mode {
 }
 
 /// An error with all that caused it; advice stays at the end.
-pub(crate) fn chain(error: &anyhow::Error) -> String {
+pub fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     let mut hints = Vec::new();
     for cause in error.chain() {

@@ -1,0 +1,183 @@
+//! `steading doctor`: what this host can do, found out by trying.
+
+use camino::Utf8Path;
+use fs_err as fs;
+use serde::Serialize;
+use steading_harness::{exit_code, prepare};
+use steading_plan::Acceleration;
+use steading_sys::process::run;
+use steading_sys::{namespace, tap};
+use steading_vm::engine::{FIRMWARE_CODE, QEMU, QEMU_PACKAGE, choose_acceleration};
+use steading_vm::image::{ImageCache, free_bytes};
+
+/// Below this a testnet of a few small guests does not fit, in MiB.
+const LITTLE_MEMORY: u64 = 2048;
+/// Below this images and overlays soon fill the disk, in GiB.
+const LITTLE_DISK: u64 = 5;
+/// A group of many VMs holds some dozen descriptors for each.
+const FEW_FILES: u64 = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// It works.
+    Good,
+    /// It works, and less well than it could, or something optional does not.
+    Fair,
+    /// It does not, and no group can be had.
+    Bad,
+}
+
+#[derive(Debug, Serialize)]
+struct Item {
+    what: &'static str,
+    verdict: Verdict,
+    /// What was found.
+    found: String,
+    /// What it is needed for.
+    means: &'static str,
+    /// What to do about it.
+    mend: Option<String>,
+}
+
+pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u8> {
+    // Namespaces come first: they are tried while there is one thread.
+    let items = [
+        namespaces(),
+        tun(),
+        program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
+        program("dnsmasq", "dnsmasq", "dnsmasq-base", "gives guests their addresses and names"),
+        qemu_img(),
+        firmware(),
+        kvm(kernel),
+        memory(),
+        disk(),
+        open_files(),
+    ];
+    if json {
+        println!("{}", serde_json::to_string_pretty(&items)?);
+    } else {
+        items.iter().for_each(show);
+    }
+    let is_bad = items.iter().any(|item| item.verdict == Verdict::Bad);
+    Ok(if is_bad { exit_code::HOST } else { exit_code::PASSED })
+}
+
+fn show(item: &Item) {
+    let mark = match item.verdict {
+        Verdict::Good => "good",
+        Verdict::Fair => "fair",
+        Verdict::Bad => "BAD ",
+    };
+    println!("{mark}  {:<12} {}", item.what, item.found.lines().next().unwrap_or_default());
+    if item.verdict != Verdict::Good {
+        println!("      {:<12} it {}", "", item.means);
+    }
+    if let Some(mend) = &item.mend {
+        println!("      {:<12} to mend: {mend}", "");
+    }
+}
+
+/// An item from something that was tried; the advice is taken out of the error.
+fn tried(what: &'static str, means: &'static str, outcome: Result<String, String>, failed: Verdict) -> Item {
+    match outcome {
+        Ok(found) => Item { what, verdict: Verdict::Good, found, means, mend: None },
+        Err(error) => {
+            let (found, mend) = match error.split_once("\nhint: ") {
+                Some((found, hint)) => (found.to_owned(), Some(hint.to_owned())),
+                None => (error, None),
+            };
+            Item { what, verdict: failed, found, means, mend }
+        }
+    }
+}
+
+fn namespaces() -> Item {
+    let outcome =
+        namespace::probe().map(|()| "user, network, PID and mount namespaces can be made".to_owned());
+    let means = "gives each group its own network and ends all its processes with it";
+    tried("namespaces", means, outcome.map_err(|error| error.to_string()), Verdict::Bad)
+}
+
+fn tun() -> Item {
+    let outcome = tap::open_device().map(|_| "/dev/net/tun can be opened".to_owned());
+    let means = "makes the host's ends of VMs' network cards";
+    tried("tun", means, outcome.map_err(|error| error.to_string()), Verdict::Bad)
+}
+
+fn program(what: &'static str, program: &str, package: &'static str, means: &'static str) -> Item {
+    let outcome = run(program, package, ["--version"]).map_err(|error| error.to_string());
+    let first =
+        outcome.map(|said| String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned());
+    tried(what, means, first, Verdict::Bad)
+}
+
+fn qemu_img() -> Item {
+    let means = "unpacks qcow2 images; other formats need no program";
+    let mut item = program("qemu-img", "qemu-img", "qemu-utils", means);
+    if item.verdict == Verdict::Bad {
+        item.verdict = Verdict::Fair;
+    }
+    item
+}
+
+fn firmware() -> Item {
+    let outcome = match fs::metadata(FIRMWARE_CODE) {
+        Ok(_) => Ok(FIRMWARE_CODE.to_owned()),
+        Err(error) => Err(format!("{error}\nhint: on Debian: apt-get install ovmf")),
+    };
+    tried("OVMF", "boots guests by UEFI; BIOS and direct kernel boot do without", outcome, Verdict::Fair)
+}
+
+fn kvm(kernel: Option<&Utf8Path>) -> Item {
+    let reference = steading::reference::guest().ok().map(|guest| guest.kernel());
+    let kernel = kernel.or(reference.as_deref());
+    let choice = choose_acceleration(&ImageCache::default_dir(), kernel);
+    let outcome = match choice.acceleration {
+        Acceleration::Kvm => Ok(choice.reason),
+        Acceleration::Tcg => Err(format!(
+            "{}\nhint: guests run by emulation, several times slower; give this user access to /dev/kvm (group kvm) \
+             on a host whose KVM works",
+            choice.reason
+        )),
+    };
+    tried("KVM", "makes guests as fast as the host; a kernel was booted to see", outcome, Verdict::Fair)
+}
+
+fn memory() -> Item {
+    let has = prepare::host_resources();
+    let found = format!("{} MiB of memory, {} CPUs", has.memory_mib, has.cpus);
+    let outcome = if has.memory_mib >= LITTLE_MEMORY {
+        Ok(found)
+    } else {
+        Err(format!("{found}\nhint: declare small guests, or use a larger machine"))
+    };
+    tried("memory", "limits what a testnet may declare", outcome, Verdict::Fair)
+}
+
+fn disk() -> Item {
+    let dir = ImageCache::default_dir();
+    // The cache may not have been made yet.
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&dir);
+    let outcome = match free_bytes(existing) {
+        Ok(free) if free >> 30 >= LITTLE_DISK => Ok(format!("{} GiB free for {dir}", free >> 30)),
+        Ok(free) => Err(format!(
+            "{} MiB free for {dir}\nhint: free some, or set STEADING_CACHE_DIR to where there is room",
+            free >> 20
+        )),
+        Err(error) => Err(error.to_string()),
+    };
+    tried("disk", "holds unpacked images and the VMs' own layers", outcome, Verdict::Fair)
+}
+
+fn open_files() -> Item {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let outcome = match limit {
+        Some(limit) if limit < FEW_FILES => {
+            Err(format!("at most {limit} open files\nhint: ulimit -n {}", FEW_FILES * 4))
+        }
+        Some(limit) => Ok(format!("at most {limit} open files")),
+        None => Ok("any number of open files".to_owned()),
+    };
+    tried("limits", "bounds how many VMs one group can hold", outcome, Verdict::Fair)
+}

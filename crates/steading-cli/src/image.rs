@@ -1,0 +1,57 @@
+//! `steading image`: what is in the cache, and what should be.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+use steading_harness::exit_code;
+use steading_plan::Sha256;
+use steading_vm::image::{ImageCache, Progress};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List the images in the cache.
+    Ls,
+    /// Unpack an image into the cache, and print its SHA-256.
+    Import {
+        /// The image, in any format that is understood.
+        file: Utf8PathBuf,
+        /// What its SHA-256 must be.
+        #[arg(long)]
+        sha256: Option<Sha256>,
+    },
+    /// Remove images that nobody has used for some time.
+    Gc {
+        /// Days since the last use.
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+    },
+}
+
+pub(crate) fn run(command: &Command) -> anyhow::Result<u8> {
+    let cache = ImageCache::open(&ImageCache::default_dir())?;
+    match command {
+        Command::Ls => {
+            for entry in cache.list()? {
+                println!("{}  {:>7} MiB", entry.sha256, entry.allocated >> 20);
+            }
+        }
+        Command::Import { file, sha256 } => {
+            let mut waited = false;
+            let mut progress = |progress| {
+                if progress == Progress::Waiting && !waited {
+                    waited = true;
+                    eprintln!("another process unpacks this image; waiting for it");
+                }
+            };
+            let image = cache.prepare(file, *sha256, &mut progress)?;
+            println!("{}", image.sha256);
+        }
+        Command::Gc { days } => {
+            for entry in cache.remove_unused(Duration::from_secs(days * 24 * 3600))? {
+                println!("removed {}", entry.sha256);
+            }
+        }
+    }
+    Ok(exit_code::PASSED)
+}

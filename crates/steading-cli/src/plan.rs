@@ -1,0 +1,47 @@
+//! `steading plan`: a testnet's plan, for people or for programs.
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+use fs_err as fs;
+use steading_harness::{exit_code, prepare};
+use steading_plan::{Plan, Testnet};
+
+pub(crate) fn print(topology: &Utf8Path, group: Option<&str>, json: bool) -> anyhow::Result<u8> {
+    let text = fs::read_to_string(topology)?;
+    let testnet: Testnet = toml::from_str(&text).with_context(|| format!("cannot understand {topology}"))?;
+    let group =
+        group.or(topology.file_stem()).context("the file has no name\nhint: name the group with --group")?;
+    let planned = prepare::plan(group, &testnet)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&planned.plan)?);
+    } else {
+        table(&planned.plan);
+        println!("runs by {}: {}", planned.acceleration.acceleration.as_str(), planned.acceleration.reason);
+    }
+    Ok(exit_code::PASSED)
+}
+
+fn table(plan: &Plan) {
+    let addresses = &plan.addresses;
+    println!("group       {}", plan.group);
+    println!("needs       {}", plan.resources);
+    println!("bridge      {}", addresses.bridge);
+    println!("prefix      {}", addresses.prefix);
+    println!("gateway     {}", addresses.gateway);
+    println!("management  {}", addresses.management);
+    println!("logs        {}", addresses.logs);
+    println!("files       {}", addresses.files);
+    println!("IPv4        {} (second cards)", addresses.ipv4);
+    println!("domain      {}", addresses.domain);
+    for vm in &plan.vms {
+        println!();
+        println!("VM {}: {} vCPUs, {} MiB", vm.name, vm.spec.vcpus, vm.spec.memory_mib);
+        println!("  address   {}", vm.address);
+        println!("  MAC       {}", vm.mac);
+        println!("  TAP       {}", vm.tap);
+        if let (Some(mac), Some(tap)) = (vm.second_mac, &vm.second_tap) {
+            println!("  second    {mac} {tap}");
+        }
+        println!("  command   {}", vm.qemu.argv().join(" "));
+    }
+}
