@@ -4,12 +4,15 @@
 //! guest that heeds it. QEMU would end when the guest is off; for the time of a reboot it is told
 //! to stand still instead (`set-action`), and the same process boots again.
 
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::Utf8Path;
 use serde_json::json;
 use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb};
+use steading_plan::Handle;
 use steading_vm::qmp::{Qmp, QmpError};
 
 use crate::error::chain;
@@ -69,17 +72,15 @@ async fn reboot(vm: &Vm) -> Result<(), Failure> {
 
 /// A picture of the display.
 pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
-    if !vm.plan.spec.display {
+    let Some(file) = &vm.screenshot else {
         let message = format!("VM {} has no display\nhint: declare it with .display()", vm.name());
         return Err(vm.failure(FailureKind::BadRequest, message).await);
-    }
+    };
     let qmp = monitor(vm, "take a picture of").await?;
-    // QEMU wants a path; this one leads to a directory of this process that has no name anywhere.
-    let file = format!("{}/{}.png", crate::owner::directory_path(), vm.name());
-    let path = camino::Utf8Path::new(&file);
-    done(vm, "take a picture of", qmp.screendump(path).await).await?;
-    let read = fs_err::read(path);
-    let _ = fs_err::remove_file(path);
+    // QEMU wants a path: that of its own descriptor of a file without a name, which it empties first.
+    let path = Handle::Screenshot.path();
+    done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await).await?;
+    let read = fs_err::read(format!("/proc/self/fd/{}", file.as_raw_fd()));
     match read {
         Ok(png) => Ok(Screenshot { png: BASE64.encode(png) }),
         Err(error) => Err(vm.failure(FailureKind::Failed, chain(&error)).await),

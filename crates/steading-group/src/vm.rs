@@ -1,5 +1,6 @@
 //! One VM of the group: a task that owns its QEMU process and says how it does.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::process::Pid;
@@ -47,6 +48,8 @@ pub(crate) struct Vm {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<VmView>,
     pub(crate) log: Log,
+    /// What QEMU writes pictures of the display into.
+    pub(crate) screenshot: Option<Arc<OwnedFd>>,
 }
 
 /// The task behind it.
@@ -98,7 +101,9 @@ impl Vm {
         let (power, powered) = watch::channel(Power::Off);
         let (journal_sender, journal) = mpsc::channel(64);
         let follower = follower(powered, journal_sender);
-        let vm = Self { plan: Arc::clone(&plan), commands: sender, view, log: log.clone() };
+        // Without it the VM has all but pictures.
+        let screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
+        let vm = Self { plan: Arc::clone(&plan), commands: sender, view, log: log.clone(), screenshot };
         let task =
             VmTask { plan, files, processes, log, commands, view: view_sender, power, follower, journal };
         (vm, task)

@@ -12,7 +12,11 @@ use crate::run;
 use crate::suite::{Role, Suite};
 
 #[derive(Parser)]
-#[command(about = "A system test: sets up its testnet, runs its tests, tears it down.", version)]
+#[command(
+    about = "A system test: sets up its testnet, runs its tests, tears it down.",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

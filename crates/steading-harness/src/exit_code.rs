@@ -12,3 +12,9 @@ pub const HOST: u8 = 3;
 pub const SETUP_FAILED: u8 = 4;
 /// Ended by a signal, before everything had run.
 pub const INTERRUPTED: u8 = 5;
+
+/// A function's own process: it returned `Ok`. Not 0, so that a test that calls `exit(0)` in the
+/// middle does not pass.
+pub(crate) const RETURNED_OK: u8 = 80;
+/// A function's own process: it returned an error.
+pub(crate) const RETURNED_ERROR: u8 = 81;

@@ -22,10 +22,10 @@ pub(crate) fn run(suite: &Suite, name: &str, report: &Report) -> u8 {
         (function.body)(&context)
     };
     match ran() {
-        Ok(()) => exit_code::PASSED,
+        Ok(()) => exit_code::RETURNED_OK,
         Err(error) => {
             report.tell(&Event::Error { message: chain(&error) });
-            exit_code::FAILED
+            exit_code::RETURNED_ERROR
         }
     }
 }

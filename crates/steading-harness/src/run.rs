@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::{Client, ClientError, ProcessEvent, ProcessSpec};
 use steading_group::{GroupError, Owner};
+use steading_plan::PlanError;
 use steading_report::{Event, Failure, Outcome, Report, Summary};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::RunArgs;
 use crate::exit_code;
-use crate::prepare::{self, Planned};
+use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::{Function, Role, Suite};
 
 /// How many of a failed function's last lines are shown again at the end.
@@ -21,6 +22,9 @@ const LINES_KEPT: usize = 20;
 
 /// How long an orderly teardown of the group may take.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a function that was told to end may take for it.
+const END_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -70,12 +74,20 @@ pub(crate) fn print_plan(suite: &Suite, group: Option<&str>, report: &Report) ->
 }
 
 pub(crate) fn run(suite: &Suite, args: &RunArgs, mode: Mode, report: &Report) -> u8 {
+    let is_any = suite.with_role(Role::Test).any(|test| is_selected(&test.name, &args.filter, args.exact));
+    if !args.filter.is_empty() && !is_any {
+        let error = anyhow::anyhow!(
+            "no test is selected by {}\nhint: `list` shows what there is",
+            args.filter.join(" ")
+        );
+        return fail(report, exit_code::USAGE, &error);
+    }
     let log_dir = args.out.clone().unwrap_or_else(|| default_log_dir(&suite.name));
     let planned = (suite.testnet)()
         .and_then(|testnet| Ok(prepare::plan(args.group.as_deref().unwrap_or(&suite.name), &testnet)?));
     let Planned { plan, acceleration } = match planned {
         Ok(planned) => planned,
-        Err(error) => return fail(report, exit_code::USAGE, &error),
+        Err(error) => return fail(report, blame(&error), &error),
     };
     report.tell(&Event::Planned {
         suite: suite.name.clone(),
@@ -109,6 +121,15 @@ pub(crate) fn run(suite: &Suite, args: &RunArgs, mode: Mode, report: &Report) ->
         })
     });
     ran.unwrap_or_else(|error: anyhow::Error| fail(report, exit_code::HOST, &error))
+}
+
+/// A testnet that is declared wrongly is the author's mistake; all else is the host's.
+fn blame(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<PrepareError>() {
+        Some(PrepareError::Plan(PlanError::Resources(_))) => exit_code::HOST,
+        Some(PrepareError::Plan(_) | PrepareError::Name(_)) => exit_code::USAGE,
+        _ => exit_code::HOST,
+    }
 }
 
 fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
@@ -272,23 +293,22 @@ impl<'a> Runner<'a> {
                         if !left.is_empty() {
                             self.report.tell(&Event::Left { name: function.name.clone(), processes: left });
                         }
-                        return Ok(match (cut_short, status, signal) {
-                            (Some(failure), ..) => Outcome::Failed(failure),
-                            (None, Some(0), _) => Outcome::Passed,
-                            (None, Some(101), _) => Outcome::Failed(Failure::Panicked),
-                            (None, Some(status), _) => Outcome::Failed(Failure::Status { status }),
-                            (None, None, signal) => Outcome::Failed(Failure::Signal { signal: signal.unwrap_or(0) }),
-                        });
+                        return Ok(cut_short.map_or_else(|| outcome(status, signal), Outcome::Failed));
                     }
                 },
-                _ = &mut deadline, if cut_short.is_none() => {
+                _ = &mut deadline => {
                     let limit = if overall { self.suite.overall_limit } else { function.limit };
                     Failure::TimedOut { seconds: limit.as_secs(), overall }
                 }
                 _ = self.interrupt.recv() => self.interrupted(),
                 _ = self.terminate.recv() => self.interrupted(),
             };
+            if cut_short.is_some() && self.interrupts == 0 {
+                // It was told to end and has not: the group itself is stuck.
+                return Ok(Outcome::Failed(failure));
+            }
             cut_short.get_or_insert(failure);
+            deadline.set(tokio::time::timeout(END_LIMIT, std::future::pending()));
             if let Some(pid) = pid {
                 // It may have ended by itself meanwhile; its end comes in any case.
                 let _ = self.client.end_process(pid).await;
@@ -308,9 +328,16 @@ impl<'a> Runner<'a> {
     /// Keeps the group until somebody says that it is enough.
     async fn stay(&mut self) {
         self.report.tell(&Event::Staying { socket: self.client.path().to_owned(), owner: self.owner.pid() });
+        // The stream of records ends with the owner.
+        let owner_ends = async {
+            if let Ok(mut records) = self.client.records().await {
+                while let Ok(Some(_)) = records.next().await {}
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = owner_ends => {}
         }
     }
 
@@ -330,16 +357,30 @@ impl<'a> Runner<'a> {
         if let Err(error) = summary.write(self.log_dir) {
             self.report.tell(&Event::Error { message: chain(&error.into()) });
         }
-        if !set_up {
+        if interrupted {
+            exit_code::INTERRUPTED
+        } else if !set_up {
             exit_code::SETUP_FAILED
         } else if summary.failed() > 0 || !torn_down {
             exit_code::FAILED
-        } else if interrupted {
-            exit_code::INTERRUPTED
         } else {
             exit_code::PASSED
         }
     }
+}
+
+/// What the end of a function's process says.
+fn outcome(status: Option<i32>, signal: Option<i32>) -> Outcome {
+    const PANICKED: i32 = 101;
+    let ok = i32::from(exit_code::RETURNED_OK);
+    let error = i32::from(exit_code::RETURNED_ERROR);
+    Outcome::Failed(match status {
+        Some(status) if status == ok => return Outcome::Passed,
+        Some(status) if status == error => Failure::Returned,
+        Some(PANICKED) => Failure::Panicked,
+        Some(status) => Failure::Exited { status },
+        None => Failure::Signal { signal: signal.unwrap_or(0) },
+    })
 }
 
 /// Whether a test of this name is to be run.
@@ -360,6 +401,15 @@ mod tests {
         assert!(is_selected("writes", &filter, true));
         assert!(!is_selected("reboot", &filter, false));
         assert!(is_selected("anything", &[], true));
+    }
+
+    #[test]
+    fn only_a_function_that_returned_ok_has_passed() {
+        assert_eq!(outcome(Some(80), None), Outcome::Passed);
+        assert_eq!(outcome(Some(0), None), Outcome::Failed(Failure::Exited { status: 0 }));
+        assert_eq!(outcome(Some(81), None), Outcome::Failed(Failure::Returned));
+        assert_eq!(outcome(Some(101), None), Outcome::Failed(Failure::Panicked));
+        assert_eq!(outcome(None, Some(6)), Outcome::Failed(Failure::Signal { signal: 6 }));
     }
 
     #[test]

@@ -58,7 +58,13 @@ impl Ssh {
     /// Connects as root.
     pub(crate) async fn connect(address: Ipv6Addr, key: &str) -> Result<Self, SshError> {
         let key = PrivateKey::from_openssh(key).map_err(russh::keys::Error::from)?;
-        let config = Arc::new(client::Config { nodelay: true, ..client::Config::default() });
+        let config = Arc::new(client::Config {
+            nodelay: true,
+            // A guest that was reset says no goodbye.
+            keepalive_interval: Some(Duration::from_secs(10)),
+            keepalive_max: 6,
+            ..client::Config::default()
+        });
         let connected = async {
             let mut session = client::connect(config, (address, 22), Guest).await?;
             let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);

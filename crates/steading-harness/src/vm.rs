@@ -103,7 +103,12 @@ impl Vm {
         if !matches!(verb, VmVerb::Pause | VmVerb::Resume) {
             self.shared.forget_connection(self.name());
         }
-        self.block_on(self.shared.client.act(self.name(), verb))?;
+        let done = self.block_on(self.shared.client.act(self.name(), verb));
+        if verb == VmVerb::Reboot {
+            // Somebody may have connected to the boot that has ended since.
+            self.shared.forget_connection(self.name());
+        }
+        done?;
         Ok(())
     }
 
@@ -145,16 +150,23 @@ impl Vm {
         let attempts = async {
             let mut backoff = Backoff::new();
             loop {
-                let (output, _) = self.run(command, &[]).await?;
-                if wanted(output.status) {
-                    return Ok(output.stdout);
+                match self.run(command, &[]).await {
+                    Ok((output, _)) if wanted(output.status) => return Ok(output.stdout),
+                    Ok((output, _)) => *last.borrow_mut() = shown(&output),
+                    // A guest that reboots by itself breaks the connection; the next try makes another.
+                    Err(error) if is_broken(&error) => {
+                        *last.borrow_mut() = format!("was cut short: {error:#}");
+                    }
+                    Err(error) => return Err(error),
                 }
-                *last.borrow_mut() = shown(&output);
                 backoff.pause().await;
             }
         };
         let what = format!("waiting for `{command}`");
-        self.wait(&what, attempts).with_context(|| format!("last it {}", last.borrow()))
+        self.wait(&what, attempts).with_context(|| match last.borrow().as_str() {
+            "" => format!("`{command}` was never run to its end"),
+            seen => format!("last it {seen}"),
+        })
     }
 
     /// Waits until a systemd unit is active. A unit that has failed is not waited for.
@@ -238,9 +250,10 @@ impl Vm {
         Ok(())
     }
 
-    /// Copies a file out of the guest.
+    /// Copies a file out of the guest, with its permissions.
     pub fn copy_from(&self, remote: &str, local: &Utf8Path) -> anyhow::Result<()> {
-        let line = format!("cat '{}'", remote.replace('\'', r"'\''"));
+        let path = remote.replace('\'', r"'\''");
+        let line = format!("stat -c %a '{path}' >&2 && cat '{path}'");
         let (output, data) = self.wait(&format!("copying {remote} to {local}"), self.run(&line, &[]))?;
         anyhow::ensure!(
             output.status == 0,
@@ -248,7 +261,9 @@ impl Vm {
             self.name(),
             shown(&output)
         );
-        Ok(fs::write(local, data)?)
+        fs::write(local, data)?;
+        let mode = u32::from_str_radix(output.stderr.trim(), 8).context("the guest told no file mode")?;
+        Ok(fs::set_permissions(local, std::fs::Permissions::from_mode(mode & 0o777))?)
     }
 
     /// Takes a picture of its display, as a PNG file.
@@ -322,6 +337,11 @@ impl Vm {
         connections.insert(self.name().to_owned(), Arc::clone(&ssh));
         Ok(ssh)
     }
+}
+
+/// Whether the connection, rather than the command, has failed.
+fn is_broken(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(SshError::Cut | SshError::Protocol(_) | SshError::NoAnswer))
 }
 
 /// How a command ended, as the end of a sentence.

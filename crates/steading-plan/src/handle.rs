@@ -38,11 +38,13 @@ pub enum Handle {
     Ignition,
     /// The public key that may log in, as a systemd credential.
     AuthorizedKey,
+    /// Where pictures of the display go.
+    Screenshot,
 }
 
 impl Handle {
     /// Every handle, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Qmp,
         Self::Console,
         Self::Agent,
@@ -57,6 +59,7 @@ impl Handle {
         Self::CloudInitDisk,
         Self::Ignition,
         Self::AuthorizedKey,
+        Self::Screenshot,
     ];
 
     /// Its number in the QEMU process; 0 to 2 are the standard streams.

@@ -170,6 +170,7 @@ impl VmPlan {
             Handle::ConfigDisk => config.config_dir.is_some(),
             Handle::CloudInitDisk => config.cloud_init.is_some(),
             Handle::Ignition => config.ignition.is_some(),
+            Handle::Screenshot => self.spec.display,
         };
         Handle::ALL.into_iter().filter(wanted).collect()
     }

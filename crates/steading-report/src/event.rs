@@ -96,8 +96,10 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// It returned an error, or exited by itself.
-    Status {
+    /// It returned an error.
+    Returned,
+    /// It exited before it returned.
+    Exited {
         /// The exit status.
         status: i32,
     },
@@ -127,8 +129,8 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status { status: 1 } => f.write_str("returned an error"),
-            Self::Status { status } => write!(f, "exited with status {status}"),
+            Self::Returned => f.write_str("returned an error"),
+            Self::Exited { status } => write!(f, "exited with status {status} before it returned"),
             Self::Panicked => f.write_str("panicked"),
             Self::Signal { signal: 6 } => f.write_str("aborted (signal 6)"),
             Self::Signal { signal } => write!(f, "was ended by signal {signal}"),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -95,7 +95,8 @@ impl VmFiles {
         let config = &vm.spec.config;
         let disk_failed = |source| EngineError::Disk { vm: vm.name.clone(), source };
         if let Some(dir) = &config.config_dir {
-            files.insert(Handle::ConfigDisk, config_disk(dir, scratch).map_err(disk_failed)?.into());
+            let disk = config_disk(dir, scratch).map_err(disk_failed)?;
+            files.insert(Handle::ConfigDisk, maker.read_only("CONFIG disk", &disk)?);
         }
         if let Some(given) = &config.cloud_init {
             let derived = CloudInit::new(&vm.name, given.user_data.clone());
@@ -104,14 +105,23 @@ impl VmFiles {
                 network_config: given.network_config.clone(),
                 user_data: derived.user_data,
             };
-            files.insert(Handle::CloudInitDisk, cloud_init_disk(&data).map_err(disk_failed)?.into());
+            let disk = cloud_init_disk(&data).map_err(disk_failed)?;
+            files.insert(Handle::CloudInitDisk, maker.read_only("cloud-init disk", &disk)?);
         }
         if let Some(ignition) = &config.ignition {
             files.insert(Handle::Ignition, maker.text("Ignition configuration", ignition)?);
         }
         let credential = format!("io.systemd.credential:ssh.authorized_keys.root={authorized_key}");
         files.insert(Handle::AuthorizedKey, maker.text("credential", &credential)?);
+        if vm.spec.display {
+            files.insert(Handle::Screenshot, maker.text("screenshot", "")?);
+        }
         Ok(Self { files })
+    }
+
+    /// The file that pictures of the display go into, if the VM has a display.
+    pub fn screenshot(&self) -> Option<io::Result<OwnedFd>> {
+        self.files.get(&Handle::Screenshot).map(OwnedFd::try_clone)
     }
 
     /// Adds a file that was opened elsewhere, such as a TAP.
@@ -139,6 +149,14 @@ impl Maker<'_> {
             Ok(file)
         });
         made.map(OwnedFd::from).map_err(|source| self.failed(what, source))
+    }
+
+    /// The same file once more, for reading only: QEMU takes a descriptor from a set only where its
+    /// access mode is just what it wants (`fdset` in qemu(1)).
+    fn read_only(&self, what: &'static str, file: &File) -> Result<OwnedFd, EngineError> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let opened = fs::File::open(path).map(|file| file.into_parts().0.into());
+        opened.map_err(|source| self.failed(what, source))
     }
 
     fn copy(&self, what: &'static str, from: &Utf8Path) -> Result<OwnedFd, EngineError> {

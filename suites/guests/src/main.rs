@@ -1,0 +1,168 @@
+//! Every way to boot a guest, to configure it, and to reach it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use steading::{CloudInit, Context, GuestConfig, Suite, Testnet, Vm, reference};
+
+/// What the guest is to find, by each way of configuring it.
+const IGNITION: &str = r#"{"ignition":{"version":"3.3.0"}}"#;
+const CREDENTIAL: &str = "with, a comma and = a sign";
+const USER_DATA: &str = "#cloud-config\nhostname: given\n";
+
+fn main() -> ExitCode {
+    Suite::new("guests")
+        .testnet(|| {
+            let guest = reference::guest()?;
+            let mut config = GuestConfig {
+                config_dir: Some(config_dir()?),
+                ignition: Some(IGNITION.to_owned()),
+                cloud_init: Some(CloudInit { user_data: USER_DATA.to_owned(), ..CloudInit::default() }),
+                ..GuestConfig::default()
+            };
+            config.credentials.insert("steading.test".to_owned(), CREDENTIAL.to_owned());
+            Ok(Testnet::new()
+                .vm(guest.vm("configured").second_card().config(config))
+                .vm(guest.vm_uefi("uefi").display())
+                .vm(guest.vm_bios("bios").display()))
+        })
+        .setup(|testnet| testnet.vm("configured").wait_for_ssh())
+        .test("cards_have_stable_names_and_planned_addresses", cards)
+        .test("a_config_disk_is_activated", config_disk)
+        .test("a_cloud_init_disk_is_there", cloud_init_disk)
+        .test("an_ignition_configuration_is_there", ignition)
+        .test("a_credential_is_there", credential)
+        .test("files_are_copied_both_ways", copies)
+        .test("the_agent_answers_with_the_network_cut", agent)
+        .test("a_unit_and_a_journal_can_be_waited_for", units_and_journals)
+        .test("a_guest_boots_by_uefi", |testnet| boots(&testnet.vm("uefi"), "test -d /sys/firmware/efi"))
+        .test("a_guest_boots_by_bios", |testnet| boots(&testnet.vm("bios"), "test ! -d /sys/firmware/efi"))
+        .test("a_screenshot_is_a_picture", screenshot)
+        .test("waiting_ends_when_the_vm_is_killed", waiting_ends)
+        .main()
+}
+
+/// A directory as a test would have it in its repository.
+fn config_dir() -> anyhow::Result<Utf8PathBuf> {
+    let dir =
+        Utf8PathBuf::try_from(std::env::temp_dir())?.join(format!("steading-config-{}", std::process::id()));
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("activate"), "#!/bin/sh\ncp \"$(dirname \"$0\")/greeting\" /run/greeting\n")?;
+    fs::write(dir.join("greeting"), "good morning")?;
+    Ok(dir)
+}
+
+fn cards(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("configured");
+    let first = vm.succeed("ip -6 -o addr show dev enp1s0 scope global")?;
+    ensure!(first.contains(&format!(" {}/64 ", vm.address())), "the first card has {first}");
+    let ipv4 = vm.succeed("ip -4 -o addr show dev enp1s0")?;
+    ensure!(ipv4.is_empty(), "the first card took a DHCPv4 lease: {ipv4}");
+    let second = vm.wait_until_succeeds("ip -4 -o addr show dev enp2s0 | grep inet")?;
+    let range = testnet.plan().addresses.ipv4;
+    let address = second.split_whitespace().skip_while(|word| *word != "inet").nth(1);
+    let address = address.and_then(|text| text.split('/').next()?.parse::<std::net::Ipv4Addr>().ok());
+    let address = address.with_context(|| format!("the second card has no IPv4 address: {second}"))?;
+    ensure!(range.contains(&address), "{address} is not in {range}");
+    vm.succeed(&format!("ping -c 1 -W 10 {}", testnet.plan().addresses.ipv4_gateway))?;
+    Ok(())
+}
+
+fn config_disk(testnet: &Context) -> anyhow::Result<()> {
+    let greeting = testnet.vm("configured").wait_until_succeeds("cat /run/greeting")?;
+    ensure!(greeting == "good morning", "activate left {greeting:?}");
+    Ok(())
+}
+
+fn cloud_init_disk(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("configured");
+    vm.succeed("mkdir -p /mnt/seed && mount -o ro \"$(blkid -t LABEL=CIDATA -o device)\" /mnt/seed")?;
+    let data = vm.succeed("cat /mnt/seed/user-data")?;
+    ensure!(data == USER_DATA, "user-data is {data:?}");
+    vm.succeed("grep -q 'local-hostname: configured' /mnt/seed/meta-data && umount /mnt/seed")?;
+    Ok(())
+}
+
+fn ignition(testnet: &Context) -> anyhow::Result<()> {
+    let file = "/sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw";
+    let read = testnet.vm("configured").succeed(&format!("modprobe qemu_fw_cfg; cat {file}"))?;
+    ensure!(read == IGNITION, "the guest reads {read:?}");
+    Ok(())
+}
+
+fn credential(testnet: &Context) -> anyhow::Result<()> {
+    let read = testnet.vm("configured").succeed("systemd-creds --system cat steading.test")?;
+    ensure!(read == CREDENTIAL, "the guest reads {read:?}");
+    Ok(())
+}
+
+fn copies(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("configured");
+    let dir = Utf8Path::new(testnet.log_dir());
+    let (local, back) = (dir.join("sent"), dir.join("brought-back"));
+    let data: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    fs::write(&local, &data)?;
+    vm.copy_to(&local, "/root/it's here")?;
+    vm.copy_from("/root/it's here", &back)?;
+    ensure!(fs::read(&back)? == data, "1 MiB did not come back as it was sent");
+    Ok(())
+}
+
+fn agent(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("configured");
+    let cut = vm.agent("ip link set enp1s0 down && echo cut")?;
+    ensure!(cut.stdout == "cut\n", "the agent says {cut:?}");
+    ensure!(!vm.has_open_port(22), "its port 22 is open although its card is down");
+    let name = vm.agent("hostname; exit 3")?;
+    ensure!((name.status, name.stdout.as_str()) == (3, "configured\n"), "the agent says {name:?}");
+    vm.agent("ip link set enp1s0 up")?;
+    vm.wait_for_open_port(22)
+}
+
+fn units_and_journals(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("configured");
+    vm.wait_for_unit("systemd-networkd.service")?;
+    vm.succeed("logger -t test 'a word for the journal'")?;
+    vm.wait_for_journal("a word for the (journal|diary)")?;
+    let missing = vm.within(Duration::from_secs(5)).wait_for_unit("no-such.service");
+    ensure!(missing.is_err(), "a unit that does not exist was found active");
+    vm.fail("systemctl start no-such.service")?;
+    Ok(())
+}
+
+fn boots(vm: &Vm, check: &str) -> anyhow::Result<()> {
+    vm.wait_for_console("is up|login:")?;
+    vm.succeed(check)?;
+    let name = vm.succeed("hostname")?;
+    ensure!(name.trim() == vm.name(), "its host name is {name:?}");
+    Ok(())
+}
+
+fn screenshot(testnet: &Context) -> anyhow::Result<()> {
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+    let file = Utf8Path::new(testnet.log_dir()).join("bios.png");
+    testnet.vm("bios").screenshot(&file)?;
+    ensure!(fs::read(&file)?.starts_with(PNG), "{file} is no PNG file");
+    ensure!(testnet.vm("configured").screenshot(&file).is_err(), "a VM without a display was pictured");
+    Ok(())
+}
+
+/// A wait for a VM that dies says so at once, with the end of its console.
+fn waiting_ends(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("bios");
+    let waiting = std::thread::spawn({
+        let vm = vm.clone();
+        move || vm.wait_until_succeeds("false")
+    });
+    vm.wait_for_ssh()?;
+    vm.kill()?;
+    let error = match waiting.join() {
+        Ok(Err(error)) => format!("{error:#}"),
+        other => anyhow::bail!("the wait came to {other:?}"),
+    };
+    ensure!(error.contains("plug was pulled") && error.contains("console"), "the wait says only: {error}");
+    Ok(())
+}
