@@ -117,7 +117,7 @@ impl Identity {
 /// Finishes what [`spawn`] began, from inside: maps the ids, makes mounts private, shows the new
 /// PID namespace in `/proc`, keeps three capabilities, and ties this process's life to its parent's.
 ///
-/// Returns the directory that exists for this group only, see [`private_directory`].
+/// Returns a directory on a tmpfs of its own that is mounted nowhere, hence has no name on the host.
 ///
 /// # Errors
 ///
