@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The system tests of real software on real guests: packages in `suites/`, each a program.
-const SUITES: &[&str] = &["suite-health", "suite-etcd"];
+const SUITES: &[&str] = &["suite-guests", "suite-health", "suite-etcd"];
 
 /// Far more than any executable or suite takes under emulation: something hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);

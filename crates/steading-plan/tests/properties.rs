@@ -1,0 +1,137 @@
+//! What must hold of every plan, whatever is declared.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use steading_plan::{
+    Boot, GroupName, HostFacts, HostResources, IFNAME_MAX, IfName, LABEL_MAX, MacAddr, NameError, Plan,
+    PlanError, QemuFacts, ResourceError, Sha256, Testnet, VmName, VmSpec,
+};
+
+fn host() -> HostFacts {
+    HostFacts { resources: HostResources { cpus: 4, memory_mib: 16 * 1024 }, qemu: QemuFacts::default() }
+}
+
+fn kernel() -> Boot {
+    Boot::Kernel { kernel: "/images/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() }
+}
+
+fn testnet(names: &[&str]) -> Testnet {
+    Testnet::new().vms(names.iter().map(|name| VmSpec::new(*name, kernel()).second_card()))
+}
+
+fn plan(group: &str, testnet: &Testnet) -> Result<Plan, PlanError> {
+    Plan::derive(&group.parse().expect("the group's name is good"), testnet, &host())
+}
+
+proptest! {
+    #[test]
+    fn a_label_of_letters_digits_and_inner_hyphens_is_a_name(text in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
+        let name: VmName = text.parse().expect("it is a label");
+        prop_assert_eq!(name.as_str(), text.as_str());
+    }
+
+    #[test]
+    fn a_longer_label_is_none(length in LABEL_MAX + 1..400) {
+        let parsed = "a".repeat(length).parse::<VmName>();
+        let is_too_long = matches!(parsed, Err(NameError::TooLong { length: told, .. }) if told == length);
+        prop_assert!(is_too_long);
+    }
+
+    #[test]
+    fn any_other_character_is_told_with_its_place(before in "[a-z]{1,9}", bad in "[^a-z0-9-]", after in "[a-z]{1,9}") {
+        let error = format!("{before}{bad}{after}").parse::<GroupName>().expect_err("it is no label");
+        let is_told = matches!(error, NameError::Character { position, .. } if position == before.len() + 1);
+        prop_assert!(is_told);
+    }
+
+    #[test]
+    fn interface_names_fit_the_kernel(group in "[a-z0-9]{1,63}", vm in "[a-z0-9]{1,63}") {
+        let (group, vm): (GroupName, VmName) = (group.parse().expect("good"), vm.parse().expect("good"));
+        for name in [IfName::bridge(&group), IfName::tap(&group, &vm), IfName::second_tap(&group, &vm)] {
+            prop_assert_eq!(name.as_str().len(), IFNAME_MAX - 1);
+        }
+    }
+
+    #[test]
+    fn the_driver_stands_outside_the_vms_prefix(group in "[a-z0-9]{1,63}") {
+        let plan = plan(&group, &testnet(&["a", "b"])).expect("it fits");
+        let addresses = &plan.addresses;
+        let driver = BTreeSet::from(addresses.driver_addresses());
+        prop_assert_eq!(driver.len(), 3);
+        prop_assert!(driver.iter().all(|address| !addresses.prefix.contains(address)));
+        prop_assert!(addresses.prefix.contains(&addresses.gateway));
+        for vm in &plan.vms {
+            prop_assert!(addresses.prefix.contains(&vm.address));
+            let interface: [u8; 8] = vm.address.octets()[8..].try_into().expect("eight bytes");
+            prop_assert_eq!(interface, vm.mac.eui64());
+        }
+    }
+
+    #[test]
+    fn a_plan_survives_being_written_as_json(group in "[a-z0-9]{1,63}") {
+        let plan = plan(&group, &testnet(&["a", "b"])).expect("it fits");
+        let json = serde_json::to_string(&plan).expect("it can be written");
+        prop_assert_eq!(serde_json::from_str::<Plan>(&json).expect("it can be read"), plan);
+    }
+
+    #[test]
+    fn addresses_and_digests_survive_being_printed(bytes in any::<[u8; 6]>(), digest in any::<[u8; 32]>()) {
+        let (mac, digest) = (MacAddr::new(bytes), Sha256::from_bytes(digest));
+        prop_assert_eq!(mac.to_string().parse::<MacAddr>().expect("it is one"), mac);
+        prop_assert_eq!(digest.to_string().parse::<Sha256>().expect("it is one"), digest);
+    }
+}
+
+#[test]
+fn a_thousand_groups_of_three_share_nothing() {
+    let (mut prefixes, mut bridges, mut taps, mut macs) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for number in 0..1000 {
+        let plan = plan(&format!("group-{number}"), &testnet(&["a", "b", "c"])).expect("it fits");
+        prefixes.insert(plan.addresses.prefix);
+        bridges.insert(plan.addresses.bridge);
+        for vm in plan.vms {
+            taps.extend([Some(vm.tap), vm.second_tap].into_iter().flatten());
+            macs.extend([Some(vm.mac), vm.second_mac].into_iter().flatten());
+        }
+    }
+    assert_eq!((prefixes.len(), bridges.len()), (1000, 1000));
+    assert_eq!((taps.len(), macs.len()), (6000, 6000));
+}
+
+#[test]
+fn two_vms_of_one_name_are_refused_with_their_places() {
+    let refused = plan("group", &testnet(&["a", "b", "a"]));
+    assert_eq!(refused, Err(PlanError::Duplicate("a".parse().expect("good"), 1, 3)));
+}
+
+#[test]
+fn more_memory_than_the_host_has_is_refused_with_the_sum() {
+    let large = Testnet::new()
+        .vm(VmSpec::new("a", kernel()).memory_mib(9000))
+        .vm(VmSpec::new("b", kernel()).memory_mib(9000));
+    let error = plan("group", &large).expect_err("it cannot fit").to_string();
+    assert!(error.contains("18192 MiB") && error.contains("16384 MiB"), "{error}");
+    assert!(error.contains("a 9000 + b 9000 + 96 for each of 2"), "{error}");
+}
+
+#[test]
+fn more_vcpus_than_the_host_has_are_refused() {
+    let wide = Testnet::new().vm(VmSpec::new("a", kernel()).vcpus(5));
+    let refused = plan("group", &wide);
+    assert!(matches!(refused, Err(PlanError::Resources(ResourceError::Vcpus { vcpus: 5, cpus: 4, .. }))));
+}
+
+#[test]
+fn firmware_without_a_disk_and_bad_prefixes_are_refused() {
+    let bare = Testnet::new().vm(VmSpec::new("a", Boot::Uefi));
+    assert!(matches!(plan("group", &bare), Err(PlanError::NoDisk(_))));
+    for prefix in ["fd00::/48", "fe80::/64", "ff02::/64", "2001:db8:0:ffff::/64"] {
+        let testnet = Testnet::new().prefix(prefix.parse().expect("it is a prefix"));
+        assert!(matches!(plan("group", &testnet), Err(PlanError::Prefix(_))), "{prefix} was taken");
+    }
+    let testnet = Testnet::new().prefix("2001:db8:1:2::/64".parse().expect("it is a prefix"));
+    let plan = plan("group", &testnet).expect("it is a good prefix");
+    assert_eq!(plan.addresses.management.to_string(), "2001:db8:1:3::1");
+}
