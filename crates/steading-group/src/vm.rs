@@ -288,7 +288,8 @@ impl Control {
     }
 
     fn alarm(&self, alarm: &ConsoleAlarm) {
-        if alarm.badness == Badness::Panic {
+        // A panic for want of a root file system is named by its cause, and is a panic all the same.
+        if alarm.badness == Badness::Panic || alarm.line.contains("Kernel panic - not syncing") {
             self.panicked();
         }
     }

@@ -46,6 +46,19 @@ proptest! {
     }
 
     #[test]
+    fn a_name_has_one_to_sixty_three_characters(length in 1_usize..300) {
+        prop_assert_eq!("a".repeat(length).parse::<GroupName>().is_ok(), length <= LABEL_MAX);
+        prop_assert_eq!("a".repeat(length).parse::<VmName>().is_ok(), length <= LABEL_MAX);
+    }
+
+    #[test]
+    fn a_name_survives_json_and_no_name_comes_out_of_it(text in ".{0,70}") {
+        let json = serde_json::to_string(&text).expect("it can be written");
+        let (parsed, read) = (text.parse::<VmName>().ok(), serde_json::from_str::<VmName>(&json).ok());
+        prop_assert_eq!(parsed, read);
+    }
+
+    #[test]
     fn interface_names_fit_the_kernel(group in "[a-z0-9]{1,63}", vm in "[a-z0-9]{1,63}") {
         let (group, vm): (GroupName, VmName) = (group.parse().expect("good"), vm.parse().expect("good"));
         for name in [IfName::bridge(&group), IfName::tap(&group, &vm), IfName::second_tap(&group, &vm)] {
@@ -80,6 +93,8 @@ proptest! {
         let (mac, digest) = (MacAddr::new(bytes), Sha256::from_bytes(digest));
         prop_assert_eq!(mac.to_string().parse::<MacAddr>().expect("it is one"), mac);
         prop_assert_eq!(digest.to_string().parse::<Sha256>().expect("it is one"), digest);
+        let json = serde_json::to_string(&(mac, digest)).expect("they can be written");
+        prop_assert_eq!(serde_json::from_str::<(MacAddr, Sha256)>(&json).expect("they can be read"), (mac, digest));
     }
 }
 
@@ -98,6 +113,14 @@ fn a_thousand_groups_of_three_share_nothing() {
     }
     assert_eq!((prefixes.len(), bridges.len()), (1000, 1000));
     assert_eq!((taps.len(), macs.len()), (6000, 6000));
+}
+
+#[test]
+fn empty_names_spaces_slashes_and_outer_hyphens_are_refused() {
+    for text in ["", " ", "a b", "a/b", "../a", "-a", "a-", "-", "A", "a.b", "a_b", "ä", "a\n"] {
+        assert!(text.parse::<GroupName>().is_err(), "{text:?} was taken for a group's name");
+        assert!(text.parse::<VmName>().is_err(), "{text:?} was taken for a VM's name");
+    }
 }
 
 #[test]
