@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use steading_api::{Client, ProcessEvent, ProcessSpec};
-use steading_group::GroupConfig;
+use steading_api::{ProcessEvent, ProcessSpec};
 use steading_plan::{GroupName, HostFacts, HostResources, Plan, QemuFacts, Testnet, VmSpec};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::group::{Up, bring_up};
 use crate::script;
 use crate::stats::percentile;
 
@@ -83,15 +83,7 @@ fn measure_disks(prepared: &Prepared) -> anyhow::Result<()> {
 
 fn by_steading(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let mut owner = steading_group::spawn(GroupConfig {
-        plan: prepared.plan.clone(),
-        prepared: prepared.vms.clone(),
-        log_dir: dir.to_owned(),
-        scratch: dir.to_owned(),
-    })?;
-    owner.wait_until_ready()?;
-    let client = Client::new(owner.socket_path());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Up { owner, client, runtime } = bring_up(&prepared.plan, &prepared.vms, dir)?;
     let waited = runtime.block_on(async {
         let spec =
             ProcessSpec { name: "journals".to_owned(), argv: waiter(&prepared.plan)?, env: Vec::new() };

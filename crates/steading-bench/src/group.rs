@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::Utf8Path;
 use steading_api::Client;
-use steading_group::GroupConfig;
+use steading_group::{GroupConfig, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, QemuFacts, Testnet};
+use steading_vm::engine::PreparedVm;
+use tokio::runtime::Runtime;
 
 use crate::stats::row;
 
@@ -30,19 +32,32 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(plan: &Plan, dir: &Utf8Path) -> anyhow::Result<(Duration, Duration)> {
-    let began = Instant::now();
+/// A group that is up, and what is needed to ask it.
+pub(crate) struct Up {
+    pub(crate) owner: Owner,
+    pub(crate) client: Client,
+    /// It has no thread of its own, so the next group finds this process with one thread again.
+    pub(crate) runtime: Runtime,
+}
+
+/// Brings a group up, with its files in this directory.
+pub(crate) fn bring_up(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Result<Up> {
     let mut owner = steading_group::spawn(GroupConfig {
         plan: plan.clone(),
-        prepared: Vec::new(),
+        prepared: prepared.to_vec(),
         log_dir: dir.to_owned(),
         scratch: dir.to_owned(),
     })?;
     owner.wait_until_ready()?;
-    // It is up when it answers, not when it says so. The event loop has no thread of its own, so
-    // the next group finds this process with one thread again.
     let client = Client::new(owner.socket_path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(Up { owner, client, runtime })
+}
+
+fn one(plan: &Plan, dir: &Utf8Path) -> anyhow::Result<(Duration, Duration)> {
+    let began = Instant::now();
+    let Up { owner, client, runtime } = bring_up(plan, &[], dir)?;
+    // It is up when it answers, not when it says so.
     runtime.block_on(client.status())?;
     let up = began.elapsed();
     let began = Instant::now();

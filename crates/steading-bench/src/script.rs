@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{Client, ProcessEvent, ProcessSpec};
-use steading_group::GroupConfig;
-use steading_plan::{Boot, Handle, Plan, Testnet, VmPlan};
+use steading_plan::{Boot, Handle, Plan, VmPlan};
 
 use crate::boot::{Prepared, waiter};
+use crate::group::{Up, bring_up};
 
 /// Runs the script until all journals answer, and returns how long that took.
 ///
@@ -21,16 +21,7 @@ pub(crate) fn run(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duratio
     let file = dir.join("boot.sh");
     fs::write(&file, text(prepared, dir)?)?;
     let empty = Plan { vms: Vec::new(), ..prepared.plan.clone() };
-    debug_assert_eq!(Testnet::new().vms.len(), empty.vms.len());
-    let mut owner = steading_group::spawn(GroupConfig {
-        plan: empty,
-        prepared: Vec::new(),
-        log_dir: dir.to_owned(),
-        scratch: dir.to_owned(),
-    })?;
-    owner.wait_until_ready()?;
-    let client = Client::new(owner.socket_path());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Up { owner, client, runtime } = bring_up(&empty, &[], dir)?;
     let outcome = runtime.block_on(async {
         let clear = format!(
             "pkill dnsmasq; ip link del {}; ip addr flush dev lo scope global",

@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn mirrors_are_read_from_urls_and_public_ones_are_not_foreign() {
-        let text = "deb http://deb.debian.org/debian x\n# http://comment.example.net\n\
+        let text = "deb http://mirror.debian.org/debian x\n# http://comment.example.net\n\
                     Acquire::http::Proxy \"http://ada:secret@proxy.example.net:3142/\";\n";
         assert_eq!(hosts(text).collect::<Vec<_>>(), ["proxy.example.net"]);
     }

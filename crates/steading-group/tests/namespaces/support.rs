@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use steading_api::{Client, ProcessEvent, ProcessSpec};
 use steading_group::{GroupConfig, Owner};
 use steading_plan::{Boot, HostFacts, HostResources, Plan, QemuFacts, Testnet, VmSpec};
@@ -294,12 +294,16 @@ impl Runner {
         self.child.kill().expect("kill the runner");
         self.child.wait().expect("wait for the runner");
         self.traces.assert_gone(&self.dirs);
+        // Unless the runner did.
+        let _ = rustix::process::waitpid(Pid::from_raw(self.owner), WaitOptions::NOHANG);
     }
 
     /// Looks whether anything is left of a group that has ended otherwise.
     pub(crate) fn assert_gone(mut self) {
         self.child.wait().expect("wait for the runner");
         self.traces.assert_gone(&self.dirs);
+        // Unless the runner did.
+        let _ = rustix::process::waitpid(Pid::from_raw(self.owner), WaitOptions::NOHANG);
     }
 }
 
