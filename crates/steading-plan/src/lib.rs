@@ -21,7 +21,7 @@ pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};
-pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, VmName};
+pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, ParseIfNameError, VmName};
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
 pub use qemu::{Acceleration, QemuCommand, QemuFacts};
 pub use resources::{HostResources, OVERHEAD_MIB, ResourceError, Resources};

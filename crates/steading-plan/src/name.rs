@@ -139,8 +139,32 @@ label!(
 
 /// The name of a network interface on the host: at most 15 bytes by construction.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
+
+/// A text that the kernel would not take for an interface's name (`dev_valid_name` in `net/core/dev.c`).
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no interface name: 1 to {IFNAME_MAX} bytes without '/', ':' or white space are wanted")]
+pub struct ParseIfNameError(String);
+
+impl TryFrom<String> for IfName {
+    type Error = ParseIfNameError;
+
+    fn try_from(text: String) -> Result<Self, ParseIfNameError> {
+        let fits = (1..=IFNAME_MAX).contains(&text.len()) && text != "." && text != "..";
+        if fits && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+            Ok(Self(text))
+        } else {
+            Err(ParseIfNameError(text.chars().take(40).collect()))
+        }
+    }
+}
+
+impl From<IfName> for String {
+    fn from(name: IfName) -> Self {
+        name.0
+    }
+}
 
 impl IfName {
     /// The group's bridge: `vbr-` and ten digits of SHA-256(group).

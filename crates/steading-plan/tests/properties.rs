@@ -158,3 +158,12 @@ fn firmware_without_a_disk_and_bad_prefixes_are_refused() {
     let plan = plan("group", &testnet).expect("it is a good prefix");
     assert_eq!(plan.addresses.management.to_string(), "2001:db8:1:3::1");
 }
+
+#[test]
+fn an_interface_name_from_elsewhere_must_fit_the_kernel() {
+    for bad in ["", "sixteen-bytes-xx", "a/b", "a b", "..", "a:b"] {
+        assert!(serde_json::from_value::<IfName>(bad.into()).is_err(), "{bad:?} was taken");
+    }
+    let name: IfName = serde_json::from_value("tap-0123456789".into()).expect("it fits");
+    assert_eq!(name.as_str(), "tap-0123456789");
+}
