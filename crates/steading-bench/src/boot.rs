@@ -4,16 +4,15 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
-use steading_api::{ProcessEvent, ProcessSpec};
 use steading_plan::{GroupName, HostFacts, HostResources, Plan, QemuFacts, Testnet, VmSpec};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::group::{Up, bring_up};
+use crate::group::{Up, bring_up, execute};
 use crate::script;
 use crate::stats::percentile;
 
@@ -84,21 +83,8 @@ fn measure_disks(prepared: &Prepared) -> anyhow::Result<()> {
 fn by_steading(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duration> {
     let began = Instant::now();
     let Up { owner, client, runtime } = bring_up(&prepared.plan, &prepared.vms, dir)?;
-    let waited = runtime.block_on(async {
-        let spec =
-            ProcessSpec { name: "journals".to_owned(), argv: waiter(&prepared.plan)?, env: Vec::new() };
-        let mut events = client.start_process(&spec).await?;
-        let mut said = String::new();
-        while let Some(event) = events.next().await? {
-            match event {
-                ProcessEvent::Started { .. } => {}
-                ProcessEvent::Line { text } => said = text,
-                ProcessEvent::Ended { status: Some(0), .. } => return anyhow::Ok(()),
-                ProcessEvent::Ended { .. } => bail!("the guests did not all answer: {said}"),
-            }
-        }
-        bail!("the group ended while its guests booted")
-    });
+    let argv = waiter(&prepared.plan)?;
+    let waited = runtime.block_on(execute(&client, "waiting for journals", argv));
     let took = began.elapsed();
     runtime.block_on(client.tear_down())?;
     drop(runtime);

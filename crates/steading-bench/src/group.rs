@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use camino::Utf8Path;
-use steading_api::Client;
+use steading_api::{Client, ProcessEvent, ProcessSpec};
 use steading_group::{GroupConfig, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, QemuFacts, Testnet};
 use steading_vm::engine::PreparedVm;
@@ -52,6 +52,22 @@ pub(crate) fn bring_up(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> 
     let client = Client::new(owner.socket_path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(Up { owner, client, runtime })
+}
+
+/// Runs a program inside the group; it must succeed.
+pub(crate) async fn execute(client: &Client, name: &str, argv: Vec<String>) -> anyhow::Result<()> {
+    let spec = ProcessSpec { name: name.to_owned(), argv, env: Vec::new() };
+    let mut events = client.start_process(&spec).await?;
+    let mut said = Vec::new();
+    while let Some(event) = events.next().await? {
+        match event {
+            ProcessEvent::Line { text } => said.push(text),
+            ProcessEvent::Ended { status: Some(0), .. } => return Ok(()),
+            ProcessEvent::Ended { .. } => break,
+            ProcessEvent::Started { .. } => {}
+        }
+    }
+    anyhow::bail!("{name} failed: {}", said.join("; "))
 }
 
 fn one(plan: &Plan, dir: &Utf8Path) -> anyhow::Result<(Duration, Duration)> {

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
-use steading_api::{Client, ProcessEvent, ProcessSpec};
 use steading_plan::{Boot, Handle, Plan, VmPlan};
 
 use crate::boot::{Prepared, waiter};
-use crate::group::{Up, bring_up};
+use crate::group::{Up, bring_up, execute};
 
 /// Runs the script until all journals answer, and returns how long that took.
 ///
@@ -36,21 +35,6 @@ pub(crate) fn run(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duratio
     drop(runtime);
     owner.wait()?;
     outcome
-}
-
-async fn execute(client: &Client, name: &str, argv: Vec<String>) -> anyhow::Result<()> {
-    let spec = ProcessSpec { name: name.to_owned(), argv, env: Vec::new() };
-    let mut events = client.start_process(&spec).await?;
-    let mut said = Vec::new();
-    while let Some(event) = events.next().await? {
-        match event {
-            ProcessEvent::Line { text } => said.push(text),
-            ProcessEvent::Ended { status: Some(0), .. } => return Ok(()),
-            ProcessEvent::Ended { .. } => break,
-            ProcessEvent::Started { .. } => {}
-        }
-    }
-    anyhow::bail!("the shell script failed: {}", said.join("; "))
 }
 
 fn text(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<String> {

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use camino::Utf8PathBuf;
 use fs_err as fs;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{DIRECTORY_FD, OWNER_PREFIX, SOCKET_NAME};
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT};
@@ -65,10 +64,8 @@ pub struct Owner {
 pub fn spawn(config: GroupConfig) -> Result<Owner, GroupError> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| GroupError::io("make a pipe")(error.into()))?;
-    let identity = Identity::current();
-    let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
-        .map_err(|error| GroupError::io("refer to this process")(error.into()))?;
-    let child = namespace::spawn(move || run(config, identity, &parent, File::from(writer)))?;
+    let identity = Identity::current()?;
+    let child = namespace::spawn(move || run(config, &identity, File::from(writer)))?;
     Ok(Owner { child, ready: File::from(reader) })
 }
 
@@ -138,7 +135,7 @@ pub(crate) fn socket_path() -> String {
     format!("{}/{SOCKET_NAME}", directory_path())
 }
 
-fn run(config: GroupConfig, identity: Identity, parent: &OwnedFd, mut ready: File) -> u8 {
+fn run(config: GroupConfig, identity: &Identity, mut ready: File) -> u8 {
     let directory = match namespace::set_up(identity)
         .map_err(GroupError::from)
         .and_then(|directory| keep_directory(&directory))
@@ -146,10 +143,6 @@ fn run(config: GroupConfig, identity: Identity, parent: &OwnedFd, mut ready: Fil
         Ok(directory) => directory,
         Err(error) => return give_up(&mut ready, &error),
     };
-    // The kernel tells of the parent's end from now on; of one before, it would never.
-    if has_ended(parent) {
-        return 1;
-    }
     let name: String = format!("{OWNER_PREFIX}{}", config.plan.group).chars().take(15).collect();
     // A name is a comfort.
     let _ = std::ffi::CString::new(name).map(|name| rustix::thread::set_name(&name));
@@ -164,13 +157,6 @@ fn run(config: GroupConfig, identity: Identity, parent: &OwnedFd, mut ready: Fil
         Ok(()) => 0,
         Err(error) => give_up(&mut ready, &error),
     }
-}
-
-/// Whether a process has ended: its pidfd is readable then (pidfd_open(2)).
-fn has_ended(process: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(process, PollFlags::IN)];
-    // With a time limit of nothing it is not interrupted.
-    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
 }
 
 fn give_up(ready: &mut File, error: &GroupError) -> u8 {

@@ -43,10 +43,7 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
         }
         VmVerb::Shutdown => {
             let qmp = monitor(vm, "shut down").await?;
-            match press(vm, &qmp, |view| view.status.state == VmState::Off).await {
-                Ok(()) => Ok(()),
-                Err(message) => Err(vm.failure(FailureKind::TimedOut, message).await),
-            }
+            press(vm, &qmp, |view| view.status.state == VmState::Off).await
         }
         VmVerb::Reboot => reboot(vm).await,
     }
@@ -60,9 +57,7 @@ async fn reboot(vm: &Vm) -> Result<(), Failure> {
     done(vm, "reboot", on_shutdown("pause").await).await?;
     let outcome = press(vm, &qmp, |view| view.guest_shutdowns > before).await;
     let restored = on_shutdown("poweroff").await;
-    if let Err(message) = outcome {
-        return Err(vm.failure(FailureKind::Failed, message).await);
-    }
+    outcome?;
     done(vm, "reboot", restored).await?;
     let boot = vm.view().borrow().status.boot;
     done(vm, "reboot", qmp.system_reset().await).await?;
@@ -104,36 +99,36 @@ pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
 
 /// Presses the power button until the guest is off, by the given sign or in fact. A guest whose
 /// driver for the button is not loaded yet misses a press, so it is pressed again now and then.
-async fn press(vm: &Vm, qmp: &Qmp, off: impl Fn(&VmView) -> bool) -> Result<(), String> {
-    let mut presses = tokio::time::interval(PRESS_AGAIN);
+async fn press(vm: &Vm, qmp: &Qmp, off: impl Fn(&VmView) -> bool) -> Result<(), Failure> {
+    let mut again = tokio::time::interval(PRESS_AGAIN);
     let end = tokio::time::Instant::now() + POWER_OFF_LIMIT;
     let powered_off = until(vm, |view| off(view) || view.status.state == VmState::Off);
     tokio::pin!(powered_off);
     loop {
         tokio::select! {
             _ = &mut powered_off => return Ok(()),
-            at = presses.tick() => {
+            at = again.tick() => {
                 if at >= end {
-                    return Err(ignored(vm));
+                    return Err(ignored(vm).await);
                 }
                 match qmp.system_powerdown().await {
-                    Ok(()) => {}
                     // It is off, which the next round sees.
                     Err(error) if error.is_closed() => {}
-                    Err(error) => return Err(format!("VM {}: {}", vm.name(), chain(&error))),
+                    pressed => done(vm, "press the power button of", pressed).await?,
                 }
             }
         }
     }
 }
 
-fn ignored(vm: &Vm) -> String {
-    format!(
+async fn ignored(vm: &Vm) -> Failure {
+    let message = format!(
         "VM {} did not power off within {} s of pressing its power button\nhint: does the guest heed ACPI's \
          button (logind or acpid), and which of its services is slow to stop? `kill` pulls the plug",
         vm.name(),
         POWER_OFF_LIMIT.as_secs()
-    )
+    );
+    vm.failure(FailureKind::TimedOut, message).await
 }
 
 async fn done(vm: &Vm, action: &str, outcome: Result<(), QmpError>) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::process::Pid;
 use steading_api::{Failure, FailureKind, VmState, VmStatus};
 use steading_logs::journal::{FollowEvent, Follower, Power};
-use steading_logs::{Badness, ConsoleAlarm};
+use steading_logs::{ConsoleAlarm, is_panic};
 use steading_plan::{VmName, VmPlan};
 use steading_sys::process::Exit;
 use steading_vm::agent::GuestAgent;
@@ -288,8 +288,7 @@ impl Control {
     }
 
     fn alarm(&self, alarm: &ConsoleAlarm) {
-        // A panic for want of a root file system is named by its cause, and is a panic all the same.
-        if alarm.badness == Badness::Panic || alarm.line.contains("Kernel panic - not syncing") {
+        if is_panic(&alarm.line) {
             self.panicked();
         }
     }

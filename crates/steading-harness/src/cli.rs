@@ -68,14 +68,11 @@ enum Command {
 pub(crate) fn main(suite: &Suite) -> ExitCode {
     let cli = Cli::parse();
     let report = Report::new();
-    let declared = match suite.duplicate() {
-        Some(name) => Err(anyhow::anyhow!(
+    if let Some(name) = suite.duplicate() {
+        let message = format!(
             "two functions of the suite are named {name:?}\nhint: give each its own; a filter could not tell them apart"
-        )),
-        None => Ok(()),
-    };
-    if let Err(error) = declared {
-        report.tell(&Event::Error { message: run::chain(&error) });
+        );
+        report.tell(&Event::Error { message });
         return ExitCode::from(exit_code::USAGE);
     }
     let code = match cli.command {

@@ -1,7 +1,7 @@
 //! Runs a suite: brings its group up, runs each function in a process of its own, tears it down.
 //!
 //! Everything that comes from outside, be it a signal, a line of a function, its end, the end of
-//! its time or of the group's owner, comes together in one `select`, in [`Runner::function`].
+//! its time or of the group's owner, comes together in one `select`, in [`Runner::follow`].
 
 use std::time::{Duration, Instant};
 
@@ -192,7 +192,7 @@ impl<'a> Runner<'a> {
         }
         if mode == Mode::Tests {
             for function in suite.with_role(Role::Test) {
-                let reason = if !self.is_selected(&function.name) {
+                let reason = if !is_selected(&function.name, &self.args.filter, self.args.exact) {
                     Some("not selected by the filter")
                 } else if !set_up {
                     Some("setup failed")
@@ -221,10 +221,6 @@ impl<'a> Runner<'a> {
         }
         let interrupted = self.interrupts > 0 && mode == Mode::Tests;
         self.end(set_up, torn_down, interrupted).await
-    }
-
-    fn is_selected(&self, name: &str) -> bool {
-        is_selected(name, &self.args.filter, self.args.exact)
     }
 
     fn skip(&mut self, function: &Function, reason: &str) {

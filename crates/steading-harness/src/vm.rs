@@ -146,13 +146,42 @@ impl Vm {
     }
 
     fn repeat(&self, command: &str, wanted: impl Fn(i32) -> bool) -> anyhow::Result<String> {
+        self.repeat_until(command, &format!("waiting for `{command}`"), |output| {
+            Ok(wanted(output.status).then(|| output.stdout.clone()))
+        })
+    }
+
+    /// Waits until a systemd unit is active. A unit that has failed is not waited for.
+    pub fn wait_for_unit(&self, unit: &str) -> anyhow::Result<()> {
+        let name = quoted(unit);
+        let query = format!(
+            "systemctl is-active -- {name}; systemctl is-failed -q -- {name} && exit 9; systemctl is-active -q -- {name}"
+        );
+        self.repeat_until(&query, &format!("waiting for the unit {unit}"), |output| match output.status {
+            0 => Ok(Some(())),
+            9 => bail!(
+                "the unit has failed\nhint: `journalctl -u {unit}` in the guest, or its journal.log, says why"
+            ),
+            _ => Ok(None),
+        })
+    }
+
+    /// Runs a command again and again until its end is judged to be what is waited for.
+    fn repeat_until<T>(
+        &self,
+        command: &str,
+        what: &str,
+        judge: impl Fn(&CommandOutput) -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
         let last = std::cell::RefCell::new(String::new());
         let attempts = async {
             let mut backoff = Backoff::new();
             loop {
                 match self.run(command, &[]).await {
-                    Ok((output, _)) if wanted(output.status) => return Ok(output.stdout),
-                    Ok((output, _)) => *last.borrow_mut() = shown(&output),
+                    Ok((output, _)) => match judge(&output)? {
+                        Some(found) => return Ok(found),
+                        None => *last.borrow_mut() = shown(&output),
+                    },
                     // A guest that reboots by itself breaks the connection; the next try makes another.
                     Err(error) if is_broken(&error) => {
                         *last.borrow_mut() = format!("was cut short: {error:#}");
@@ -162,32 +191,10 @@ impl Vm {
                 backoff.pause().await;
             }
         };
-        let what = format!("waiting for `{command}`");
-        self.wait(&what, attempts).with_context(|| match last.borrow().as_str() {
+        self.wait(what, attempts).with_context(|| match last.borrow().as_str() {
             "" => format!("`{command}` was never run to its end"),
             seen => format!("last it {seen}"),
         })
-    }
-
-    /// Waits until a systemd unit is active. A unit that has failed is not waited for.
-    pub fn wait_for_unit(&self, unit: &str) -> anyhow::Result<()> {
-        let query = format!(
-            "systemctl is-active -- '{unit}'; systemctl is-failed -q -- '{unit}' && exit 9; systemctl is-active -q -- '{unit}'"
-        );
-        let attempts = async {
-            let mut backoff = Backoff::new();
-            loop {
-                let (output, _) = self.run(&query, &[]).await?;
-                match output.status {
-                    0 => return Ok(()),
-                    9 => bail!(
-                        "the unit has failed\nhint: `journalctl -u {unit}` in the guest, or its journal.log, says why"
-                    ),
-                    _ => backoff.pause().await,
-                }
-            }
-        };
-        self.wait(&format!("waiting for the unit {unit}"), attempts)
     }
 
     /// Waits until a TCP port takes connections from the management address.
@@ -216,21 +223,20 @@ impl Vm {
 
     /// Waits for a text (a regular expression) on the console, from the beginning of this boot.
     pub fn wait_for_console(&self, pattern: &str) -> anyhow::Result<ConsoleMatch> {
-        let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
-        let wait = ConsoleWait { pattern: pattern.to_owned(), from: ConsoleFrom::Boot, limit_ms };
+        let (pattern, limit_ms) = (pattern.to_owned(), self.limit_ms());
+        let wait = ConsoleWait { pattern, from: ConsoleFrom::Boot, limit_ms };
         Ok(self.block_on(self.shared.client.wait_for_console(self.name(), &wait))?)
     }
 
     /// Waits for a message (an extended regular expression) in the guest's journal of this boot.
     pub fn wait_for_journal(&self, pattern: &str) -> anyhow::Result<()> {
-        let quoted = pattern.replace('\'', r"'\''");
-        self.wait_until_succeeds(&format!("journalctl -b -q -o cat | grep -Eq -- '{quoted}'")).map(|_| ())
+        let command = format!("journalctl -b -q -o cat | grep -Eq -- {}", quoted(pattern));
+        self.wait_until_succeeds(&command).map(|_| ())
     }
 
     /// Runs a command by the guest's agent, which needs no network.
     pub fn agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
-        let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
-        let command = GuestCommand { line: command.to_owned(), limit_ms };
+        let command = GuestCommand { line: command.to_owned(), limit_ms: self.limit_ms() };
         Ok(self.block_on(self.shared.client.agent(self.name(), &command))?)
     }
 
@@ -238,32 +244,26 @@ impl Vm {
     pub fn copy_to(&self, local: &Utf8Path, remote: &str) -> anyhow::Result<()> {
         let data = fs::read(local)?;
         let mode = fs::metadata(local)?.permissions().mode() & 0o7777;
-        let path = remote.replace('\'', r"'\''");
-        let line = format!("cat >'{path}' && chmod {mode:o} '{path}'");
-        let (output, _) = self.wait(&format!("copying {local} to {remote}"), self.run(&line, &data))?;
-        anyhow::ensure!(
-            output.status == 0,
-            "VM {}: copying {local} to {remote} {}",
-            self.name(),
-            shown(&output)
-        );
+        let path = quoted(remote);
+        let line = format!("cat >{path} && chmod {mode:o} {path}");
+        self.copy(&format!("copying {local} to {remote}"), &line, &data)?;
         Ok(())
     }
 
     /// Copies a file out of the guest, with its permissions.
     pub fn copy_from(&self, remote: &str, local: &Utf8Path) -> anyhow::Result<()> {
-        let path = remote.replace('\'', r"'\''");
-        let line = format!("stat -c %a '{path}' >&2 && cat '{path}'");
-        let (output, data) = self.wait(&format!("copying {remote} to {local}"), self.run(&line, &[]))?;
-        anyhow::ensure!(
-            output.status == 0,
-            "VM {}: copying {remote} to {local} {}",
-            self.name(),
-            shown(&output)
-        );
+        let path = quoted(remote);
+        let line = format!("stat -c %a {path} >&2 && cat {path}");
+        let (output, data) = self.copy(&format!("copying {remote} to {local}"), &line, &[])?;
         fs::write(local, data)?;
         let mode = u32::from_str_radix(output.stderr.trim(), 8).context("the guest told no file mode")?;
         Ok(fs::set_permissions(local, std::fs::Permissions::from_mode(mode & 0o777))?)
+    }
+
+    fn copy(&self, what: &str, line: &str, input: &[u8]) -> anyhow::Result<(CommandOutput, Vec<u8>)> {
+        let (output, data) = self.wait(what, self.run(line, input))?;
+        anyhow::ensure!(output.status == 0, "VM {}: {what} {}", self.name(), shown(&output));
+        Ok((output, data))
     }
 
     /// Takes a picture of its display, as a PNG file.
@@ -276,6 +276,10 @@ impl Vm {
     /// The last lines of its console.
     pub fn console_tail(&self) -> anyhow::Result<Vec<String>> {
         Ok(self.block_on(self.shared.client.console_tail(self.name()))?)
+    }
+
+    fn limit_ms(&self) -> u64 {
+        u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
@@ -337,6 +341,11 @@ impl Vm {
         connections.insert(self.name().to_owned(), Arc::clone(&ssh));
         Ok(ssh)
     }
+}
+
+/// A text as one word of a shell's line (POSIX.1-2017, Shell Command Language, 2.2.2).
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Whether the connection, rather than the command, has failed.

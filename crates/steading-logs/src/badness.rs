@@ -66,6 +66,11 @@ static SET: LazyLock<RegexSet> = LazyLock::new(|| {
     RegexSet::new(PATTERNS.iter().map(|(_, pattern)| pattern)).expect("the patterns are constants and tested")
 });
 
+/// Whether `line` is that of a kernel panic, whatever [`badness`] names as its cause.
+pub fn is_panic(line: &str) -> bool {
+    line.contains("Kernel panic - not syncing")
+}
+
 /// What `line`, stripped of control sequences, says about the kernel, if it is one of trouble.
 pub fn badness(line: &str) -> Option<Badness> {
     SET.matches(line).iter().next().map(|index| PATTERNS[index].0)
@@ -96,6 +101,13 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(badness(line), Some(expected), "{line}");
         }
+    }
+
+    #[test]
+    fn a_panic_is_one_whatever_its_cause() {
+        assert!(is_panic("[ 1.2] Kernel panic - not syncing: Attempted to kill init!"));
+        assert!(is_panic("[ 1.2] Kernel panic - not syncing: VFS: Unable to mount root fs"));
+        assert!(!is_panic("Gave up waiting for root file system device"));
     }
 
     #[test]

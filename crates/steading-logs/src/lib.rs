@@ -20,7 +20,7 @@ mod record;
 mod test_log;
 mod text;
 
-pub use badness::{Badness, badness};
+pub use badness::{Badness, badness, is_panic};
 pub use clock::{EntryTime, GuestClock};
 pub use console::{Console, ConsoleLine, PARTIAL_QUIET_TIME, TAIL_LINES};
 pub use files::{LogError, LogFiles, sort_human_log};

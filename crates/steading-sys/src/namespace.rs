@@ -10,8 +10,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags};
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags};
 use thiserror::Error;
 
 use crate::capability;
@@ -100,17 +101,33 @@ pub fn spawn(body: impl FnOnce() -> u8) -> Result<Child, NamespaceError> {
     }
 }
 
-/// The caller's ids outside: to be taken before [`spawn`] and given to [`set_up`].
-#[derive(Clone, Copy, Debug)]
+/// The caller, as it is seen outside: to be taken before [`spawn`] and given to [`set_up`].
+#[derive(Debug)]
 pub struct Identity {
     uid: u32,
     gid: u32,
+    /// Refers to the process (pidfd_open(2)); its number means nothing in another PID namespace.
+    pidfd: OwnedFd,
 }
 
 impl Identity {
-    /// Those of this process.
-    pub fn current() -> Self {
-        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    /// That of this process.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor can be opened.
+    pub fn current() -> Result<Self, SetupError> {
+        let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+            .map_err(|error| SetupError { step: "refer to this process", source: error.into() })?;
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok(Self { uid, gid, pidfd })
+    }
+
+    /// Whether the process has ended: its pidfd is readable then (pidfd_open(2)).
+    fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // With a time limit of nothing it is not interrupted.
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
     }
 }
 
@@ -121,8 +138,9 @@ impl Identity {
 ///
 /// # Errors
 ///
-/// When any step fails but the one that a sandbox may forbid: mounting a new `/proc`.
-pub fn set_up(outer: Identity) -> Result<OwnedFd, SetupError> {
+/// When any step fails but the one that a sandbox may forbid: mounting a new `/proc`. When the
+/// parent has ended already.
+pub fn set_up(outer: &Identity) -> Result<OwnedFd, SetupError> {
     let failed = |step| move |source: io::Error| SetupError { step, source };
     let inner = |id| if id == 0 { INNER_ID_OF_ROOT } else { id };
     // A process may only give up setgroups(2) for good before it maps a group (user_namespaces(7)).
@@ -141,6 +159,10 @@ pub fn set_up(outer: Identity) -> Result<OwnedFd, SetupError> {
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)
         .map_err(|e| failed("ask to end with the parent")(e.into()))?;
+    // The kernel tells of the parent's end from now on; of one before, it never would.
+    if outer.has_ended() {
+        return Err(failed("go on without a parent")(io::ErrorKind::NotFound.into()));
+    }
     Ok(directory)
 }
 
@@ -205,16 +227,17 @@ fn refusal_hint(error: &io::Error) -> String {
 ///
 /// The refusal, as a group would meet it.
 pub fn probe() -> Result<(), NamespaceError> {
-    let identity = Identity::current();
-    let child = spawn(|| u8::from(set_up(identity).is_err()))?;
+    let refused = |source| NamespaceError::Refused {
+        source,
+        hint: "a security module may forbid mounting or capabilities inside user namespaces; \
+               see the kernel's log"
+            .to_owned(),
+    };
+    let identity = Identity::current().map_err(|error| refused(error.source))?;
+    let child = spawn(move || u8::from(set_up(&identity).is_err()))?;
     let status = rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty());
     match status {
         Ok(Some((_, status))) if status.exit_status() == Some(0) => Ok(()),
-        _ => Err(NamespaceError::Refused {
-            source: io::Error::other("they were made, and could not be set up"),
-            hint: "a security module may forbid mounting or capabilities inside user namespaces; \
-                   see the kernel's log"
-                .to_owned(),
-        }),
+        _ => Err(refused(io::Error::other("they were made, and could not be set up"))),
     }
 }

@@ -116,7 +116,7 @@ fn remember(file: &Utf8Path, choice: &AccelerationChoice) -> std::io::Result<()>
 }
 
 /// Boots this kernel under KVM, and says what came of it.
-pub fn probe_kvm(kernel: &Utf8Path) -> AccelerationChoice {
+fn probe_kvm(kernel: &Utf8Path) -> AccelerationChoice {
     let began = Instant::now();
     let said = boot(kernel, began + PROBE_LIMIT);
     let seconds = began.elapsed().as_secs_f32();

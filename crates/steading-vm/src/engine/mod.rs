@@ -5,7 +5,7 @@ mod error;
 mod files;
 mod machine;
 
-pub use accel::{AccelerationChoice, choose_acceleration, probe_kvm};
+pub use accel::{AccelerationChoice, choose_acceleration};
 pub use error::EngineError;
 pub use files::{PreparedVm, VmFiles, prepare};
 pub use machine::{Machine, kill};
