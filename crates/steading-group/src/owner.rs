@@ -182,9 +182,10 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<(), GroupError> 
 
     let processes = Processes::default();
     let reaper = processes.clone();
+    let ends = Processes::ends().map_err(GroupError::io("learn of processes' ends"))?;
     background.spawn(async move {
-        // Without the signal handler nothing would ever be seen to end; `serve` tries it first.
-        let _ = reaper.run().await;
+        // Reading its own descriptor does not fail.
+        let _ = reaper.run(ends).await;
     });
     let listener = listen()?;
     let network = Network::ensure(&plan.addresses).await?;

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use steading_sys::process::{Exit, reap};
-use tokio::signal::unix::{SignalKind, signal};
+use steading_sys::signal::Signals;
 use tokio::sync::watch;
 
 type Table = HashMap<Pid, watch::Sender<Option<Exit>>>;
@@ -47,12 +47,17 @@ impl Processes {
         Ok((started, ExitWatch(receiver)))
     }
 
+    /// Tells that processes have ended, for [`Self::run`].
+    pub(crate) fn ends() -> io::Result<Signals> {
+        Signals::open(&[Signal::CHILD])
+    }
+
     /// Waits for ends, until it is dropped.
-    pub(crate) async fn run(self) -> io::Result<()> {
-        let mut children = signal(SignalKind::child())?;
+    pub(crate) async fn run(self, ends: Signals) -> io::Result<()> {
         loop {
+            // One signal may stand for many ends.
             self.reap_all();
-            children.recv().await;
+            ends.next().await?;
         }
     }
 

@@ -6,11 +6,12 @@
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::Signal;
 use steading_api::{Client, ClientError, ProcessEvent, ProcessSpec};
 use steading_group::{GroupError, Owner};
 use steading_plan::PlanError;
 use steading_report::{Event, Failure, Outcome, Report, Summary};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use steading_sys::signal::Signals;
 
 use crate::cli::RunArgs;
 use crate::exit_code;
@@ -152,8 +153,7 @@ struct Runner<'a> {
     client: Client,
     report: &'a Report,
     log_dir: &'a Utf8Path,
-    interrupt: Signal,
-    terminate: Signal,
+    signals: Signals,
     interrupts: u32,
     overall_end: Instant,
     summary: Summary,
@@ -167,12 +167,11 @@ impl<'a> Runner<'a> {
         report: &'a Report,
         log_dir: &'a Utf8Path,
     ) -> Result<Self, GroupError> {
-        let handler =
-            |kind| signal(kind).map_err(|source| GroupError::Io { action: "handle signals", source });
+        let signals = Signals::open(&[Signal::INT, Signal::TERM])
+            .map_err(|source| GroupError::Io { action: "wait for signals", source })?;
         Ok(Self {
             client: Client::new(owner.socket_path()),
-            interrupt: handler(SignalKind::interrupt())?,
-            terminate: handler(SignalKind::terminate())?,
+            signals,
             overall_end: Instant::now() + suite.overall_limit,
             interrupts: 0,
             summary: Summary::default(),
@@ -296,8 +295,7 @@ impl<'a> Runner<'a> {
                     let limit = if overall { self.suite.overall_limit } else { function.limit };
                     Failure::TimedOut { seconds: limit.as_secs(), overall }
                 }
-                _ = self.interrupt.recv() => self.interrupted(),
-                _ = self.terminate.recv() => self.interrupted(),
+                _ = self.signals.next() => self.interrupted(),
             };
             if cut_short.is_some() && self.interrupts == 0 {
                 // It was told to end and has not: the group itself is stuck.
@@ -331,8 +329,7 @@ impl<'a> Runner<'a> {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.signals.next() => {}
             () = owner_ends => {}
         }
     }

@@ -6,5 +6,6 @@
 pub mod capability;
 pub mod namespace;
 pub mod process;
+pub mod signal;
 pub mod sysctl;
 pub mod tap;

@@ -21,6 +21,10 @@ const PRINTS: &[&str] =
 /// Where something may sleep, and why no event could be waited for instead.
 const SLEEPS: &[(&str, &str)] = &[
     (
+        "crates/steading-bench/src/group.rs",
+        "the kernel does not tell when it has removed the interfaces of a namespace that has ended",
+    ),
+    (
         "crates/steading-group/src/log.rs",
         "a deadline, raced against messages: when lines are due to be written",
     ),
@@ -40,6 +44,7 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     findings.extend(unsafe_code(file, &code));
     findings.extend(processes(file, &code));
     findings.extend(sleeps(file, &code));
+    findings.extend(signal_handlers(file, &code));
     findings.extend(prints(file, &code));
     findings.extend(unfinished(file, &code));
     findings
@@ -123,6 +128,14 @@ fn sleeps_but_for(allowed: &[(&str, &str)], file: &File, code: &str) -> Vec<Find
     })
 }
 
+/// A handler's pipe would be shared with the owner of a group, which is made with no exec.
+fn signal_handlers(file: &File, code: &str) -> Vec<Finding> {
+    let words = ["tokio::signal", "signal_hook"];
+    lines_with(file, code, usize::MAX, &words, |_| {
+        "signals are read from signalfd(2), by `steading_sys::signal`, not handled".to_owned()
+    })
+}
+
 fn prints(file: &File, code: &str) -> Vec<Finding> {
     if PRINTS.iter().any(|allowed| file.path.starts_with(allowed)) || is_test(&file.path) {
         return Vec::new();
@@ -197,6 +210,12 @@ mod tests {
         assert!(finds("crates/x/tests/a.rs", "tokio::time::sleep(wait).await", "sleeps"));
         assert!(finds("crates/x/src/a.rs", "std::thread::sleep(wait)", "sleeps"));
         assert!(!finds("crates/x/src/a.rs", "// no sleep(here)", "sleeps"));
+    }
+
+    #[test]
+    fn a_signal_handler_is_found() {
+        assert!(finds("crates/x/src/a.rs", "use tokio::signal::unix::signal;", "signalfd"));
+        assert!(!finds("crates/x/src/a.rs", "use steading_sys::signal::Signals;", "signalfd"));
     }
 
     #[test]
