@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
-    LogLine, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -35,6 +35,9 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the group's owner broke off its answer: the group has ended")]
     Broken(#[from] hyper::Error),
+    /// A stream came to an end that nobody announced.
+    #[error("the group has ended")]
+    Ended,
     /// The answer is of another kind than was expected.
     #[error(
         "the group's owner gave an answer that this program does not understand\nhint: are both of the same version?"
@@ -50,7 +53,7 @@ impl ClientError {
     pub fn kind(&self) -> Option<FailureKind> {
         match self {
             Self::Failed(failure) => Some(failure.kind),
-            Self::Unreachable { .. } | Self::Broken(_) | Self::Answer(_) => None,
+            Self::Unreachable { .. } | Self::Broken(_) | Self::Ended | Self::Answer(_) => None,
         }
     }
 }
@@ -151,6 +154,11 @@ impl Client {
     /// Ends a program inside the group, with all that it started.
     pub async fn end_process(&self, pid: i32) -> Result<(), ClientError> {
         self.post(&format!("/processes/{pid}/end"), &()).await
+    }
+
+    /// Tells those who started this program something about it.
+    pub async fn note(&self, pid: i32, note: &Note) -> Result<(), ClientError> {
+        self.post(&format!("/processes/{pid}/note"), note).await
     }
 
     /// The records of the log from now on, as JSON values.

@@ -12,7 +12,7 @@ mod types;
 pub use client::{Client, ClientError, Lines};
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus,
-    GuestCommand, LogLine, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
+    GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
 };
 
 /// The number of the owner's descriptor of its private directory, the same in every group.

@@ -185,6 +185,11 @@ pub enum ProcessEvent {
         /// The line.
         text: String,
     },
+    /// It told something about itself.
+    Note {
+        /// What.
+        note: Note,
+    },
     /// It has ended, and all that it had started with it.
     Ended {
         /// Its exit status, if it exited.
@@ -193,6 +198,31 @@ pub enum ProcessEvent {
         signal: Option<i32>,
         /// What it had left running, which was then ended: command lines.
         left: Vec<String>,
+    },
+}
+
+/// What a program inside the group tells those who started it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// It waits.
+    Waiting {
+        /// For what.
+        what: String,
+    },
+    /// It waits no longer.
+    Going,
+    /// It measured something.
+    Metric {
+        /// What; the name should end with its unit.
+        name: String,
+        /// The value.
+        value: f64,
+    },
+    /// It cannot do here what it is for.
+    Skip {
+        /// Why.
+        reason: String,
     },
 }
 

@@ -71,7 +71,7 @@ pub(crate) async fn execute(client: &Client, name: &str, argv: Vec<String>) -> a
             ProcessEvent::Line { text } => said.push(text),
             ProcessEvent::Ended { status: Some(0), .. } => return Ok(()),
             ProcessEvent::Ended { .. } => break,
-            ProcessEvent::Started { .. } => {}
+            ProcessEvent::Started { .. } | ProcessEvent::Note { .. } => {}
         }
     }
     anyhow::bail!("{name} failed: {}", said.join("; "))

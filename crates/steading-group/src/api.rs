@@ -16,7 +16,7 @@ use futures::stream;
 use serde::Serialize;
 use steading_api::{
     CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
-    LogLine, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb,
 };
 use steading_plan::Plan;
 use steading_vm::agent::{AgentCommand, AgentError};
@@ -85,6 +85,7 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/values/{key}", get(value).post(put_value))
         .route("/processes", post(start_process))
         .route("/processes/{pid}/end", post(end_process))
+        .route("/processes/{pid}/note", post(note))
         .route("/records", get(records))
         .route("/teardown", post(teardown))
         .with_state(group)
@@ -202,6 +203,19 @@ async fn start_process(State(group): Shared, Json(spec): Json<ProcessSpec>) -> R
     let (run, events) = group.jobs.start(spec)?;
     group.tasks.spawn(run);
     Ok(lines(stream::unfold(events, async |mut events| events.recv().await.map(|event| (event, events)))))
+}
+
+async fn note(
+    State(group): Shared,
+    Path(pid): Path<i32>,
+    Json(note): Json<Note>,
+) -> Result<Json<()>, Failed> {
+    if group.jobs.note(pid, note).await {
+        return Ok(Json(()));
+    }
+    Err(bad_request(format!(
+        "no program with the number {pid} was started by way of the control API\nhint: the number is the one inside the group"
+    )))
 }
 
 async fn end_process(State(group): Shared, Path(pid): Path<i32>) -> Result<Json<()>, Failed> {

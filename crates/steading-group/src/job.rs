@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use camino::Utf8Path;
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
-use steading_api::{Failure, FailureKind, ProcessEvent, ProcessSpec};
+use steading_api::{Failure, FailureKind, Note, ProcessEvent, ProcessSpec};
 use steading_logs::{LineSplitter, Stripper};
 use steading_sys::process::{Exit, Program, Started};
 use tokio::io::AsyncReadExt as _;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::error::chain;
+use crate::flood::Flood;
 use crate::log::Log;
 use crate::processes::Processes;
 
@@ -31,7 +32,14 @@ const LINES_WAITING: usize = 256;
 pub(crate) struct Jobs {
     processes: Processes,
     log: Log,
-    running: Arc<Mutex<HashMap<i32, oneshot::Sender<()>>>>,
+    running: Arc<Mutex<HashMap<i32, Job>>>,
+}
+
+/// The ways to a program that runs.
+#[derive(Debug)]
+struct Job {
+    end: oneshot::Sender<()>,
+    events: mpsc::Sender<ProcessEvent>,
 }
 
 impl Jobs {
@@ -68,7 +76,7 @@ impl Jobs {
         let (events, received) = mpsc::channel(LINES_WAITING);
         let (end, mut asked_to_end) = oneshot::channel();
         let number = pid.as_raw_nonzero().get();
-        self.running().insert(number, end);
+        self.running().insert(number, Job { end, events: events.clone() });
         let jobs = self.clone();
         let name = spec.name;
         let run = async move {
@@ -98,10 +106,19 @@ impl Jobs {
 
     /// Asks a program to end, if it still runs.
     pub(crate) fn end(&self, pid: i32) -> bool {
-        self.running().remove(&pid).is_some_and(|end| end.send(()).is_ok())
+        self.running().remove(&pid).is_some_and(|job| job.end.send(()).is_ok())
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<i32, oneshot::Sender<()>>> {
+    /// Passes on what a program tells about itself; whether there is such a program.
+    pub(crate) async fn note(&self, pid: i32, note: Note) -> bool {
+        let events = self.running().get(&pid).map(|job| job.events.clone());
+        match events {
+            Some(events) => events.send(ProcessEvent::Note { note }).await.is_ok(),
+            None => false,
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Job>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,27 +131,64 @@ async fn stop(pid: Pid, exit: &mut crate::processes::ExitWatch) -> Exit {
 
 async fn read_lines(stream: OwnedFd, name: String, log: Log, events: mpsc::Sender<ProcessEvent>) {
     let Ok(mut stream) = pipe::Receiver::from_owned_fd(stream) else { return };
-    let (mut stripper, mut splitter) = (Stripper::new(), LineSplitter::new());
-    let mut buffer = vec![0; 16 * 1024];
+    let mut listener =
+        Listener { name, log, events, stripper: Stripper::new(), splitter: LineSplitter::new() };
+    let mut flood = Flood::default();
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut buffer).await.unwrap_or(0);
+        if read == 0 {
+            break;
+        }
+        let passed = flood.pass(&buffer[..read]);
+        if passed > 0 {
+            listener.bytes(&buffer[..passed]).await;
+        }
+    }
+    if let Some(end) = flood.end() {
+        if end.left_out > 0 {
+            listener.end_line().await;
+            listener.line(format!("[{} bytes of output are left out here]", end.left_out)).await;
+        }
+        listener.bytes(&end.bytes).await;
+    }
+    listener.end_line().await;
+}
+
+/// Takes the output of one stream apart, for the log and for who listens.
+struct Listener {
+    name: String,
+    log: Log,
+    events: mpsc::Sender<ProcessEvent>,
+    stripper: Stripper,
+    splitter: LineSplitter,
+}
+
+impl Listener {
+    async fn bytes(&mut self, bytes: &[u8]) {
         let (mut text, mut lines) = (String::new(), Vec::new());
-        if read == 0 {
-            stripper.reset(&mut text);
-            splitter.push(&text, &mut lines);
-            splitter.finish_line(&mut lines);
-        } else {
-            stripper.push(&buffer[..read], &mut text);
-            splitter.push(&text, &mut lines);
-        }
+        self.stripper.push(bytes, &mut text);
+        self.splitter.push(&text, &mut lines);
         for line in lines {
-            log.test(Some(name.clone()), line.text.clone()).await;
-            // Output is read to its end even when nobody listens, for the log.
-            let _ = events.send(ProcessEvent::Line { text: line.text }).await;
+            self.line(line.text).await;
         }
-        if read == 0 {
-            return;
+    }
+
+    /// What is said so far is a line.
+    async fn end_line(&mut self) {
+        let (mut text, mut lines) = (String::new(), Vec::new());
+        self.stripper.reset(&mut text);
+        self.splitter.push(&text, &mut lines);
+        self.splitter.finish_line(&mut lines);
+        for line in lines {
+            self.line(line.text).await;
         }
+    }
+
+    async fn line(&self, text: String) {
+        self.log.test(Some(self.name.clone()), text.clone()).await;
+        // Output is read to its end even when nobody listens, for the log.
+        let _ = self.events.send(ProcessEvent::Line { text }).await;
     }
 }
 

@@ -9,6 +9,7 @@
 mod api;
 mod console;
 mod error;
+mod flood;
 mod job;
 mod key;
 mod log;

@@ -8,6 +8,9 @@ use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, TestLog};
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+/// The priority of a warning (syslog(3)).
+const WARNING: u8 = 4;
+
 /// So many messages may wait. More hold up those who send: a console, and with it its guest, for
 /// as long as the disk takes.
 const WAITING: usize = 256;
@@ -22,7 +25,7 @@ enum Message {
     Positions(VmName, oneshot::Sender<Positions>),
     Look(VmName, ConsoleWait, oneshot::Sender<(Option<ConsoleMatch>, ConsoleWait)>),
     Subscribe(oneshot::Sender<broadcast::Receiver<Arc<Record>>>),
-    Finish(oneshot::Sender<()>),
+    Finish(oneshot::Sender<Vec<String>>),
 }
 
 /// Where a console stands.
@@ -93,9 +96,9 @@ impl Log {
         self.ask(Message::Subscribe).await
     }
 
-    /// Writes all that is left. Nothing is taken after it.
-    pub(crate) async fn finish(&self) {
-        self.ask(Message::Finish).await;
+    /// Writes all that is left. Nothing is taken after it. Returns what went wrong at the last.
+    pub(crate) async fn finish(&self) -> Vec<String> {
+        self.ask(Message::Finish).await.unwrap_or_default()
     }
 
     async fn tell(&self, message: Message) {
@@ -124,9 +127,9 @@ impl LogTask {
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(Message::Finish(reply)) => {
-                        self.log.finish();
+                        let problems = self.log.finish();
                         // Who asked may have given up.
-                        let _ = reply.send(());
+                        let _ = reply.send(problems.iter().map(|problem| crate::error::chain(problem)).collect());
                         return;
                     }
                     Some(message) => self.take(message),
@@ -139,7 +142,8 @@ impl LogTask {
             }
             for problem in self.log.take_problems() {
                 let text = crate::error::chain(&problem);
-                self.log.record(Record::new(Timestamp::now(), None, steading_logs::Stream::Driver, text));
+                let record = Record::new(Timestamp::now(), None, steading_logs::Stream::Driver, text);
+                self.log.record(Record { priority: Some(WARNING), ..record });
             }
         }
     }

@@ -54,6 +54,8 @@ pub struct GroupConfig {
 pub struct Owner {
     child: Child,
     ready: File,
+    /// What it complains about at its end.
+    farewell: File,
 }
 
 /// Starts a group's owner, with no exec. The caller must have one thread.
@@ -62,11 +64,17 @@ pub struct Owner {
 ///
 /// When namespaces are not to be had.
 pub fn spawn(config: GroupConfig) -> Result<Owner, GroupError> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|error| GroupError::io("make a pipe")(error.into()))?;
+    let (ready, tell_ready) = pipe()?;
+    let (farewell, tell_farewell) = pipe()?;
     let identity = Identity::current()?;
-    let child = namespace::spawn(move || run(config, &identity, File::from(writer)))?;
-    Ok(Owner { child, ready: File::from(reader) })
+    let child = namespace::spawn(move || run(config, &identity, tell_ready, tell_farewell))?;
+    Ok(Owner { child, ready, farewell })
+}
+
+fn pipe() -> Result<(File, File), GroupError> {
+    let made = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (reader, writer) = made.map_err(|error| GroupError::io("make a pipe")(error.into()))?;
+    Ok((File::from(reader), File::from(writer)))
 }
 
 impl Owner {
@@ -112,6 +120,20 @@ impl Owner {
         Ok(status.and_then(|(_, status)| status.exit_status()))
     }
 
+    /// Waits for the owner's end, and returns what it complained about at the last: log files
+    /// that could not be written, one a line.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has waited for it.
+    pub fn wait_for_farewell(mut self) -> io::Result<String> {
+        let mut said = String::new();
+        // It ends with the owner, at the latest.
+        self.farewell.read_to_string(&mut said)?;
+        self.wait()?;
+        Ok(said)
+    }
+
     /// The descriptor that becomes readable when the owner ends (pidfd_open(2)).
     pub fn pidfd(&self) -> &OwnedFd {
         &self.child.pidfd
@@ -135,7 +157,7 @@ pub(crate) fn socket_path() -> String {
     format!("{}/{SOCKET_NAME}", directory_path())
 }
 
-fn run(config: GroupConfig, identity: &Identity, mut ready: File) -> u8 {
+fn run(config: GroupConfig, identity: &Identity, mut ready: File, mut farewell: File) -> u8 {
     let directory = match namespace::set_up(identity)
         .map_err(GroupError::from)
         .and_then(|directory| keep_directory(&directory))
@@ -154,7 +176,11 @@ fn run(config: GroupConfig, identity: &Identity, mut ready: File) -> u8 {
     let outcome = runtime.block_on(serve(config, &mut ready));
     drop(directory);
     match outcome {
-        Ok(()) => 0,
+        Ok(problems) => {
+            // When nobody listens, nobody wants to know.
+            let _ = farewell.write_all(problems.join("\n").as_bytes());
+            0
+        }
         Err(error) => give_up(&mut ready, &error),
     }
 }
@@ -173,7 +199,8 @@ fn keep_directory(directory: &OwnedFd) -> Result<OwnedFd, GroupError> {
     Ok(kept)
 }
 
-async fn serve(config: GroupConfig, ready: &mut File) -> Result<(), GroupError> {
+/// Serves the group until somebody asks for its end; what went wrong with the log at the last.
+async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, GroupError> {
     let GroupConfig { plan, prepared, log_dir, scratch } = config;
     let mut background = JoinSet::new();
     let (log, log_task) = Log::new(TestLog::open(&log_dir)?);
@@ -240,8 +267,8 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<(), GroupError> 
         // One that has ended is as good as killed.
         let _ = vm.kill().await;
     }
-    log.finish().await;
-    started
+    let problems = log.finish().await;
+    started.map(|()| problems)
 }
 
 /// Closes the writing end of the pipe, by putting something else in its place.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steading_api::{Client, GroupStatus, LogLine};
+use steading_api::{Client, GroupStatus, LogLine, Note};
 use steading_plan::Plan;
+use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use crate::ssh::Ssh;
@@ -75,6 +76,32 @@ impl Context {
         &self.shared.status.log_dir
     }
 
+    /// The error that ends a test as skipped, for this reason.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// if testnet.vms().len() < 3 {
+    ///     return Err(testnet.skip("needs three VMs"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn skip(&self, reason: impl Into<String>) -> anyhow::Error {
+        self.shared.note(Note::Skip { reason: reason.into() });
+        Skip.into()
+    }
+
+    /// Tells a value that was measured; its name should end with its unit. All values are in the
+    /// results, and `Suite::limit_metric` can say what they must be.
+    pub fn metric(&self, name: impl Into<String>, value: f64) {
+        self.shared.note(Note::Metric { name: name.into(), value });
+    }
+
+    /// Which attempt at this test this is; the first is 1.
+    pub fn attempt(&self) -> u32 {
+        std::env::var("STEADING_ATTEMPT").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
     /// Writes a line to the log.
     pub fn log(&self, message: impl Into<String>) {
         let line = LogLine { function: Some(self.shared.function.clone()), message: message.into() };
@@ -104,7 +131,22 @@ impl Context {
     }
 }
 
+/// A test that cannot do here what it is for.
+#[derive(Debug, Error)]
+#[error("skipped")]
+pub(crate) struct Skip;
+
 impl Shared {
+    /// Tells the runner something about this function.
+    pub(crate) fn note(&self, note: Note) {
+        self.runtime.block_on(self.send_note(note));
+    }
+
+    pub(crate) async fn send_note(&self, note: Note) {
+        let Ok(pid) = i32::try_from(std::process::id()) else { return };
+        // A note that nobody takes never fails a test.
+        let _ = self.client.note(pid, &note).await;
+    }
     pub(crate) fn forget_connection(&self, vm: &str) {
         let forgotten = self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
         if let Some(ssh) = forgotten {

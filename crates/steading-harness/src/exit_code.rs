@@ -13,8 +13,13 @@ pub const SETUP_FAILED: u8 = 4;
 /// Ended by a signal, before everything had run.
 pub const INTERRUPTED: u8 = 5;
 
+/// Everything that was to run has passed, but some of it not at the first attempt.
+pub const FLAKY: u8 = 6;
+
 /// A function's own process: it returned `Ok`. Not 0, so that a test that calls `exit(0)` in the
 /// middle does not pass.
 pub(crate) const RETURNED_OK: u8 = 80;
 /// A function's own process: it returned an error.
 pub(crate) const RETURNED_ERROR: u8 = 81;
+/// A function's own process: it asked to be skipped, and has noted why.
+pub(crate) const RETURNED_SKIP: u8 = 82;

@@ -3,17 +3,17 @@
 use anyhow::Context as _;
 use steading_report::{Event, Report};
 
-use crate::context::Context;
+use crate::context::{Context, Skip};
+use crate::error::chain;
 use crate::exit_code;
-use crate::run::chain;
-use crate::suite::Suite;
+use crate::suite::Declared;
 
 /// Where the control socket is, for a process inside the group. Set by the group's owner.
 const SOCKET: &str = "STEADING_SOCKET";
 
-pub(crate) fn run(suite: &Suite, name: &str, report: &Report) -> u8 {
+pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
     let ran = || -> anyhow::Result<()> {
-        let function = suite.functions.iter().find(|function| function.name == name);
+        let function = suite.tree.by_name(name);
         let function = function.with_context(|| format!("the suite has no function named {name:?}"))?;
         let socket = std::env::var(SOCKET).with_context(|| {
             format!("{SOCKET} is not set\nhint: functions are run inside a group; use the command `run`")
@@ -23,6 +23,7 @@ pub(crate) fn run(suite: &Suite, name: &str, report: &Report) -> u8 {
     };
     match ran() {
         Ok(()) => exit_code::RETURNED_OK,
+        Err(error) if error.is::<Skip>() => exit_code::RETURNED_SKIP,
         Err(error) => {
             report.tell(&Event::Error { message: chain(&error) });
             exit_code::RETURNED_ERROR

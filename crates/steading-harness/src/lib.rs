@@ -5,15 +5,17 @@
 mod backoff;
 mod cli;
 mod context;
+mod error;
 pub mod exit_code;
 mod function;
 pub mod prepare;
 mod run;
+mod schedule;
 mod ssh;
 mod suite;
 mod vm;
 
 pub use context::Context;
-pub use run::chain;
-pub use suite::Suite;
+pub use error::chain;
+pub use suite::{Section, Suite, TestOptions};
 pub use vm::Vm;

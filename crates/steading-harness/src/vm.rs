@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{
-    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, GuestCommand, VmState, VmStatus, VmVerb,
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, GuestCommand, Note, VmState, VmStatus,
+    VmVerb,
 };
 use steading_plan::VmPlan;
 use tokio::net::TcpStream;
@@ -25,6 +26,9 @@ use crate::ssh::{Ssh, SshError};
 
 /// How long one attempt to open a port may take.
 const PORT_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// A wait that is over before is not told.
+const ANNOUNCED_AFTER: Duration = Duration::from_secs(1);
 
 /// How much of a command's output an error shows, in characters.
 const SHOWN: usize = 1500;
@@ -103,7 +107,8 @@ impl Vm {
         if !matches!(verb, VmVerb::Pause | VmVerb::Resume) {
             self.shared.forget_connection(self.name());
         }
-        let done = self.block_on(self.shared.client.act(self.name(), verb));
+        let acting = self.shared.client.act(self.name(), verb);
+        let done = self.block_on(self.announced(verb.as_str(), acting));
         if verb == VmVerb::Reboot {
             // Somebody may have connected to the boot that has ended since.
             self.shared.forget_connection(self.name());
@@ -223,9 +228,10 @@ impl Vm {
 
     /// Waits for a text (a regular expression) on the console, from the beginning of this boot.
     pub fn wait_for_console(&self, pattern: &str) -> anyhow::Result<ConsoleMatch> {
-        let (pattern, limit_ms) = (pattern.to_owned(), self.limit_ms());
-        let wait = ConsoleWait { pattern, from: ConsoleFrom::Boot, limit_ms };
-        Ok(self.block_on(self.shared.client.wait_for_console(self.name(), &wait))?)
+        let limit_ms = self.limit_ms();
+        let wait = ConsoleWait { pattern: pattern.to_owned(), from: ConsoleFrom::Boot, limit_ms };
+        let waiting = self.shared.client.wait_for_console(self.name(), &wait);
+        Ok(self.block_on(self.announced(&format!("waiting for /{pattern}/ on its console"), waiting))?)
     }
 
     /// Waits for a message (an extended regular expression) in the guest's journal of this boot.
@@ -237,7 +243,8 @@ impl Vm {
     /// Runs a command by the guest's agent, which needs no network.
     pub fn agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
         let command = GuestCommand { line: command.to_owned(), limit_ms: self.limit_ms() };
-        Ok(self.block_on(self.shared.client.agent(self.name(), &command))?)
+        let running = self.shared.client.agent(self.name(), &command);
+        Ok(self.block_on(self.announced(&format!("running `{}` by its agent", command.line), running))?)
     }
 
     /// Copies a file into the guest, with its permissions.
@@ -288,7 +295,7 @@ impl Vm {
 
     /// Waits for this, but no longer than the limit, and no longer than the VM lives.
     fn wait<T>(&self, what: &str, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        self.block_on(async {
+        self.block_on(self.announced(what, async {
             let status = self.shared.client.vm(self.name()).await?;
             if status.state == VmState::Paused {
                 bail!("VM {}: {what}: it is paused\nhint: resume it first", self.name());
@@ -304,7 +311,19 @@ impl Vm {
                     }
                 },
             }
-        })
+        }))
+    }
+
+    /// Tells the runner what is waited for, if it takes long enough to be of interest.
+    async fn announced<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        if let Ok(done) = timeout(ANNOUNCED_AFTER, &mut future).await {
+            return done;
+        }
+        self.shared.send_note(Note::Waiting { what: format!("VM {}: {what}", self.name()) }).await;
+        let done = future.await;
+        self.shared.send_note(Note::Going).await;
+        done
     }
 
     fn ended(&self, what: &str, ended: &Ended) -> anyhow::Error {

@@ -44,6 +44,22 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+    /// An attempt of a test has failed, and there is another.
+    Retried {
+        /// Its name.
+        name: String,
+        /// How it failed.
+        failure: Failure,
+        /// Which attempt begins now, and how many there may be.
+        attempt: (u32, u32),
+    },
+    /// Somebody asked what is going on.
+    Waits {
+        /// What runs.
+        functions: Vec<Wait>,
+        /// The VMs, each with how it does.
+        vms: Vec<(String, String)>,
+    },
     /// A function had left processes running, which were then ended.
     Left {
         /// Its name.
@@ -63,6 +79,11 @@ pub enum Event {
         /// The process number of its owner.
         owner: i32,
     },
+    /// Something is not as it should be, and costs nothing yet.
+    Warning {
+        /// What.
+        message: String,
+    },
     /// Something went wrong outside of any function.
     Error {
         /// What.
@@ -77,12 +98,30 @@ pub enum Event {
     },
 }
 
+/// A function that runs.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// Its name.
+    pub name: String,
+    /// How long it has been running, in seconds.
+    pub seconds: f64,
+    /// What it waits for, and for how many seconds, if it does.
+    pub what: Option<(String, f64)>,
+}
+
 /// How a function ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It returned `Ok`.
     Passed,
+    /// It returned `Ok`, but not at first.
+    Flaky {
+        /// Which attempt passed.
+        attempt: u32,
+        /// How the one before failed.
+        before: Failure,
+    },
     /// It did not.
     Failed(Failure),
     /// It was not run.
@@ -119,6 +158,11 @@ pub enum Failure {
     },
     /// Somebody ended the run.
     Interrupted,
+    /// A rule was broken.
+    Rule {
+        /// By what.
+        reason: String,
+    },
     /// The group failed it.
     Group {
         /// How.
@@ -141,6 +185,7 @@ impl fmt::Display for Failure {
                 write!(f, "ran into the whole run's limit of {seconds} s")
             }
             Self::Interrupted => f.write_str("was interrupted"),
+            Self::Rule { reason } => f.write_str(reason),
             Self::Group { reason } => write!(f, "could not be run: {reason}"),
         }
     }

@@ -6,6 +6,6 @@ mod event;
 mod summary;
 mod terminal;
 
-pub use event::{Event, Failure, Outcome};
-pub use summary::Summary;
+pub use event::{Event, Failure, Outcome, Wait};
+pub use summary::{Kind, Metric, Summary};
 pub use terminal::Report;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anstream::{eprintln, println};
 use owo_colors::OwoColorize as _;
 
-use crate::{Event, Outcome, Summary};
+use crate::{Event, Outcome, Summary, Wait};
 
 /// Prints events as they come.
 #[derive(Debug)]
@@ -50,6 +50,21 @@ impl Report {
                 let verdict = verdict(outcome);
                 eprintln!("{seconds:>7.1} s  {name} {verdict} ({took:.1} s)");
             }
+            Event::Retried { name, failure, attempt: (attempt, of) } => {
+                let failed = "failed".yellow();
+                eprintln!("{seconds:>7.1} s  {name} {failed}: {failure}; attempt {attempt} of {of} …");
+            }
+            Event::Waits { functions, vms } => {
+                if functions.is_empty() {
+                    eprintln!("{seconds:>7.1} s  no function runs");
+                }
+                for wait in functions {
+                    eprintln!("{seconds:>7.1} s  {}", waits(wait));
+                }
+                for (vm, state) in vms {
+                    eprintln!("{seconds:>7.1} s  VM {vm} is {state}");
+                }
+            }
             Event::Left { name, processes } => {
                 eprintln!("{seconds:>7.1} s  {name} had left running, now ended: {}", processes.join("; "));
             }
@@ -68,15 +83,27 @@ impl Report {
                 );
                 eprintln!("  its control API: {socket}");
             }
+            Event::Warning { message } => eprintln!("{} {message}", "warning:".yellow().bold()),
             Event::Error { message } => eprintln!("{} {message}", "error:".red().bold()),
             Event::Finished { summary, log_dir } => finished(summary, log_dir),
         }
     }
 }
 
+fn waits(wait: &Wait) -> String {
+    let Wait { name, seconds, what } = wait;
+    match what {
+        Some((what, since)) => format!("{name} has run for {seconds:.0} s; for {since:.0} s: {what}"),
+        None => format!("{name} has run for {seconds:.0} s and waits for nothing that we know of"),
+    }
+}
+
 fn verdict(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Passed => format!("{}", "passed".green()),
+        Outcome::Flaky { attempt, before } => {
+            format!("{} at attempt {attempt}; the one before {before}", "flaky: passed".yellow())
+        }
         Outcome::Failed(failure) => format!("{}: {failure}", "FAILED".red().bold()),
         Outcome::Skipped { reason } => format!("{}: {reason}", "skipped".yellow()),
     }
@@ -86,7 +113,8 @@ fn finished(summary: &Summary, log_dir: &str) {
     for row in summary.rows() {
         if let Outcome::Failed(failure) = &row.outcome {
             println!();
-            println!("{} {} {failure}; it said last:", "FAILED".red().bold(), row.name.bold());
+            let said = if row.lines.is_empty() { "" } else { "; it said last:" };
+            println!("{} {} {failure}{said}", "FAILED".red().bold(), row.name.bold());
             for line in &row.lines {
                 println!("    {line}");
             }
@@ -97,22 +125,13 @@ fn finished(summary: &Summary, log_dir: &str) {
         println!("{:>7.1} s  {:<44} {}", row.seconds, row.name, verdict(&row.outcome));
     }
     println!("logs: {log_dir}");
-    println!("{} passed, {} failed, {} skipped", summary.passed(), summary.failed(), summary.skipped());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Failure;
-
-    #[test]
-    fn a_summary_counts_each_function_once_and_keeps_lines_of_failures_only() {
-        let mut summary = Summary::default();
-        summary.add("a", Outcome::Passed, 1.0, vec!["said".to_owned()]);
-        summary.add("b", Outcome::Failed(Failure::Panicked), 1.0, vec!["said".to_owned()]);
-        summary.add("c", Outcome::Skipped { reason: "filter".to_owned() }, 0.0, Vec::new());
-        assert_eq!((summary.passed(), summary.failed(), summary.skipped()), (1, 1, 1));
-        assert!(summary.rows()[0].lines.is_empty());
-        assert_eq!(summary.rows()[1].lines, ["said"]);
+    for metric in summary.metrics() {
+        println!("measured: {} = {} ({})", metric.name, metric.value, metric.function);
     }
+    let flaky = match summary.flaky() {
+        0 => String::new(),
+        count => format!(", {count} flaky"),
+    };
+    let (passed, failed, skipped) = (summary.passed(), summary.failed(), summary.skipped());
+    println!("{passed} passed, {failed} failed, {skipped} skipped{flaky}");
 }

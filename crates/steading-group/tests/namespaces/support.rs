@@ -171,7 +171,7 @@ impl Group {
             let mut lines = Vec::new();
             while let Some(event) = events.next().await.expect("an event") {
                 match event {
-                    ProcessEvent::Started { .. } => {}
+                    ProcessEvent::Started { .. } | ProcessEvent::Note { .. } => {}
                     ProcessEvent::Line { text } => lines.push(text),
                     ProcessEvent::Ended { status, signal, left } => {
                         return Ran { lines, status, signal, left };

@@ -1,0 +1,157 @@
+//! One function that runs, as the runner knows it: what it said and noted, and how its end is to be
+//! understood.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use steading_api::Note;
+use steading_report::{Failure, Outcome, Wait};
+
+use crate::exit_code;
+
+/// How many of a failed function's last lines are shown again at the end.
+const LINES_KEPT: usize = 20;
+
+/// How long a function that was told to end may take for it.
+const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// One attempt at a function.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// The first is 1.
+    pub(crate) number: u32,
+    pub(crate) began: Instant,
+    /// When something has to be done about it.
+    pub(crate) deadline: Instant,
+    /// Its number inside the group, once it has one.
+    pub(crate) pid: Option<i32>,
+    /// Why it was told to end, if it was.
+    pub(crate) cut_short: Option<Failure>,
+    lines: VecDeque<String>,
+    waits: Option<(String, Instant)>,
+    skip: Option<String>,
+}
+
+impl Attempt {
+    pub(crate) fn new(number: u32, limit: Duration) -> Self {
+        let began = Instant::now();
+        Self {
+            number,
+            began,
+            deadline: began + limit,
+            pid: None,
+            cut_short: None,
+            lines: VecDeque::new(),
+            waits: None,
+            skip: None,
+        }
+    }
+
+    pub(crate) fn said(&mut self, line: String) {
+        if self.lines.len() == LINES_KEPT {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// Takes a note about itself. A metric is the run's, and is not taken here.
+    pub(crate) fn noted(&mut self, note: Note) {
+        match note {
+            Note::Waiting { what } => self.waits = Some((what, Instant::now())),
+            Note::Going => self.waits = None,
+            Note::Skip { reason } => self.skip = Some(reason),
+            Note::Metric { .. } => {}
+        }
+    }
+
+    /// It is told to end, for this reason, and gets some time for it.
+    pub(crate) fn cut_short(&mut self, failure: Failure) {
+        if let Some((what, since)) = &self.waits {
+            let line = format!("when it was ended, for {:.0} s: {what}", since.elapsed().as_secs_f64());
+            self.said(line);
+        }
+        self.cut_short.get_or_insert(failure);
+        self.deadline = Instant::now() + END_LIMIT;
+    }
+
+    /// What its end means.
+    pub(crate) fn ended(&mut self, status: Option<i32>, signal: Option<i32>) -> Outcome {
+        let skipped = || self.skip.clone().map(|reason| Outcome::Skipped { reason });
+        match (&self.cut_short, status) {
+            (Some(failure), _) => Outcome::Failed(failure.clone()),
+            (None, Some(status)) if status == i32::from(exit_code::RETURNED_SKIP) => {
+                skipped().unwrap_or(Outcome::Failed(Failure::Exited { status }))
+            }
+            _ => outcome(status, signal),
+        }
+    }
+
+    pub(crate) fn lines(self) -> Vec<String> {
+        self.lines.into()
+    }
+
+    pub(crate) fn wait(&self, name: &str) -> Wait {
+        let seconds = |since: Instant| since.elapsed().as_secs_f64();
+        let what = self.waits.as_ref().map(|(what, since)| (what.clone(), seconds(*since)));
+        Wait { name: name.to_owned(), seconds: seconds(self.began), what }
+    }
+}
+
+/// What the end of a function's process says.
+fn outcome(status: Option<i32>, signal: Option<i32>) -> Outcome {
+    const PANICKED: i32 = 101;
+    let ok = i32::from(exit_code::RETURNED_OK);
+    let error = i32::from(exit_code::RETURNED_ERROR);
+    Outcome::Failed(match status {
+        Some(status) if status == ok => return Outcome::Passed,
+        Some(status) if status == error => Failure::Returned,
+        Some(PANICKED) => Failure::Panicked,
+        Some(status) => Failure::Exited { status },
+        None => Failure::Signal { signal: signal.unwrap_or(0) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt() -> Attempt {
+        Attempt::new(1, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn only_a_function_that_returned_ok_has_passed() {
+        assert_eq!(attempt().ended(Some(80), None), Outcome::Passed);
+        assert_eq!(attempt().ended(Some(0), None), Outcome::Failed(Failure::Exited { status: 0 }));
+        assert_eq!(attempt().ended(Some(81), None), Outcome::Failed(Failure::Returned));
+        assert_eq!(attempt().ended(Some(101), None), Outcome::Failed(Failure::Panicked));
+        assert_eq!(attempt().ended(None, Some(6)), Outcome::Failed(Failure::Signal { signal: 6 }));
+    }
+
+    #[test]
+    fn a_skip_needs_a_reason_and_the_status_of_one() {
+        let mut skipped = attempt();
+        skipped.noted(Note::Skip { reason: "no disk".to_owned() });
+        assert_eq!(skipped.ended(Some(82), None), Outcome::Skipped { reason: "no disk".to_owned() });
+        assert_eq!(skipped.ended(Some(80), None), Outcome::Passed);
+        assert_eq!(attempt().ended(Some(82), None), Outcome::Failed(Failure::Exited { status: 82 }));
+    }
+
+    #[test]
+    fn what_it_was_told_to_end_for_outweighs_how_it_ended() {
+        let mut attempt = attempt();
+        attempt.noted(Note::Waiting { what: "VM a: waiting for port 22".to_owned() });
+        attempt.cut_short(Failure::Interrupted);
+        attempt.cut_short(Failure::TimedOut { seconds: 1, overall: true });
+        assert_eq!(attempt.ended(Some(80), None), Outcome::Failed(Failure::Interrupted));
+        assert!(attempt.lines()[0].ends_with("VM a: waiting for port 22"));
+    }
+
+    #[test]
+    fn the_last_lines_are_kept() {
+        let mut attempt = attempt();
+        (0..30).for_each(|line| attempt.said(line.to_string()));
+        let lines = attempt.lines();
+        assert_eq!((lines.len(), lines[0].as_str(), lines[19].as_str()), (LINES_KEPT, "10", "29"));
+    }
+}

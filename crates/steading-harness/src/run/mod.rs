@@ -1,0 +1,110 @@
+//! Runs a suite: brings its group up, runs its functions in the order of its schedule, tears it
+//! down, and judges.
+
+mod attempt;
+mod runner;
+mod selection;
+mod verdict;
+
+use camino::Utf8PathBuf;
+use steading_plan::PlanError;
+use steading_report::{Event, Report};
+
+use crate::cli::RunArgs;
+use crate::error::chain;
+use crate::exit_code;
+use crate::prepare::{self, Planned, PrepareError};
+use crate::suite::Declared;
+use runner::Runner;
+pub(crate) use selection::{Selection, is_selected};
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Tests,
+    SetupOnly,
+}
+
+pub(crate) fn print_plan(suite: &Declared, group: Option<&str>, report: &Report) -> u8 {
+    let planned = (suite.testnet)()
+        .and_then(|testnet| Ok(prepare::plan(group.unwrap_or(&suite.name), &testnet)?))
+        .and_then(|planned| Ok(serde_json::to_string_pretty(&planned.plan)?));
+    match planned {
+        Ok(json) => {
+            report.print(&json);
+            exit_code::PASSED
+        }
+        Err(error) => fail(report, blame(&error), &error),
+    }
+}
+
+pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report) -> u8 {
+    let selection = match Selection::new(&suite.tree, args, mode).and_then(|selection| {
+        verdict::check_patterns(&suite.rules)?;
+        Ok(selection)
+    }) {
+        Ok(selection) => selection,
+        Err(error) => return fail(report, exit_code::USAGE, &error),
+    };
+    let log_dir = args.out.clone().unwrap_or_else(|| default_log_dir(&suite.name));
+    let planned = (suite.testnet)()
+        .and_then(|testnet| Ok(prepare::plan(args.group.as_deref().unwrap_or(&suite.name), &testnet)?));
+    let Planned { plan, acceleration } = match planned {
+        Ok(planned) => planned,
+        Err(error) => return fail(report, blame(&error), &error),
+    };
+    report.tell(&Event::Planned {
+        suite: suite.name.clone(),
+        resources: plan.resources.to_string(),
+        vms: plan.vms.iter().map(|vm| (vm.name.to_string(), vm.address)).collect(),
+        acceleration: acceleration.acceleration.as_str().to_owned(),
+        reason: acceleration.reason,
+    });
+    let owner = prepare::prepare(plan, &log_dir).map_err(anyhow::Error::from).and_then(|config| {
+        let log_dir = config.log_dir.clone();
+        let mut owner = steading_group::spawn(config)?;
+        match owner.wait_until_ready() {
+            Ok(()) => Ok((owner, log_dir)),
+            Err(error) => {
+                owner.kill();
+                let _ = owner.wait();
+                Err(anyhow::Error::from(error))
+            }
+        }
+    });
+    let (owner, log_dir) = match owner {
+        Ok(owner) => owner,
+        Err(error) => return fail(report, exit_code::HOST, &error),
+    };
+    // Threads and event loops exist from here on only.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ran = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            let runner = Runner::new(suite, &selection, owner, report, &log_dir)?;
+            Ok(runner.run().await)
+        })
+    });
+    ran.unwrap_or_else(|error: anyhow::Error| fail(report, exit_code::HOST, &error))
+}
+
+/// A testnet that is declared wrongly is the author's mistake; all else is the host's.
+fn blame(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<PrepareError>() {
+        Some(PrepareError::Plan(PlanError::Resources(_))) => exit_code::HOST,
+        Some(PrepareError::Plan(_) | PrepareError::Name(_)) => exit_code::USAGE,
+        _ => exit_code::HOST,
+    }
+}
+
+fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
+    report.tell(&Event::Error { message: chain(error) });
+    code
+}
+
+fn default_log_dir(suite: &str) -> Utf8PathBuf {
+    if let Ok(dir) = std::env::var("TEST_UNDECLARED_OUTPUTS_DIR") {
+        return Utf8PathBuf::from(dir);
+    }
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    Utf8PathBuf::from(format!("out/{suite}/{now}-{}", std::process::id()))
+}

@@ -1,0 +1,419 @@
+//! The runner: one queue of all that comes from outside, one place that acts on it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use rustix::process::Signal;
+use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec};
+use steading_group::{GroupError, Owner};
+use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Summary};
+use steading_sys::signal::Signals;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use crate::error::chain;
+use crate::run::attempt::Attempt;
+use crate::run::{Mode, Selection, verdict};
+use crate::schedule::{Schedule, Step};
+use crate::suite::{Declared, FunctionId, Role};
+
+/// How long an orderly teardown of the group may take.
+const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many inputs may wait. A function that floods is held up by its pipe.
+const INPUTS_WAITING: usize = 256;
+
+/// The priority of a warning (syslog(3)); lower is worse.
+const WARNING: u64 = 4;
+
+/// Why nothing is started any more once the first interrupt has come.
+const INTERRUPTED: &str = "interrupted";
+
+/// Whatever comes from outside.
+enum Input {
+    /// A function did something.
+    Process(FunctionId, ProcessEvent),
+    /// A function cannot be started, or nothing more can be learnt about it.
+    Lost(FunctionId, ClientError),
+    Signal(Signal),
+    /// The owner complains about itself.
+    Problem(String),
+    /// The group's owner is no more.
+    OwnerEnded,
+}
+
+/// Runs the functions of one group.
+pub(crate) struct Runner<'a> {
+    suite: &'a Declared,
+    selection: &'a Selection,
+    owner: Owner,
+    client: Client,
+    report: &'a Report,
+    log_dir: &'a Utf8Path,
+    schedule: Schedule<'a>,
+    running: HashMap<FunctionId, Attempt>,
+    /// How attempts before the present one failed.
+    before: HashMap<FunctionId, Failure>,
+    overall_end: Instant,
+    interrupts: u32,
+    staying: bool,
+    owner_ended: bool,
+    summary: Summary,
+    inputs: mpsc::Receiver<Input>,
+    sender: mpsc::Sender<Input>,
+    tasks: JoinSet<()>,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(
+        suite: &'a Declared,
+        selection: &'a Selection,
+        owner: Owner,
+        report: &'a Report,
+        log_dir: &'a Utf8Path,
+    ) -> Result<Self, GroupError> {
+        let signals = Signals::open(&[Signal::INT, Signal::TERM, Signal::USR1])
+            .map_err(|source| GroupError::Io { action: "wait for signals", source })?;
+        let (sender, inputs) = mpsc::channel(INPUTS_WAITING);
+        let client = Client::new(owner.socket_path());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pass_on_signals(signals, sender.clone()));
+        tasks.spawn(listen_to_owner(client.clone(), sender.clone()));
+        let mut schedule = Schedule::new(&suite.tree.shape, &selection.left_out, selection.slots);
+        if selection.stay {
+            schedule = schedule.hold();
+        }
+        Ok(Self {
+            overall_end: Instant::now() + suite.overall_limit,
+            interrupts: 0,
+            staying: false,
+            owner_ended: false,
+            running: HashMap::new(),
+            before: HashMap::new(),
+            summary: Summary::default(),
+            suite,
+            selection,
+            owner,
+            client,
+            report,
+            log_dir,
+            schedule,
+            inputs,
+            sender,
+            tasks,
+        })
+    }
+
+    /// Runs everything to its end, and returns the exit status.
+    pub(crate) async fn run(mut self) -> u8 {
+        loop {
+            for step in self.schedule.next() {
+                match step {
+                    Step::Start(id) => self.start(id, 1),
+                    Step::Skip(id, reason) => self.skip(id, reason),
+                }
+            }
+            if self.schedule.is_done() {
+                return self.finish().await;
+            }
+            if self.schedule.is_holding() && !self.staying {
+                self.staying = true;
+                let (socket, owner) = (self.client.path().to_owned(), self.owner.pid());
+                self.report.tell(&Event::Staying { socket, owner });
+            }
+            let input = match self.deadline() {
+                Some(deadline) => timeout_at(deadline.into(), self.inputs.recv()).await,
+                None => Ok(self.inputs.recv().await),
+            };
+            match input {
+                Ok(Some(input)) => self.take(input).await,
+                // The runner has a sender of its own, so the queue has no end.
+                Ok(None) => {}
+                Err(_) => self.time_is_over().await,
+            }
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Process(id, event) => self.process(id, event),
+            Input::Lost(id, error) => {
+                if error.kind().is_none() {
+                    // Nobody but the owner's end breaks a connection.
+                    self.owner_has_ended();
+                }
+                let failure = Failure::Group { reason: chain(&error.into()) };
+                let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
+                self.end(id, Outcome::Failed(cut_short.unwrap_or(failure)));
+            }
+            Input::Problem(message) => self.report.tell(&Event::Warning { message }),
+            Input::Signal(Signal::USR1) => self.tell_waits().await,
+            Input::Signal(_) => self.interrupt().await,
+            Input::OwnerEnded => self.owner_has_ended(),
+        }
+    }
+
+    fn owner_has_ended(&mut self) {
+        self.owner_ended = true;
+        self.schedule.abandon("the group has ended");
+    }
+
+    fn process(&mut self, id: FunctionId, event: ProcessEvent) {
+        let function = &self.suite.tree[id];
+        let name = function.name.clone();
+        let Some(attempt) = self.running.get_mut(&id) else { return };
+        match event {
+            ProcessEvent::Started { pid } => attempt.pid = Some(pid),
+            ProcessEvent::Line { text } => {
+                attempt.said(text.clone());
+                self.report.tell(&Event::Line { name, text });
+            }
+            ProcessEvent::Note { note: Note::Metric { name: metric, value } } => {
+                self.summary.add_metric(Metric { function: name, name: metric, value });
+            }
+            ProcessEvent::Note { note } => attempt.noted(note),
+            ProcessEvent::Ended { status, signal, left } => {
+                let outcome = attempt.ended(status, signal);
+                if !left.is_empty() {
+                    self.report.tell(&Event::Left { name, processes: left });
+                }
+                self.end(id, outcome);
+            }
+        }
+    }
+
+    fn start(&mut self, id: FunctionId, attempt: u32) {
+        let function = &self.suite.tree[id];
+        if attempt == 1 {
+            self.report.tell(&Event::Started { name: function.name.clone() });
+        }
+        self.running.insert(id, Attempt::new(attempt, function.limit));
+        let me = std::env::current_exe()
+            .map_or_else(|_| "/proc/self/exe".to_owned(), |path| path.to_string_lossy().into_owned());
+        let spec = ProcessSpec {
+            name: function.name.clone(),
+            argv: vec![me, "__function".to_owned(), function.name.clone()],
+            env: vec![("STEADING_ATTEMPT".to_owned(), attempt.to_string())],
+        };
+        self.tasks.spawn(follow(self.client.clone(), spec, id, self.sender.clone()));
+    }
+
+    fn skip(&mut self, id: FunctionId, reason: String) {
+        let name = &self.suite.tree[id].name;
+        let outcome = Outcome::Skipped { reason };
+        // What was not asked for is not worth a line.
+        if self.selection.mode == Mode::Tests {
+            self.report.tell(&Event::Ended { name: name.clone(), outcome: outcome.clone(), seconds: 0.0 });
+            self.summary.add(name, Kind::Test, outcome, 0.0, Vec::new());
+        }
+    }
+
+    /// A function's attempt is over: there is another one, or this is its outcome.
+    fn end(&mut self, id: FunctionId, outcome: Outcome) {
+        let Some(attempt) = self.running.remove(&id) else { return };
+        let function = &self.suite.tree[id];
+        let attempts = match function.role {
+            Role::Test => 1 + function.options.retries.max(self.selection.retries),
+            Role::Setup | Role::Teardown => 1,
+        };
+        let is_stopped = self.interrupts > 0 || self.owner_ended || Instant::now() >= self.overall_end;
+        let outcome = match outcome {
+            Outcome::Failed(failure) if attempt.number < attempts && !is_stopped => {
+                let next = attempt.number + 1;
+                self.report.tell(&Event::Retried {
+                    name: function.name.clone(),
+                    failure: failure.clone(),
+                    attempt: (next, attempts),
+                });
+                self.before.insert(id, failure);
+                self.start(id, next);
+                return;
+            }
+            Outcome::Passed => match self.before.remove(&id) {
+                Some(before) => Outcome::Flaky { attempt: attempt.number, before },
+                None => Outcome::Passed,
+            },
+            outcome => outcome,
+        };
+        let has_failed = matches!(outcome, Outcome::Failed(_));
+        let seconds = attempt.began.elapsed().as_secs_f64();
+        let name = function.name.clone();
+        self.report.tell(&Event::Ended { name, outcome: outcome.clone(), seconds });
+        self.summary.add(&function.name, kind(function.role), outcome, seconds, attempt.lines());
+        self.schedule.ended(id, !has_failed);
+        if has_failed && self.selection.fail_fast && function.role == Role::Test {
+            self.schedule.stop("a test has failed before, and --fail-fast was given");
+        }
+    }
+
+    /// The soonest moment at which something must be done, whatever comes.
+    fn deadline(&self) -> Option<Instant> {
+        let overall = self.is_overall_limited().then_some(self.overall_end);
+        self.running.values().map(|attempt| attempt.deadline).chain(overall).min()
+    }
+
+    /// The limit of the whole run ends setups and tests, and is no limit for who looks at a testnet.
+    fn is_overall_limited(&self) -> bool {
+        !self.staying && self.running.keys().any(|id| self.is_overall_limited_one(*id))
+    }
+
+    fn is_overall_limited_one(&self, id: FunctionId) -> bool {
+        let is_ending = self.running.get(&id).is_some_and(|attempt| attempt.cut_short.is_some());
+        self.suite.tree[id].role != Role::Teardown && !is_ending
+    }
+
+    async fn time_is_over(&mut self) {
+        let now = Instant::now();
+        let is_overall = self.is_overall_limited() && now >= self.overall_end;
+        let overall_limit = self.suite.overall_limit.as_secs();
+        if is_overall {
+            self.schedule.stop(&format!("the whole run's limit of {overall_limit} s is over"));
+        }
+        let mut late: Vec<FunctionId> = self.running.keys().copied().collect();
+        late.retain(|id| {
+            (is_overall && self.is_overall_limited_one(*id)) || now >= self.running[id].deadline
+        });
+        for id in late {
+            let Some(attempt) = self.running.get(&id) else { continue };
+            if let Some(failure) = attempt.cut_short.clone() {
+                // It was told to end and has not: the group itself is stuck.
+                self.end(id, Outcome::Failed(failure));
+                continue;
+            }
+            let overall = is_overall && now < attempt.deadline;
+            let own = self.suite.tree[id].limit.as_secs();
+            let seconds = if overall { overall_limit } else { own };
+            self.cut_short(id, Failure::TimedOut { seconds, overall }).await;
+        }
+    }
+
+    async fn cut_short(&mut self, id: FunctionId, failure: Failure) {
+        let Some(attempt) = self.running.get_mut(&id) else { return };
+        attempt.cut_short(failure);
+        if let Some(pid) = attempt.pid {
+            // It may have ended by itself meanwhile; its end comes in any case.
+            let _ = tokio::time::timeout(TEARDOWN_LIMIT, self.client.end_process(pid)).await;
+        }
+    }
+
+    async fn interrupt(&mut self) {
+        if self.staying {
+            self.staying = false;
+            self.schedule.release();
+            return;
+        }
+        self.interrupts += 1;
+        self.report.tell(&Event::Interrupted { again: self.interrupts > 1 });
+        if self.interrupts > 1 {
+            self.schedule.abandon(INTERRUPTED);
+            self.owner.kill();
+            return;
+        }
+        self.schedule.stop(INTERRUPTED);
+        let ids: Vec<FunctionId> = self.running.keys().copied().collect();
+        for id in ids {
+            if self.suite.tree[id].role != Role::Teardown {
+                self.cut_short(id, Failure::Interrupted).await;
+            }
+        }
+    }
+
+    async fn tell_waits(&self) {
+        let mut ids: Vec<FunctionId> = self.running.keys().copied().collect();
+        ids.sort_unstable();
+        let functions = ids.iter().map(|id| self.running[id].wait(&self.suite.tree[*id].name)).collect();
+        let status = tokio::time::timeout(TEARDOWN_LIMIT, self.client.status()).await;
+        let vms = status.ok().and_then(Result::ok).map(|status| status.vms).unwrap_or_default();
+        let vms = vms.into_iter().map(|vm| (vm.name.to_string(), vm.state.as_str().to_owned())).collect();
+        self.report.tell(&Event::Waits { functions, vms });
+    }
+
+    /// Tears the group down, checks the rules, and judges.
+    async fn finish(mut self) -> u8 {
+        self.tasks.shutdown().await;
+        let asked = tokio::time::timeout(TEARDOWN_LIMIT, self.client.tear_down()).await;
+        if !matches!(asked, Ok(Ok(()))) {
+            self.owner.kill();
+        }
+        // The end of an owner that was asked to is awaited as long as it may take, then enforced.
+        let pid = self.owner.process();
+        let waited = tokio::task::spawn_blocking(move || self.owner.wait_for_farewell());
+        match tokio::time::timeout(TEARDOWN_LIMIT, waited).await {
+            Ok(Ok(Ok(problems))) => {
+                for problem in problems.lines() {
+                    self.report.tell(&Event::Warning { message: problem.to_owned() });
+                }
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+        let mut summary = self.summary;
+        let is_whole = self.interrupts == 0 && !self.owner_ended && self.selection.mode == Mode::Tests;
+        if is_whole && self.selection.left_out.is_empty() {
+            for (name, outcome) in verdict::check(&self.suite.rules, &summary, self.log_dir) {
+                summary.add(&name, Kind::Check, outcome, 0.0, Vec::new());
+            }
+        }
+        self.report.tell(&Event::Finished { summary: summary.clone(), log_dir: self.log_dir.to_string() });
+        if let Err(error) = summary.write(self.log_dir) {
+            self.report.tell(&Event::Error { message: chain(&error.into()) });
+        }
+        let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
+        verdict::exit_code(&summary, was_interrupted, self.owner_ended)
+    }
+}
+
+const fn kind(role: Role) -> Kind {
+    match role {
+        Role::Setup => Kind::Setup,
+        Role::Test => Kind::Test,
+        Role::Teardown => Kind::Teardown,
+    }
+}
+
+/// Starts a function and passes on what it does, until it has ended.
+async fn follow(client: Client, spec: ProcessSpec, id: FunctionId, inputs: mpsc::Sender<Input>) {
+    let followed = async {
+        let mut events = client.start_process(&spec).await?;
+        while let Some(event) = events.next().await? {
+            let is_last = matches!(event, ProcessEvent::Ended { .. });
+            // Nobody listens any more only when the run is over.
+            let _ = inputs.send(Input::Process(id, event)).await;
+            if is_last {
+                return Ok(());
+            }
+        }
+        Err(ClientError::Ended)
+    };
+    if let Err(error) = followed.await {
+        let _ = inputs.send(Input::Lost(id, error)).await;
+    }
+}
+
+async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input>) {
+    while let Ok(signal) = signals.next().await {
+        if inputs.send(Input::Signal(signal)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what the owner complains about; the stream of records ends with it.
+async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>) {
+    if let Ok(mut records) = client.records().await {
+        while let Ok(Some(record)) = records.next().await {
+            let is_driver = record.get("stream").is_some_and(|stream| stream == "driver");
+            let priority = record.get("priority").and_then(serde_json::Value::as_u64);
+            let message = record.get("message").and_then(serde_json::Value::as_str);
+            if let (true, Some(..=WARNING), Some(message)) = (is_driver, priority, message) {
+                let _ = inputs.send(Input::Problem(message.to_owned())).await;
+            }
+        }
+    }
+    // Nobody listens any more only when the run is over.
+    let _ = inputs.send(Input::OwnerEnded).await;
+}

@@ -1,0 +1,105 @@
+//! Which tests of a suite are to be run, and why the others are not.
+
+use std::collections::HashMap;
+
+use crate::cli::RunArgs;
+use crate::run::Mode;
+use crate::suite::{FunctionId, Tree};
+
+/// What is to be run, and how.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// The tests that are not, each with its reason.
+    pub(crate) left_out: HashMap<FunctionId, String>,
+    /// How many functions may run at once.
+    pub(crate) slots: usize,
+    /// The testnet stays up before it is torn down.
+    pub(crate) stay: bool,
+    /// After the first failure no other test is begun.
+    pub(crate) fail_fast: bool,
+    /// Added to the retries of each test.
+    pub(crate) retries: u32,
+    pub(crate) mode: Mode,
+}
+
+impl Selection {
+    pub(crate) fn new(tree: &Tree, args: &RunArgs, mode: Mode) -> anyhow::Result<Self> {
+        let mut left_out = HashMap::new();
+        let mut is_any = false;
+        for id in tree.tests() {
+            let reason = reason(args, mode, &tree[id].name, tree[id].options.ignored.as_deref());
+            is_any |= reason.as_deref() != Some(NOT_SELECTED);
+            if let Some(reason) = reason {
+                left_out.insert(id, reason);
+            }
+        }
+        anyhow::ensure!(
+            is_any || args.filter.is_empty() || mode == Mode::SetupOnly,
+            "no test is selected by {}\nhint: `list` shows what there is",
+            args.filter.join(" ")
+        );
+        Ok(Self {
+            left_out,
+            slots: args.jobs.unwrap_or(usize::MAX),
+            stay: mode == Mode::SetupOnly || args.keepalive,
+            fail_fast: args.fail_fast,
+            retries: args.retries,
+            mode,
+        })
+    }
+}
+
+/// Whether a test is run with these arguments.
+pub(crate) fn is_selected(args: &RunArgs, name: &str, ignored: Option<&str>) -> bool {
+    reason(args, Mode::Tests, name, ignored).is_none()
+}
+
+const NOT_SELECTED: &str = "not selected by the filter";
+
+/// Why a test is not run, if so.
+fn reason(args: &RunArgs, mode: Mode, name: &str, ignored: Option<&str>) -> Option<String> {
+    let is_match = |wanted: &String| if args.exact { name == wanted } else { name.contains(wanted.as_str()) };
+    if mode == Mode::SetupOnly {
+        return Some("only setup is run".to_owned());
+    }
+    if !args.filter.is_empty() && !args.filter.iter().any(is_match) {
+        return Some(NOT_SELECTED.to_owned());
+    }
+    if args.skip.iter().any(is_match) {
+        return Some("left out by --skip".to_owned());
+    }
+    match ignored {
+        Some(reason) if !args.ignored && !args.include_ignored => Some(reason.to_owned()),
+        None if args.ignored => Some("not ignored, and only ignored tests are asked for".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use super::is_selected as is_run;
+
+    #[test]
+    fn a_filter_selects_by_part_or_by_the_whole_name() {
+        let args = |exact| RunArgs { filter: vec!["writes".to_owned()], exact, ..RunArgs::default() };
+        assert!(is_run(&args(false), "writes_are_read", None));
+        assert!(!is_run(&args(true), "writes_are_read", None));
+        assert!(is_run(&args(true), "writes", None));
+        assert!(!is_run(&args(false), "reboot", None));
+        assert!(is_run(&RunArgs::default(), "anything", None));
+    }
+
+    #[test]
+    fn skip_and_ignored_work_as_in_libtest() {
+        let skip = RunArgs { skip: vec!["slow".to_owned()], ..RunArgs::default() };
+        assert!(!is_run(&skip, "slow_one", None) && is_run(&skip, "fast", None));
+        let ignored = Some("takes a day");
+        assert_eq!(reason(&RunArgs::default(), Mode::Tests, "x", ignored).as_deref(), ignored);
+        let only = RunArgs { ignored: true, ..RunArgs::default() };
+        assert!(is_run(&only, "x", ignored) && !is_run(&only, "x", None));
+        let both = RunArgs { include_ignored: true, ..RunArgs::default() };
+        assert!(is_run(&both, "x", ignored) && is_run(&both, "x", None));
+    }
+}

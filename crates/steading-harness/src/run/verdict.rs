@@ -1,0 +1,166 @@
+//! What a run comes to: the rules of the suite, checked on what is written, and the exit status.
+
+use std::io::{BufRead as _, BufReader};
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+use fs_err as fs;
+use regex::Regex;
+use serde::Deserialize;
+use steading_report::{Failure, Outcome, Summary};
+
+use crate::error::chain;
+use crate::exit_code;
+use crate::suite::{LogRule, MetricRule, Rules};
+
+/// Where all records of a run are (`steading-logs`).
+const RECORDS: &str = "log.jsonl";
+
+/// What of a record rules look at; the header has none of it.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    vm: Option<String>,
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// Whether all patterns can be read, to be asked before anything starts.
+pub(crate) fn check_patterns(rules: &Rules) -> anyhow::Result<()> {
+    rules.log.iter().try_for_each(|rule| compiled(rule).map(|_| ()))
+}
+
+fn compiled(rule: &LogRule) -> anyhow::Result<Regex> {
+    Regex::new(&rule.pattern).with_context(|| {
+        format!("the pattern {:?} for the log is no regular expression that this program knows", rule.pattern)
+    })
+}
+
+/// Checks every rule, on the log in this directory and on what was measured.
+pub(crate) fn check(rules: &Rules, summary: &Summary, log_dir: &Utf8Path) -> Vec<(String, Outcome)> {
+    let mut checked: Vec<_> =
+        rules.metrics.iter().map(|rule| (rule.to_string(), metric(rule, summary))).collect();
+    if rules.log.is_empty() {
+        return checked;
+    }
+    match log(&rules.log, &log_dir.join(RECORDS)) {
+        Ok(outcomes) => checked.extend(rules.log.iter().map(LogRule::to_string).zip(outcomes)),
+        Err(error) => checked.push(("log".to_owned(), broken(chain(&error)))),
+    }
+    checked
+}
+
+fn broken(reason: String) -> Outcome {
+    Outcome::Failed(Failure::Rule { reason })
+}
+
+fn metric(rule: &MetricRule, summary: &Summary) -> Outcome {
+    let mut values = summary.metrics().iter().filter(|metric| metric.name == rule.name).peekable();
+    if values.peek().is_none() {
+        return broken("no test measured it".to_owned());
+    }
+    match values.find(|metric| !rule.allows(metric.value)) {
+        Some(metric) => broken(format!("{} measured {}", metric.function, metric.value)),
+        None => Outcome::Passed,
+    }
+}
+
+/// The outcomes of the rules, in their order.
+fn log(rules: &[LogRule], file: &Utf8Path) -> anyhow::Result<Vec<Outcome>> {
+    let patterns: Vec<Regex> = rules.iter().map(compiled).collect::<Result<_, _>>()?;
+    let mut found: Vec<Option<String>> = vec![None; rules.len()];
+    for line in BufReader::new(fs::File::open(file)?).lines() {
+        let line = line.with_context(|| format!("cannot read {file}"))?;
+        // A record that was cut off by a full disk is none.
+        let Ok(Line { vm, stream, message: Some(message) }) = serde_json::from_str(&line) else { continue };
+        for (pattern, found) in patterns.iter().zip(&mut found) {
+            if found.is_none() && pattern.is_match(&message) {
+                let source = vm.as_deref().or(stream.as_deref()).unwrap_or("the log");
+                *found = Some(format!("{source} said: {message}"));
+            }
+        }
+    }
+    let judge = |(rule, found): (&LogRule, Option<String>)| match (rule.required, found) {
+        (true, None) => broken("no line of the log matches".to_owned()),
+        (false, Some(line)) => broken(line),
+        _ => Outcome::Passed,
+    };
+    Ok(rules.iter().zip(found).map(judge).collect())
+}
+
+/// The exit status of a run.
+pub(crate) fn exit_code(summary: &Summary, was_interrupted: bool, owner_ended: bool) -> u8 {
+    if was_interrupted {
+        exit_code::INTERRUPTED
+    } else if summary.has_failed_setup() {
+        exit_code::SETUP_FAILED
+    } else if summary.failed() > 0 || owner_ended {
+        exit_code::FAILED
+    } else if summary.flaky() > 0 {
+        exit_code::FLAKY
+    } else {
+        exit_code::PASSED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steading_report::{Kind, Metric};
+
+    use super::*;
+
+    fn is_broken(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Failed(Failure::Rule { .. }))
+    }
+
+    #[test]
+    fn a_forbidden_line_is_shown_with_who_said_it_and_a_required_one_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let records = "{\"steading_log\":1}\n{\"vm\":\"a\",\"stream\":\"console\",\"message\":\"kernel: Oops: 1\"}\n{\"mess";
+        fs::write(dir.join(RECORDS), records).unwrap();
+        let rules = Rules {
+            log: vec![LogRule::forbid("Oops"), LogRule::require("Oops"), LogRule::require("Hello")],
+            metrics: Vec::new(),
+        };
+        let outcomes = check(&rules, &Summary::default(), dir);
+        let reason = "a said: kernel: Oops: 1".to_owned();
+        assert_eq!(outcomes[0], ("log has no /Oops/".to_owned(), broken(reason)));
+        assert_eq!(outcomes[1].1, Outcome::Passed);
+        assert!(is_broken(&outcomes[2].1));
+    }
+
+    #[test]
+    fn a_measured_value_must_exist_and_lie_in_its_range() {
+        let mut summary = Summary::default();
+        for value in [1.0, 9.0] {
+            summary.add_metric(Metric { function: "t".to_owned(), name: "ms".to_owned(), value });
+        }
+        let check = |rule| metric(&rule, &summary);
+        assert_eq!(check(MetricRule::new("ms", &(..=9.0))), Outcome::Passed);
+        assert!(is_broken(&check(MetricRule::new("ms", &(..9.0)))));
+        assert!(is_broken(&check(MetricRule::new("bytes", &(..)))));
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_told_before_anything_starts() {
+        let rules = Rules { log: vec![LogRule::forbid("(")], metrics: Vec::new() };
+        assert!(check_patterns(&rules).unwrap_err().to_string().contains("\"(\""));
+    }
+
+    #[test]
+    fn the_worst_that_happened_decides_the_exit_status() {
+        let mut summary = Summary::default();
+        assert_eq!(exit_code(&summary, false, false), exit_code::PASSED);
+        let before = Failure::Returned;
+        summary.add("f", Kind::Test, Outcome::Flaky { attempt: 2, before }, 0.0, Vec::new());
+        assert_eq!(exit_code(&summary, false, false), exit_code::FLAKY);
+        summary.add("t", Kind::Test, Outcome::Failed(Failure::Panicked), 0.0, Vec::new());
+        assert_eq!(exit_code(&summary, false, false), exit_code::FAILED);
+        summary.add("s", Kind::Setup, Outcome::Failed(Failure::Panicked), 0.0, Vec::new());
+        assert_eq!(exit_code(&summary, false, false), exit_code::SETUP_FAILED);
+        assert_eq!(exit_code(&summary, true, false), exit_code::INTERRUPTED);
+    }
+}

@@ -1,0 +1,62 @@
+//! One function of a suite, and what may be said about it.
+
+use std::time::Duration;
+
+use crate::context::Context;
+
+pub(crate) type Body = Box<dyn Fn(&Context) -> anyhow::Result<()>>;
+
+/// What a function is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Setup,
+    Test,
+    Teardown,
+}
+
+/// One function of a suite.
+pub(crate) struct Function {
+    /// With the names of its sections.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) options: TestOptions,
+    pub(crate) limit: Duration,
+    pub(crate) body: Body,
+}
+
+/// What may be said about one test beside its name.
+#[derive(Clone, Debug, Default)]
+pub struct TestOptions {
+    pub(crate) limit: Option<Duration>,
+    pub(crate) retries: u32,
+    pub(crate) ignored: Option<String>,
+}
+
+impl TestOptions {
+    /// Nothing special.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long one attempt may take.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// How often it is tried again after a failure. A test that passes at a later attempt is
+    /// reported as flaky.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Left out, for this reason, unless `--include-ignored` or `--ignored` is given.
+    #[must_use]
+    pub fn ignored(mut self, reason: impl Into<String>) -> Self {
+        self.ignored = Some(reason.into());
+        self
+    }
+}

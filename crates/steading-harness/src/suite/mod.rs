@@ -1,0 +1,161 @@
+//! What a test program declares: a testnet, sections of functions, limits, rules.
+
+mod function;
+mod rules;
+mod section;
+mod tree;
+
+use std::ops::RangeBounds;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use steading_plan::Testnet;
+
+use crate::context::Context;
+
+pub(crate) use function::Role;
+pub use function::TestOptions;
+pub(crate) use rules::{LogRule, MetricRule, Rules};
+pub(crate) use section::Order;
+pub use section::Section;
+#[cfg(test)]
+pub(crate) use tree::SectionShape;
+pub(crate) use tree::{FunctionId, Item, SectionId, Shape, Tree};
+
+/// How long a whole run may take unless it says otherwise.
+const OVERALL_LIMIT: Duration = Duration::from_secs(3600);
+
+/// A system test: declare it in `main`, and end `main` with [`Suite::main`].
+pub struct Suite {
+    name: String,
+    testnet: Box<dyn Fn() -> anyhow::Result<Testnet>>,
+    root: Section,
+    overall_limit: Duration,
+    rules: Rules,
+}
+
+/// A suite that is fully declared.
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) testnet: Box<dyn Fn() -> anyhow::Result<Testnet>>,
+    pub(crate) tree: Tree,
+    pub(crate) overall_limit: Duration,
+    pub(crate) rules: Rules,
+}
+
+impl Suite {
+    /// A suite of this name, which is also the name of its group.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            testnet: Box::new(|| Ok(Testnet::new())),
+            root: Section::root(),
+            overall_limit: OVERALL_LIMIT,
+            rules: Rules::default(),
+        }
+    }
+
+    /// Declares the testnet. It is asked for once, before anything is touched.
+    #[must_use]
+    pub fn testnet(mut self, testnet: impl Fn() -> anyhow::Result<Testnet> + 'static) -> Self {
+        self.testnet = Box::new(testnet);
+        self
+    }
+
+    /// The limit of the functions that are declared after it; 10 minutes at first.
+    #[must_use]
+    pub fn limit(self, limit: Duration) -> Self {
+        self.root(|root| root.limit(limit))
+    }
+
+    /// The limit of the whole run; an hour at first. Teardowns may go beyond it by their own limits.
+    #[must_use]
+    pub fn overall_limit(mut self, limit: Duration) -> Self {
+        self.overall_limit = limit;
+        self
+    }
+
+    /// What is done first. Without its success no test is run.
+    #[must_use]
+    pub fn setup(self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+        self.root(|root| root.setup(body))
+    }
+
+    /// A test, run after those that were declared before it. It succeeds by returning `Ok`.
+    #[must_use]
+    pub fn test(
+        self,
+        name: impl Into<String>,
+        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        self.root(|root| root.test(name, body))
+    }
+
+    /// A test of which more is to be said.
+    #[must_use]
+    pub fn test_with(
+        self,
+        name: impl Into<String>,
+        options: TestOptions,
+        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        self.root(|root| root.test_with(name, options, body))
+    }
+
+    /// A section whose tests run one after the other.
+    #[must_use]
+    pub fn sequential(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
+        self.root(|root| root.sequential(name, fill))
+    }
+
+    /// A section whose tests run side by side.
+    #[must_use]
+    pub fn parallel(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
+        self.root(|root| root.parallel(name, fill))
+    }
+
+    /// What is done last, whatever happened before.
+    #[must_use]
+    pub fn teardown(self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+        self.root(|root| root.teardown(body))
+    }
+
+    /// A pattern (a regular expression) that no line of the log may match, be it of a console, a
+    /// journal or a test.
+    #[must_use]
+    pub fn forbid_log(mut self, pattern: impl Into<String>) -> Self {
+        self.rules.log.push(LogRule::forbid(pattern));
+        self
+    }
+
+    /// A pattern (a regular expression) that some line of the log must match.
+    #[must_use]
+    pub fn require_log(mut self, pattern: impl Into<String>) -> Self {
+        self.rules.log.push(LogRule::require(pattern));
+        self
+    }
+
+    /// The range in which every value of this name must lie that a test gave to
+    /// [`Context::metric`]. One must have been given.
+    #[must_use]
+    pub fn limit_metric(mut self, name: impl Into<String>, range: impl RangeBounds<f64>) -> Self {
+        self.rules.metrics.push(MetricRule::new(name, &range));
+        self
+    }
+
+    /// Does what the command line says.
+    pub fn main(self) -> ExitCode {
+        crate::cli::main(&Declared {
+            name: self.name,
+            testnet: self.testnet,
+            tree: Tree::new(self.root),
+            overall_limit: self.overall_limit,
+            rules: self.rules,
+        })
+    }
+
+    fn root(mut self, change: impl FnOnce(Section) -> Section) -> Self {
+        self.root = change(self.root);
+        self
+    }
+}

@@ -1,0 +1,132 @@
+//! A part of a suite: setups, tests and further parts, teardowns.
+
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::suite::function::{Body, Function, Role, TestOptions};
+
+/// How long a function may take unless it says otherwise.
+const FUNCTION_LIMIT: Duration = Duration::from_secs(600);
+
+/// In what order the tests and sections of a section run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One after the other, as declared.
+    Sequential,
+    /// Side by side, so many at most.
+    Parallel(usize),
+}
+
+/// A part of a suite, with its own setup and teardown, whose tests run in an order of their own.
+pub struct Section {
+    pub(crate) name: String,
+    pub(crate) order: Order,
+    pub(crate) setups: Vec<Function>,
+    pub(crate) children: Vec<Child>,
+    pub(crate) teardowns: Vec<Function>,
+    limit: Duration,
+}
+
+pub(crate) enum Child {
+    Test(Function),
+    Section(Section),
+}
+
+impl Section {
+    pub(crate) fn new(name: impl Into<String>, order: Order, limit: Duration) -> Self {
+        let (setups, children, teardowns) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.into(), order, setups, children, teardowns, limit }
+    }
+
+    pub(crate) fn root() -> Self {
+        Self::new("", Order::Sequential, FUNCTION_LIMIT)
+    }
+
+    /// The limit of the functions that are declared after it; 10 minutes at first.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// How many of its tests and sections may run at once, if they run side by side.
+    #[must_use]
+    pub fn at_most(mut self, count: usize) -> Self {
+        if let Order::Parallel(at_most) = &mut self.order {
+            *at_most = count.max(1);
+        }
+        self
+    }
+
+    /// What is done first. Without its success no test of this section is run.
+    #[must_use]
+    pub fn setup(mut self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+        let setup = self.function("setup", Role::Setup, TestOptions::new(), Box::new(body));
+        self.setups.push(setup);
+        self
+    }
+
+    /// A test. It succeeds by returning `Ok`.
+    #[must_use]
+    pub fn test(
+        self,
+        name: impl Into<String>,
+        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        self.test_with(name, TestOptions::new(), body)
+    }
+
+    /// A test of which more is to be said.
+    #[must_use]
+    pub fn test_with(
+        mut self,
+        name: impl Into<String>,
+        options: TestOptions,
+        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        let test = self.function(&name.into(), Role::Test, options, Box::new(body));
+        self.children.push(Child::Test(test));
+        self
+    }
+
+    /// A section whose tests run one after the other.
+    #[must_use]
+    pub fn sequential(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
+        self.section(name, Order::Sequential, fill)
+    }
+
+    /// A section whose tests run side by side.
+    #[must_use]
+    pub fn parallel(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
+        self.section(name, Order::Parallel(usize::MAX), fill)
+    }
+
+    /// What is done last, whatever happened before.
+    #[must_use]
+    pub fn teardown(mut self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+        let teardown = self.function("teardown", Role::Teardown, TestOptions::new(), Box::new(body));
+        self.teardowns.push(teardown);
+        self
+    }
+
+    fn section(
+        mut self,
+        name: impl Into<String>,
+        order: Order,
+        fill: impl FnOnce(Section) -> Section,
+    ) -> Self {
+        let name = self.path(&name.into());
+        let section = fill(Section::new(name, order, self.limit));
+        self.children.push(Child::Section(section));
+        self
+    }
+
+    fn function(&self, name: &str, role: Role, options: TestOptions, body: Body) -> Function {
+        let limit = options.limit.unwrap_or(self.limit);
+        Function { name: self.path(name), role, options, limit, body }
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.name.is_empty() { name.to_owned() } else { format!("{}::{name}", self.name) }
+    }
+}

@@ -1,0 +1,9 @@
+//! The driver, seen from outside: each case runs the program `scenarios` and looks at its exit
+//! status, its output, its results, and what is left of it.
+
+mod endings;
+mod interrupts;
+mod libtest;
+mod order;
+mod output;
+mod support;
