@@ -14,9 +14,10 @@ const MAX_LINES: usize = 800;
 const UNSAFE: &str = "crates/steading-sys/";
 /// The only module that starts processes.
 const PROCESSES: &str = "crates/steading-sys/src/process.rs";
-/// Who may print: the command line, the renderings of events, and programs that only print.
+/// Who may print: the command line, the renderings of events, programs that only print, and
+/// suites, which are tests as users write them.
 const PRINTS: &[&str] =
-    &["crates/steading-cli/", "crates/steading-report/", "crates/steading-bench/", "xtask/"];
+    &["crates/steading-cli/", "crates/steading-report/", "crates/steading-bench/", "suites/", "xtask/"];
 
 /// Where something may sleep, and why no event could be waited for instead.
 const SLEEPS: &[(&str, &str)] = &[
@@ -99,9 +100,13 @@ fn unsafe_code(file: &File, code: &str) -> Vec<Finding> {
     lines_with(file, code, usize::MAX, &["unsafe"], |_| format!("unsafe code is in {UNSAFE} only"))
 }
 
-/// Tests start programs as their users would, and xtask is no part of the product.
+/// Tests and suites start programs as their users would, and xtask is no part of the product.
 fn processes(file: &File, code: &str) -> Vec<Finding> {
-    if file.path == PROCESSES || file.path.starts_with("xtask") || is_test(&file.path) {
+    if file.path == PROCESSES
+        || file.path.starts_with("xtask")
+        || file.path.starts_with("suites")
+        || is_test(&file.path)
+    {
         return Vec::new();
     }
     // `std::process::{Command, …}` may be spread over lines: the name alone is what tells, and
