@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod chain;
 mod client;
 mod types;
 
+pub use chain::chain;
 pub use client::{Client, ClientError, Lines};
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus,

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {}", steading_harness::chain(&error));
+            eprintln!("error: {}", steading_harness::chain(error.as_ref()));
             ExitCode::from(steading_harness::exit_code::USAGE)
         }
     }

@@ -16,14 +16,13 @@ use futures::stream;
 use serde::Serialize;
 use steading_api::{
     CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
-    LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
 };
 use steading_plan::Plan;
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
-use crate::error::chain;
 use crate::job::Jobs;
 use crate::log::Log;
 use crate::vm::Vm;

@@ -66,21 +66,3 @@ impl GroupError {
         move |source| Self::Io { action, source }
     }
 }
-
-/// An error and all that caused it, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            // Advice stays at the end.
-            match text.find("\nhint:") {
-                Some(at) => text.insert_str(at, &format!(": {cause_text}")),
-                None => text = format!("{text}: {cause_text}"),
-            }
-        }
-        source = cause.source();
-    }
-    text
-}

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use camino::Utf8Path;
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
-use steading_api::{Failure, FailureKind, Note, ProcessEvent, ProcessSpec};
+use steading_api::{Failure, FailureKind, Note, ProcessEvent, ProcessSpec, chain};
 use steading_logs::{LineSplitter, Stripper};
 use steading_sys::process::{Exit, Program, Started};
 use tokio::io::AsyncReadExt as _;
@@ -16,7 +16,6 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::error::chain;
 use crate::flood::Flood;
 use crate::log::Log;
 use crate::processes::Processes;

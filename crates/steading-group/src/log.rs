@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
-use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, TestLog};
+use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, Stream, TestLog};
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -20,6 +20,7 @@ enum Message {
     Boot(VmName, oneshot::Sender<u32>),
     Journal(VmName, Box<FollowEvent>),
     Driver(Option<VmName>, String),
+    Warning(Option<VmName>, String),
     Test(Option<String>, String),
     Tail(VmName, usize, oneshot::Sender<Vec<String>>),
     Positions(VmName, oneshot::Sender<Positions>),
@@ -70,6 +71,11 @@ impl Log {
 
     pub(crate) async fn driver(&self, vm: Option<&VmName>, message: &str) {
         self.tell(Message::Driver(vm.cloned(), message.to_owned())).await;
+    }
+
+    /// What is not as it should be; the runner tells it to people.
+    pub(crate) async fn warn(&self, vm: Option<&VmName>, message: &str) {
+        self.tell(Message::Warning(vm.cloned(), message.to_owned())).await;
     }
 
     pub(crate) async fn test(&self, function: Option<String>, message: String) {
@@ -129,7 +135,7 @@ impl LogTask {
                     Some(Message::Finish(reply)) => {
                         let problems = self.log.finish();
                         // Who asked may have given up.
-                        let _ = reply.send(problems.iter().map(|problem| crate::error::chain(problem)).collect());
+                        let _ = reply.send(problems.iter().map(|problem| steading_api::chain(problem)).collect());
                         return;
                     }
                     Some(message) => self.take(message),
@@ -141,17 +147,21 @@ impl LogTask {
                 () = due => self.log.tick(),
             }
             for problem in self.log.take_problems() {
-                let text = crate::error::chain(&problem);
-                let record = Record::new(Timestamp::now(), None, steading_logs::Stream::Driver, text);
-                self.log.record(Record { priority: Some(WARNING), ..record });
+                self.warn(None, steading_api::chain(&problem));
             }
         }
+    }
+
+    fn warn(&mut self, vm: Option<VmName>, message: String) {
+        let record = Record::new(Timestamp::now(), vm, Stream::Driver, message);
+        self.log.record(Record { priority: Some(WARNING), ..record });
     }
 
     /// Who asked and did not wait for the answer does not want it.
     fn take(&mut self, message: Message) {
         let log = &mut self.log;
         match message {
+            Message::Warning(vm, message) => self.warn(vm, message),
             Message::Console(vm, bytes, reply) => {
                 let _ = reply.send(log.console_bytes(&vm, &bytes));
             }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use rustix::process::{Pid, Signal, WaitOptions};
-use steading_api::{DIRECTORY_FD, OWNER_PREFIX, SOCKET_NAME};
+use steading_api::{DIRECTORY_FD, OWNER_PREFIX, SOCKET_NAME, chain};
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT};
 use steading_net::Network;
@@ -25,7 +25,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::GroupError;
 use crate::api::{self, Group};
-use crate::error::chain;
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::log::Log;

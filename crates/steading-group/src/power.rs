@@ -11,11 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::Utf8Path;
 use serde_json::json;
-use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb};
+use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
 use steading_plan::Handle;
 use steading_vm::qmp::{Qmp, QmpError};
 
-use crate::error::chain;
 use crate::vm::{Vm, VmView};
 
 /// How long a guest may take to power off. Under emulation, and with stopping services that have

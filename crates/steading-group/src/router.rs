@@ -60,10 +60,7 @@ impl Router {
             log.driver(None, &line).await;
         }
         let exit = self.exit.ended().await;
-        log.driver(
-            None,
-            &format!("the router daemon has ended ({exit:?}): guests get no addresses any more"),
-        )
-        .await;
+        log.warn(None, &format!("the router daemon has ended ({exit:?}): guests get no addresses any more"))
+            .await;
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::process::Pid;
-use steading_api::{Failure, FailureKind, VmState, VmStatus};
+use steading_api::{Failure, FailureKind, VmState, VmStatus, chain};
 use steading_logs::journal::{FollowEvent, Follower, Power};
 use steading_logs::{ConsoleAlarm, is_panic};
 use steading_plan::{VmName, VmPlan};
@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::chain;
 use crate::log::Log;
 use crate::processes::{ExitWatch, Processes};
 
@@ -190,7 +189,7 @@ impl VmTask {
                         }
                     }
                     Some(event) = process.events.recv() => machine.event(process, event.event).await,
-                    Some(alarm) = process.alarms.recv() => machine.alarm(&alarm),
+                    Some(alarm) = process.alarms.recv() => machine.alarm(&alarm).await,
                     command = self.commands.recv() => match command {
                         None => return,
                         // Starting what runs changes nothing.
@@ -281,16 +280,18 @@ impl Control {
             QmpEvent::BlockIoError { operation, reason, no_space, .. } => {
                 let hint = if no_space { "; the host's disk is full" } else { "" };
                 let message = format!("a disk could not {operation}: {reason}{hint}");
-                self.log.driver(Some(&self.plan.name), &message).await;
+                self.log.warn(Some(&self.plan.name), &message).await;
             }
             _ => {}
         }
     }
 
-    fn alarm(&self, alarm: &ConsoleAlarm) {
+    async fn alarm(&self, alarm: &ConsoleAlarm) {
         if is_panic(&alarm.line) {
             self.panicked();
         }
+        let message = format!("{} on its console: {}", alarm.badness, alarm.line.trim());
+        self.log.warn(Some(&self.plan.name), &message).await;
     }
 
     fn panicked(&self) {

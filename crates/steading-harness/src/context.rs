@@ -66,6 +66,21 @@ impl Context {
         self.plan().vms.iter().map(|vm| Vm::new(vm.clone(), Arc::clone(&self.shared))).collect()
     }
 
+    /// Does something to all VMs at once, and waits for all; the first error, if any.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// testnet.at_once(|vm| vm.reboot())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn at_once<T: Send>(
+        &self,
+        action: impl Fn(&Vm) -> anyhow::Result<T> + Sync,
+    ) -> anyhow::Result<Vec<T>> {
+        at_once(&self.vms(), action)
+    }
+
     /// All that was derived for the group.
     pub fn plan(&self) -> &Plan {
         &self.shared.status.plan
@@ -129,6 +144,22 @@ impl Context {
         let value = value.with_context(|| format!("no function has kept a value named {key:?}"))?;
         serde_json::from_value(value).with_context(|| format!("the value {key:?} is of another type"))
     }
+}
+
+/// Does something to several VMs at once, and waits for all; the first error, if any.
+pub fn at_once<T: Send>(
+    vms: &[Vm],
+    action: impl Fn(&Vm) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let action = &action;
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = vms.iter().map(|vm| scope.spawn(move || action(vm))).collect();
+        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect()
 }
 
 /// A test that cannot do here what it is for.

@@ -1,10 +1,10 @@
 //! One function, in the process that was started for it inside the group.
 
 use anyhow::Context as _;
+use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::context::{Context, Skip};
-use crate::error::chain;
 use crate::exit_code;
 use crate::suite::Declared;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
         Ok(()) => exit_code::RETURNED_OK,
         Err(error) if error.is::<Skip>() => exit_code::RETURNED_SKIP,
         Err(error) => {
-            report.tell(&Event::Error { message: chain(&error) });
+            report.tell(&Event::Error { message: chain(error.as_ref()) });
             exit_code::RETURNED_ERROR
         }
     }

@@ -5,7 +5,6 @@
 mod backoff;
 mod cli;
 mod context;
-mod error;
 pub mod exit_code;
 mod function;
 pub mod prepare;
@@ -15,7 +14,7 @@ mod ssh;
 mod suite;
 mod vm;
 
-pub use context::Context;
-pub use error::chain;
+pub use context::{Context, at_once};
+pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions};
 pub use vm::Vm;

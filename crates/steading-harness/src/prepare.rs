@@ -4,12 +4,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_group::GroupConfig;
 use steading_plan::{
-    Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet,
+    Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,
 };
 use steading_vm::engine::{
-    AccelerationChoice, EngineError, FIRMWARE_CODE, QEMU, choose_acceleration, prepare as prepare_vm,
+    AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,
+    prepare as prepare_vm,
 };
-use steading_vm::image::{ImageCache, ImageError};
+use steading_vm::image::{ImageCache, ImageError, Progress, free_bytes};
 use thiserror::Error;
 
 /// Why a group cannot be made from a testnet.
@@ -79,9 +80,14 @@ pub fn plan(group: &str, testnet: &Testnet) -> Result<Planned, PrepareError> {
 /// # Errors
 ///
 /// When an input is no good or there is no room.
-pub fn prepare(plan: Plan, log_dir: &Utf8Path) -> Result<GroupConfig, PrepareError> {
+pub fn prepare(
+    plan: Plan,
+    log_dir: &Utf8Path,
+    progress: &mut dyn FnMut(&VmName, Progress),
+) -> Result<GroupConfig, PrepareError> {
     let cache = ImageCache::open(&ImageCache::default_dir())?;
-    let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;
+    let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |step| progress(&vm.name, step)));
+    let prepared = prepared.collect::<Result<_, _>>()?;
     let failed = |what, hint| move |source| PrepareError::Directory { what, hint, source };
     let scratch = match std::env::var("STEADING_SCRATCH_DIR") {
         Ok(dir) => Utf8PathBuf::from(dir),
@@ -92,6 +98,23 @@ pub fn prepare(plan: Plan, log_dir: &Utf8Path) -> Result<GroupConfig, PrepareErr
     fs::create_dir_all(log_dir).map_err(failed("logs", "\nhint: name another with --out DIR"))?;
     let log_dir = log_dir.canonicalize_utf8().map_err(failed("logs", ""))?;
     Ok(GroupConfig { plan, prepared, log_dir, scratch })
+}
+
+/// A warning, when the disks of a group could grow beyond the room there is for them.
+pub fn tight_room(config: &GroupConfig) -> Option<String> {
+    let most: u64 = config.prepared.iter().map(PreparedVm::disk_bytes).sum();
+    let free = free_bytes(&config.scratch).ok()?;
+    let mib = |bytes: u64| bytes >> 20;
+    (free < most).then(|| {
+        format!(
+            "the disks of {} VMs can grow to {} MiB, and {} has {} MiB left\n\
+             hint: a VM that finds its host's disk full gets errors of its own disk; STEADING_SCRATCH_DIR names another place",
+            config.prepared.len(),
+            mib(most),
+            config.scratch,
+            mib(free)
+        )
+    })
 }
 
 /// What this machine has; of memory all there is, whoever uses it now.

@@ -23,6 +23,13 @@ pub enum Event {
         /// Why that.
         reason: String,
     },
+    /// A VM's image is made ready.
+    Preparing {
+        /// The VM.
+        vm: String,
+        /// What is done for it.
+        what: String,
+    },
     /// A function has begun.
     Started {
         /// Its name.

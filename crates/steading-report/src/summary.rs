@@ -14,6 +14,8 @@ pub struct Summary {
     steading_results: u32,
     functions: Vec<Row>,
     metrics: Vec<Metric>,
+    /// What was not as it should be, beside the functions: kernels in trouble, full disks.
+    warnings: Vec<String>,
 }
 
 /// What a row is about. Tests and checks are counted; a setup or a teardown only if it failed.
@@ -54,7 +56,7 @@ pub(crate) struct Row {
 
 impl Default for Summary {
     fn default() -> Self {
-        Self { steading_results: 2, functions: Vec::new(), metrics: Vec::new() }
+        Self { steading_results: 2, functions: Vec::new(), metrics: Vec::new(), warnings: Vec::new() }
     }
 }
 
@@ -68,6 +70,16 @@ impl Summary {
     /// Adds a measured value.
     pub fn add_metric(&mut self, metric: Metric) {
         self.metrics.push(metric);
+    }
+
+    /// Adds something that was not as it should be.
+    pub fn add_warning(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// What was not as it should be.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// All measured values.

@@ -42,6 +42,7 @@ impl Report {
                 }
                 eprintln!("  runs by {acceleration}: {reason}");
             }
+            Event::Preparing { vm, what } => eprintln!("{seconds:>7.1} s  VM {vm}: {what} …"),
             Event::Started { name } => eprintln!("{seconds:>7.1} s  {name} …"),
             Event::Line { name, text } => {
                 eprintln!("{seconds:>7.1} s  {} {text}", format!("{name}|").dimmed());
@@ -118,6 +119,13 @@ fn finished(summary: &Summary, log_dir: &str) {
             for line in &row.lines {
                 println!("    {line}");
             }
+        }
+    }
+    if summary.failed() > 0 && !summary.warnings().is_empty() {
+        println!();
+        println!("{}", "while it ran:".bold());
+        for warning in summary.warnings() {
+            println!("    {warning}");
         }
     }
     println!();

@@ -3,12 +3,11 @@
 mod cluster;
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cluster::Cluster;
-use steading::{Context, Suite, Testnet, VmState, reference};
+use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
 
 /// Longer than the election time-out that the cluster is configured with.
 const LONGER_THAN_AN_ELECTION: Duration = Duration::from_secs(120);
@@ -72,11 +71,7 @@ fn a_member_comes_back_after_a_soft_reboot(testnet: &Context) -> anyhow::Result<
 fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Context) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     Cluster::write(&cluster.members()[0], "before-the-reboot-of-all", "kept")?;
-    thread::scope(|scope| {
-        let reboots: Vec<_> =
-            cluster.members().iter().map(|member| scope.spawn(move || member.reboot())).collect();
-        reboots.into_iter().try_for_each(|reboot| reboot.join().expect("a reboot does not panic"))
-    })?;
+    at_once(cluster.members(), Vm::reboot)?;
     cluster.wait_until_healthy()?;
     for reader in cluster.members() {
         Cluster::expect(reader, "before-the-reboot-of-all", "kept")?;

@@ -1,10 +1,9 @@
 //! The testnet itself: do VMs come up, reach each other, and come back?
 
 use std::process::ExitCode;
-use std::thread;
 
 use anyhow::ensure;
-use steading::{Context, Suite, Testnet, Vm, VmState, reference};
+use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
 
 /// Two "subnets" of two, as products deploy them; to the network they are one.
 const SUBNETS: [[&str; 2]; 2] = [["a1", "a2"], ["b1", "b2"]];
@@ -73,10 +72,7 @@ fn kill_and_start(vm: &Vm) -> anyhow::Result<()> {
 
 fn global_reboot(testnet: &Context) -> anyhow::Result<()> {
     let nodes = nodes(testnet);
-    thread::scope(|scope| {
-        let reboots: Vec<_> = nodes.iter().map(|node| scope.spawn(move || node.reboot())).collect();
-        reboots.into_iter().try_for_each(|reboot| reboot.join().expect("a reboot does not panic"))
-    })?;
+    at_once(&nodes, Vm::reboot)?;
     basic_health(testnet)
 }
 

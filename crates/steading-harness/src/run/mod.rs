@@ -2,19 +2,21 @@
 //! down, and judges.
 
 mod attempt;
+mod progress;
 mod runner;
 mod selection;
 mod verdict;
 
 use camino::Utf8PathBuf;
+use steading_api::chain;
 use steading_plan::PlanError;
 use steading_report::{Event, Report};
 
 use crate::cli::RunArgs;
-use crate::error::chain;
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::Declared;
+use progress::Progress;
 use runner::Runner;
 pub(crate) use selection::{Selection, is_selected};
 
@@ -60,8 +62,13 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         acceleration: acceleration.acceleration.as_str().to_owned(),
         reason: acceleration.reason,
     });
-    let owner = prepare::prepare(plan, &log_dir).map_err(anyhow::Error::from).and_then(|config| {
+    let mut progress = Progress::new(report);
+    let prepared = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step));
+    let owner = prepared.map_err(anyhow::Error::from).and_then(|config| {
         let log_dir = config.log_dir.clone();
+        if let Some(message) = prepare::tight_room(&config) {
+            report.tell(&Event::Warning { message });
+        }
         let mut owner = steading_group::spawn(config)?;
         match owner.wait_until_ready() {
             Ok(()) => Ok((owner, log_dir)),
@@ -97,7 +104,7 @@ fn blame(error: &anyhow::Error) -> u8 {
 }
 
 fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
-    report.tell(&Event::Error { message: chain(error) });
+    report.tell(&Event::Error { message: chain(error.as_ref()) });
     code
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use rustix::process::Signal;
-use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec};
+use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::{GroupError, Owner};
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Summary};
 use steading_sys::signal::Signals;
@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use crate::error::chain;
 use crate::run::attempt::Attempt;
 use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
@@ -144,11 +143,14 @@ impl<'a> Runner<'a> {
                     // Nobody but the owner's end breaks a connection.
                     self.owner_has_ended();
                 }
-                let failure = Failure::Group { reason: chain(&error.into()) };
+                let failure = Failure::Group { reason: chain(&error) };
                 let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
                 self.end(id, Outcome::Failed(cut_short.unwrap_or(failure)));
             }
-            Input::Problem(message) => self.report.tell(&Event::Warning { message }),
+            Input::Problem(message) => {
+                self.summary.add_warning(message.clone());
+                self.report.tell(&Event::Warning { message });
+            }
             Input::Signal(Signal::USR1) => self.tell_waits().await,
             Input::Signal(_) => self.interrupt().await,
             Input::OwnerEnded => self.owner_has_ended(),
@@ -360,7 +362,7 @@ impl<'a> Runner<'a> {
         }
         self.report.tell(&Event::Finished { summary: summary.clone(), log_dir: self.log_dir.to_string() });
         if let Err(error) = summary.write(self.log_dir) {
-            self.report.tell(&Event::Error { message: chain(&error.into()) });
+            self.report.tell(&Event::Error { message: chain(&error) });
         }
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
@@ -409,8 +411,10 @@ async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>) {
             let is_driver = record.get("stream").is_some_and(|stream| stream == "driver");
             let priority = record.get("priority").and_then(serde_json::Value::as_u64);
             let message = record.get("message").and_then(serde_json::Value::as_str);
+            let vm = record.get("vm").and_then(serde_json::Value::as_str);
             if let (true, Some(..=WARNING), Some(message)) = (is_driver, priority, message) {
-                let _ = inputs.send(Input::Problem(message.to_owned())).await;
+                let message = vm.map_or_else(|| message.to_owned(), |vm| format!("VM {vm}: {message}"));
+                let _ = inputs.send(Input::Problem(message)).await;
             }
         }
     }

@@ -7,9 +7,9 @@ use camino::Utf8Path;
 use fs_err as fs;
 use regex::Regex;
 use serde::Deserialize;
+use steading_api::chain;
 use steading_report::{Failure, Outcome, Summary};
 
-use crate::error::chain;
 use crate::exit_code;
 use crate::suite::{LogRule, MetricRule, Rules};
 
@@ -47,7 +47,7 @@ pub(crate) fn check(rules: &Rules, summary: &Summary, log_dir: &Utf8Path) -> Vec
     }
     match log(&rules.log, &log_dir.join(RECORDS)) {
         Ok(outcomes) => checked.extend(rules.log.iter().map(LogRule::to_string).zip(outcomes)),
-        Err(error) => checked.push(("log".to_owned(), broken(chain(&error)))),
+        Err(error) => checked.push(("log".to_owned(), broken(chain(error.as_ref())))),
     }
     checked
 }

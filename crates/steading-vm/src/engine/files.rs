@@ -23,6 +23,13 @@ pub struct PreparedVm {
     image: Option<Image>,
 }
 
+impl PreparedVm {
+    /// How large the VM's disk can grow, in bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.image.as_ref().map_or(0, |image| image.size)
+    }
+}
+
 /// Looks at all that the VM starts from, and unpacks its image into the cache.
 ///
 /// This can take long, and it needs no namespaces: it is done before there is a group.
