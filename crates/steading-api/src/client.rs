@@ -116,6 +116,21 @@ impl Client {
         self.get(&format!("/vms/{vm}/console")).await
     }
 
+    /// What a VM's console says from now on.
+    pub async fn console_output(&self, vm: &str) -> Result<Bytestream, ClientError> {
+        let target = format!("/vms/{vm}/console/output");
+        let (response, connection) = self.send(Method::GET, &target, &[]).await?;
+        if response.status() != StatusCode::OK {
+            return Err(failure(&response.into_body().collect().await?.to_bytes()));
+        }
+        Ok(Bytestream { body: response.into_body(), _connection: connection })
+    }
+
+    /// Types on a VM's console.
+    pub async fn type_on_console(&self, vm: &str, bytes: &[u8]) -> Result<(), ClientError> {
+        self.exchange(Method::POST, &format!("/vms/{vm}/console/input"), bytes).await
+    }
+
     /// Waits for a text on a VM's console.
     pub async fn wait_for_console(&self, vm: &str, wait: &ConsoleWait) -> Result<ConsoleMatch, ClientError> {
         self.post(&format!("/vms/{vm}/console/wait"), wait).await
@@ -242,6 +257,30 @@ fn failure(bytes: &[u8]) -> ClientError {
             message: String::from_utf8_lossy(bytes).into_owned(),
             console: Vec::new(),
         }),
+    }
+}
+
+/// A stream of bytes.
+#[derive(Debug)]
+pub struct Bytestream {
+    body: Incoming,
+    /// The connection lives as long as the stream.
+    _connection: JoinSet<()>,
+}
+
+impl Bytestream {
+    /// The next bytes; none when the stream has ended.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
     }
 }
 

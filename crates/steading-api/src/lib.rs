@@ -11,7 +11,7 @@ mod client;
 mod types;
 
 pub use chain::chain;
-pub use client::{Client, ClientError, Lines};
+pub use client::{Bytestream, Client, ClientError, Lines};
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus,
     GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
@@ -22,6 +22,12 @@ pub const DIRECTORY_FD: u32 = 900;
 
 /// The name of the control socket in the owner's private directory.
 pub const SOCKET_NAME: &str = "control";
+
+/// The name of the plan, as JSON, in the owner's private directory.
+pub const FACTS_NAME: &str = "testnet.json";
+
+/// The name of the private key that may log in to guests, in the owner's private directory.
+pub const KEY_NAME: &str = "ssh_key";
 
 /// What the owner's process is called, with the group's name behind it (`comm` in proc(5)).
 pub const OWNER_PREFIX: &str = "st:";

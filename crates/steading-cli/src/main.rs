@@ -5,11 +5,14 @@
 mod doctor;
 mod image;
 mod plan;
+mod ps;
+mod topology;
 
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use steading_harness::live;
 
 #[derive(Parser)]
 #[command(
@@ -18,6 +21,10 @@ use clap::{Parser, Subcommand};
     version
 )]
 struct Cli {
+    /// The group, by its name or by its owner's process number [default: the only one that runs]. Of
+    /// a testnet that is planned or brought up, the name to be [default: the file's].
+    #[arg(long, short, value_name = "GROUP", global = true)]
+    group: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -33,16 +40,57 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         kernel: Option<Utf8PathBuf>,
     },
-    /// Print all that is derived from a testnet: addresses, names, command lines. Nothing is touched.
+    /// Bring a testnet up, and stay until Ctrl-C or `down`.
+    Up {
+        /// The testnet, in TOML.
+        topology: Utf8PathBuf,
+        /// Where logs go [default: out/GROUP/TIME].
+        #[arg(long, value_name = "DIR")]
+        out: Option<Utf8PathBuf>,
+    },
+    /// Bring a testnet up, run a program inside its network, and tear it down.
+    ///
+    /// The program finds the testnet's facts in its environment: `STEADING_GROUP`,
+    /// `STEADING_DOMAIN`, `STEADING_LOG_DIR`, an address for each VM (`STEADING_VM_N1` for n1),
+    /// and the paths of a JSON file with all of the plan (`STEADING_FACTS`) and of the private key
+    /// for root in guests (`STEADING_SSH_KEY`). It starts when the VMs do: `steading wait VM` waits
+    /// for one. Its exit status becomes that of this command.
+    Run {
+        /// The testnet, in TOML.
+        topology: Utf8PathBuf,
+        /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/GROUP/TIME].
+        #[arg(long, value_name = "DIR")]
+        out: Option<Utf8PathBuf>,
+        /// The program and its arguments.
+        #[arg(required = true, last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// List your groups that run.
+    Ps {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(flatten)]
+    Live(live::Command),
+    /// Print all that is derived from a testnet: addresses, names, command lines. Nothing is
+    /// started, except that KVM is tried if this machine has not done so since it was booted.
     Plan {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,
-        /// The group's name [default: the file's name without its ending].
-        #[arg(long, value_name = "NAME")]
-        group: Option<String>,
         /// Print all of it, as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command.
+    Man {
+        /// Where to; an existing directory.
+        dir: Utf8PathBuf,
     },
     /// Look after the image cache.
     #[command(subcommand)]
@@ -50,9 +98,23 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let Cli { group, command } = Cli::parse();
+    let done = match command {
+        Command::Up { topology, out } => topology::up(&topology, group.as_deref(), out),
+        Command::Run { topology, out, command } => {
+            topology::run(&topology, group.as_deref(), out.as_deref(), &command)
+        }
+        Command::Ps { json } => ps::print(json),
+        Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),
-        Command::Plan { topology, group, json } => plan::print(&topology, group.as_deref(), json),
+        Command::Plan { topology, json } => plan::print(&topology, group.as_deref(), json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
+            Ok(steading_harness::exit_code::PASSED)
+        }
+        Command::Man { dir } => clap_mangen::generate_to(Cli::command(), dir)
+            .map(|()| steading_harness::exit_code::PASSED)
+            .map_err(anyhow::Error::from),
         Command::Image(command) => image::run(&command),
     };
     match done {

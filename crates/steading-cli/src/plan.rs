@@ -1,17 +1,14 @@
 //! `steading plan`: a testnet's plan, for people or for programs.
 
-use anyhow::Context as _;
 use camino::Utf8Path;
-use fs_err as fs;
 use steading_harness::{exit_code, prepare};
-use steading_plan::{Plan, Testnet};
+use steading_plan::Plan;
+
+use crate::topology::{self, Topology};
 
 pub(crate) fn print(topology: &Utf8Path, group: Option<&str>, json: bool) -> anyhow::Result<u8> {
-    let text = fs::read_to_string(topology)?;
-    let testnet: Testnet = toml::from_str(&text).with_context(|| format!("cannot understand {topology}"))?;
-    let group =
-        group.or(topology.file_stem()).context("the file has no name\nhint: name the group with --group")?;
-    let planned = prepare::plan(group, &testnet)?;
+    let Topology { group, testnet } = topology::read(topology, group)?;
+    let planned = prepare::plan(&group, &testnet)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&planned.plan)?);
     } else {
@@ -35,7 +32,8 @@ fn table(plan: &Plan) {
     println!("domain      {}", addresses.domain);
     for vm in &plan.vms {
         println!();
-        println!("VM {}: {} vCPUs, {} MiB", vm.name, vm.spec.vcpus, vm.spec.memory_mib);
+        let plural = if vm.spec.vcpus == 1 { "" } else { "s" };
+        println!("VM {}: {} vCPU{plural}, {} MiB", vm.name, vm.spec.vcpus, vm.spec.memory_mib);
         println!("  address   {}", vm.address);
         println!("  MAC       {}", vm.mac);
         println!("  TAP       {}", vm.tap);

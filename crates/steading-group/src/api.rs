@@ -77,6 +77,8 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/vms/{vm}/ended", get(ended))
         .route("/vms/{vm}/console", get(console_tail))
         .route("/vms/{vm}/console/wait", post(console_wait))
+        .route("/vms/{vm}/console/output", get(console_output))
+        .route("/vms/{vm}/console/input", post(console_input))
         .route("/vms/{vm}/agent", post(agent))
         .route("/vms/{vm}/screenshot", get(screenshot))
         .route("/vms/{vm}/{verb}", post(act))
@@ -244,6 +246,31 @@ async fn teardown(State(group): Shared) -> Json<()> {
     // Once is enough; the channel holds one.
     let _ = group.teardown.try_send(());
     Json(())
+}
+
+/// What a console says from now on, byte by byte.
+async fn console_output(State(group): Shared, Path(vm): Path<String>) -> Result<Response, Failed> {
+    let output = group.vm(&vm)?.output.subscribe();
+    let pieces = stream::unfold(output, async |mut output| {
+        loop {
+            match output.recv().await {
+                Ok(bytes) => return Some((Ok::<_, std::convert::Infallible>(bytes), output)),
+                // Who looks on too slowly misses some; the files have all.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    });
+    Ok(Body::from_stream(pieces).into_response())
+}
+
+async fn console_input(
+    State(group): Shared,
+    Path(vm): Path<String>,
+    bytes: axum::body::Bytes,
+) -> Result<Json<()>, Failed> {
+    group.vm(&vm)?.type_on_console(bytes.to_vec()).await?;
+    Ok(Json(()))
 }
 
 /// A body of JSON Lines.

@@ -1,5 +1,6 @@
 //! The owner's process, from its first instruction to its last.
 
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use rustix::process::{Pid, Signal, WaitOptions};
-use steading_api::{DIRECTORY_FD, OWNER_PREFIX, SOCKET_NAME, chain};
+use steading_api::{DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain};
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT};
 use steading_net::Network;
@@ -219,6 +220,7 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
     background.spawn(router.run(log.clone()));
 
     let key = LoginKey::new()?;
+    tell_facts(&plan, &key)?;
     let mut vms = BTreeMap::new();
     for (vm, prepared) in plan.vms.iter().zip(&prepared) {
         let mut files = VmFiles::open(vm, prepared, &scratch, &key.public)?;
@@ -268,6 +270,24 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
     }
     let problems = log.finish().await;
     started.map(|()| problems)
+}
+
+/// Puts what programs of any language want to know into the private directory, as files.
+fn tell_facts(plan: &Plan, key: &LoginKey) -> Result<(), GroupError> {
+    let failed = "write the group's facts";
+    let facts = serde_json::to_vec_pretty(plan).map_err(|error| GroupError::io(failed)(error.into()))?;
+    for (name, content) in [(FACTS_NAME, facts.as_slice()), (KEY_NAME, key.private.as_bytes())] {
+        let path = format!("{}/{name}", directory_path());
+        // ssh(1) refuses a key that others could read.
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(GroupError::io(failed))?;
+        file.write_all(content).map_err(GroupError::io(failed))?;
+    }
+    Ok(())
 }
 
 /// Closes the writing end of the pipe, by putting something else in its place.

@@ -13,9 +13,9 @@ use steading_vm::agent::GuestAgent;
 use steading_vm::engine::{EngineError, Machine, VmFiles};
 use steading_vm::qmp::{Qmp, QmpEvent, QmpEvents};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ use crate::processes::{ExitWatch, Processes};
 
 /// How many of the last console lines a failure shows.
 pub(crate) const CONSOLE_SHOWN: usize = 12;
+
+/// How many pieces of a console's output may wait for those who look on; more are lost to them.
+const OUTPUT_WAITING: usize = 256;
 
 /// How a VM does, with what is needed to act on it.
 #[derive(Clone, Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct VmView {
 enum Command {
     Start(oneshot::Sender<Result<(), Failure>>),
     Kill(oneshot::Sender<Result<(), Failure>>),
+    Type(Vec<u8>, oneshot::Sender<Result<(), Failure>>),
 }
 
 /// A handle to a VM.
@@ -47,6 +51,8 @@ pub(crate) struct Vm {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<VmView>,
     pub(crate) log: Log,
+    /// What its console says, as it comes.
+    pub(crate) output: broadcast::Sender<Vec<u8>>,
     /// What QEMU writes pictures of the display into.
     pub(crate) screenshot: Option<Arc<OwnedFd>>,
 }
@@ -62,6 +68,7 @@ pub(crate) struct VmTask {
     power: watch::Sender<Power>,
     follower: Follower,
     journal: mpsc::Receiver<FollowEvent>,
+    output: broadcast::Sender<Vec<u8>>,
 }
 
 /// A QEMU process that runs.
@@ -70,6 +77,8 @@ struct Running {
     exit: ExitWatch,
     events: QmpEvents,
     alarms: mpsc::UnboundedReceiver<ConsoleAlarm>,
+    /// The way to its console.
+    input: OwnedWriteHalf,
     /// The monitor, the console and the error output; each ends with the process.
     streams: JoinSet<String>,
     /// What to say when it ends, if it ends as was asked for.
@@ -102,9 +111,28 @@ impl Vm {
         let follower = follower(powered, journal_sender);
         // Without it the VM has all but pictures.
         let screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
-        let vm = Self { plan: Arc::clone(&plan), commands: sender, view, log: log.clone(), screenshot };
-        let task =
-            VmTask { plan, files, processes, log, commands, view: view_sender, power, follower, journal };
+        let (output, _) = broadcast::channel(OUTPUT_WAITING);
+        let (commander, log_too, output_too) = (sender, log.clone(), output.clone());
+        let vm = Self {
+            plan: Arc::clone(&plan),
+            commands: commander,
+            view,
+            log: log_too,
+            output: output_too,
+            screenshot,
+        };
+        let task = VmTask {
+            plan,
+            files,
+            processes,
+            log,
+            commands,
+            view: view_sender,
+            power,
+            follower,
+            journal,
+            output,
+        };
         (vm, task)
     }
 
@@ -126,6 +154,11 @@ impl Vm {
 
     pub(crate) async fn kill(&self) -> Result<(), Failure> {
         self.ask(Command::Kill).await
+    }
+
+    /// Types on its console.
+    pub(crate) async fn type_on_console(&self, bytes: Vec<u8>) -> Result<(), Failure> {
+        self.ask(|reply| Command::Type(bytes, reply)).await
     }
 
     /// A failure that is about this VM, with the end of its console.
@@ -169,6 +202,7 @@ impl VmTask {
             log: self.log,
             view: self.view,
             power: self.power,
+            output: self.output,
         };
         let mut running: Option<Running> = None;
         loop {
@@ -176,6 +210,9 @@ impl VmTask {
                 None => match self.commands.recv().await {
                     None => return,
                     Some(Command::Kill(reply)) => answer(reply, Ok(())),
+                    Some(Command::Type(_, reply)) => {
+                        answer(reply, Err(machine.refusal(FailureKind::VmEnded, "it is off")));
+                    }
                     Some(Command::Start(reply)) => {
                         let started = machine.start().await;
                         let outcome = started.map(|started| running = Some(started));
@@ -194,6 +231,11 @@ impl VmTask {
                         None => return,
                         // Starting what runs changes nothing.
                         Some(Command::Start(reply)) => answer(reply, Ok(())),
+                        Some(Command::Type(bytes, reply)) => {
+                            let typed = type_all(&process.input, &bytes);
+                            let refused = |why| machine.refusal(FailureKind::Failed, why);
+                            answer(reply, typed.map_err(refused));
+                        }
                         Some(Command::Kill(reply)) => {
                             "its plug was pulled".clone_into(process.expected.get_or_insert_default());
                             // It may just have ended by itself.
@@ -223,6 +265,7 @@ struct Control {
     log: Log,
     view: watch::Sender<VmView>,
     power: watch::Sender<Power>,
+    output: broadcast::Sender<Vec<u8>>,
 }
 
 impl Control {
@@ -234,7 +277,9 @@ impl Control {
         let mut streams = JoinSet::new();
         let (alarm_sender, alarms) = mpsc::unbounded_channel();
         let name = self.plan.name.clone();
-        streams.spawn(read_console(name.clone(), console, self.log.clone(), alarm_sender));
+        let (console, input) = console.into_split();
+        let output = self.output.clone();
+        streams.spawn(read_console(name.clone(), console, output, self.log.clone(), alarm_sender));
         streams.spawn(read_errors(name.clone(), errors, self.log.clone()));
         let (qmp, driver, events) = match Qmp::connect(monitor).await {
             Ok(connected) => connected,
@@ -256,7 +301,7 @@ impl Control {
             view.agent = Some(Arc::new(agent));
         });
         self.power.send_replace(Power::On { start: boot });
-        Ok(Running { pid, exit, events, alarms, streams, expected: None })
+        Ok(Running { pid, exit, events, alarms, input, streams, expected: None })
     }
 
     async fn event(&mut self, process: &mut Running, event: QmpEvent) {
@@ -323,11 +368,27 @@ impl Control {
         });
     }
 
+    fn refusal(&self, kind: FailureKind, why: &str) -> Failure {
+        Failure { kind, message: format!("VM {}: {why}", self.plan.name), console: Vec::new() }
+    }
+
     fn failure(&self, error: &EngineError) -> Failure {
         let message = chain(error);
         self.view.send_modify(|view| view.status.ended = Some(message.clone()));
         Failure { kind: FailureKind::Failed, message, console: Vec::new() }
     }
+}
+
+/// Types on a console. A guest that does not read is not waited for.
+fn type_all(input: &OwnedWriteHalf, bytes: &[u8]) -> Result<(), &'static str> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match input.try_write(rest) {
+            Ok(written @ 1..) => rest = &rest[written..],
+            Ok(0) | Err(_) => return Err("its console takes no more input: the guest does not read it"),
+        }
+    }
+    Ok(())
 }
 
 async fn forward_journal(vm: VmName, mut events: mpsc::Receiver<FollowEvent>, log: Log) {
@@ -338,12 +399,15 @@ async fn forward_journal(vm: VmName, mut events: mpsc::Receiver<FollowEvent>, lo
 
 async fn read_console(
     vm: VmName,
-    mut console: UnixStream,
+    mut console: OwnedReadHalf,
+    output: broadcast::Sender<Vec<u8>>,
     log: Log,
     alarms: mpsc::UnboundedSender<ConsoleAlarm>,
 ) -> String {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = console.read(&mut buffer).await {
+        // Mostly nobody looks on.
+        let _ = output.send(buffer[..read].to_vec());
         for alarm in log.console(&vm, &buffer[..read]).await {
             // When nobody listens the VM has ended.
             let _ = alarms.send(alarm);

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::exit_code;
 use crate::function;
+use crate::live;
 use crate::run::{self, Mode};
 use crate::suite::Declared;
 
@@ -22,15 +24,27 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
+    group: GroupName,
+    #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
     libtest: LibtestArgs,
 }
 
+#[derive(Args, Clone, Default)]
+struct GroupName {
+    /// The group's name, from which all addresses are derived [default: the suite's name]. For a
+    /// group that runs, the process number of its owner is taken as well.
+    #[arg(long, value_name = "NAME", global = true)]
+    group: Option<String>,
+}
+
 /// As a libtest executable: no subcommands, since a test may be named like one.
 #[derive(Parser)]
 #[command(no_binary_name = false)]
-struct Libtest {
+struct AsLibtest {
+    #[command(flatten)]
+    group: GroupName,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -65,8 +79,8 @@ pub(crate) struct RunArgs {
     /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<Utf8PathBuf>,
-    /// The group's name, from which all addresses are derived [default: the suite's name].
-    #[arg(long, value_name = "NAME")]
+    /// Of all commands; put here from there.
+    #[arg(skip)]
     pub(crate) group: Option<String>,
     /// Keep the testnet up after the tests, until Ctrl-C.
     #[arg(long)]
@@ -120,13 +134,11 @@ enum Command {
     List,
     /// Print all that is derived from the testnet, as JSON. Nothing is started, except that KVM is
     /// tried if this machine has not done so since it was booted.
-    Plan {
-        /// The group's name.
-        #[arg(long, value_name = "NAME")]
-        group: Option<String>,
-    },
+    Plan,
     /// Bring the testnet up, run setup, and stay until Ctrl-C.
     Up(RunArgs),
+    #[command(flatten)]
+    Live(live::Command),
     /// Run one function inside a group.
     #[command(name = "__function", hide = true)]
     Function {
@@ -137,7 +149,7 @@ enum Command {
 
 /// Does what the command line says.
 pub(crate) fn main(suite: &Declared) -> ExitCode {
-    let (command, run, libtest) = parse(std::env::args_os().collect());
+    let Parsed { command, run, libtest } = parse(std::env::args_os().collect());
     let report = Report::new();
     if let Some(name) = suite.tree.duplicate() {
         let message = format!(
@@ -148,34 +160,52 @@ pub(crate) fn main(suite: &Declared) -> ExitCode {
     }
     let code = match command {
         None if libtest.list => list_as_libtest(suite, &run, libtest.format, &report),
-        None => run::run(suite, &run, Mode::Tests, &report),
-        Some(Command::Run(args)) => run::run(suite, &args, Mode::Tests, &report),
-        Some(Command::Up(args)) => run::run(suite, &args, Mode::SetupOnly, &report),
+        None | Some(Command::Run(_)) => run::run(suite, &run, Mode::Tests, &report),
+        Some(Command::Up(_)) => run::run(suite, &run, Mode::SetupOnly, &report),
         Some(Command::List) => {
             for test in suite.tree.tests() {
                 report.print(&suite.tree[test].name);
             }
             exit_code::PASSED
         }
-        Some(Command::Plan { group }) => run::print_plan(suite, group.as_deref(), &report),
+        Some(Command::Plan) => run::print_plan(suite, run.group.as_deref(), &report),
+        Some(Command::Live(command)) => {
+            // Groups of this suite may have been given another name.
+            let wanted = run.group.as_deref().unwrap_or(&suite.name);
+            live::run(&command, Some(wanted)).unwrap_or_else(|error| {
+                report.tell(&Event::Error { message: chain(error.as_ref()) });
+                exit_code::USAGE
+            })
+        }
         Some(Command::Function { name }) => function::run(suite, &name, &report),
     };
     ExitCode::from(code)
 }
 
-fn parse(args: Vec<OsString>) -> (Option<Command>, RunArgs, LibtestArgs) {
+struct Parsed {
+    command: Option<Command>,
+    /// Those of the command, if it has some.
+    run: RunArgs,
+    libtest: LibtestArgs,
+}
+
+fn parse(args: Vec<OsString>) -> Parsed {
     // Words that libtest's callers say and people hardly do.
-    let is_libtest = args
-        .iter()
-        .any(|arg| arg == "--exact" || arg == "--list" || arg == "--nocapture" || arg == "--no-capture");
-    let is_command =
-        args.get(1).is_some_and(|arg| arg == "run" || arg == "up") && !args.contains(&"--nocapture".into());
-    if is_libtest && !is_command {
-        let Libtest { run, libtest } = Libtest::parse_from(args);
-        return (None, run, libtest);
-    }
-    let Cli { command, run, libtest } = Cli::parse_from(args);
-    (command, run, libtest)
+    let says = |word: &str| args.iter().any(|arg| arg == word);
+    let is_libtest = says("--list") || says("--nocapture") || says("--no-capture") || says("--exact");
+    let is_command = args.get(1).is_some_and(|arg| arg == "run" || arg == "up") && !says("--nocapture");
+    let (command, group, run, libtest) = if is_libtest && !is_command {
+        let AsLibtest { group, run, libtest } = AsLibtest::parse_from(args);
+        (None, group, run, libtest)
+    } else {
+        let Cli { command, group, run, libtest } = Cli::parse_from(args);
+        (command, group, run, libtest)
+    };
+    let run = match &command {
+        Some(Command::Run(args) | Command::Up(args)) => args.clone(),
+        _ => run,
+    };
+    Parsed { command, run: RunArgs { group: group.group, ..run }, libtest }
 }
 
 /// `name: test`, one a line, and in the pretty format a line with their number.
@@ -201,39 +231,44 @@ fn list_as_libtest(suite: &Declared, args: &RunArgs, format: Format, report: &Re
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> (Option<Command>, RunArgs, LibtestArgs) {
+    fn parsed(line: &str) -> Parsed {
         parse(std::iter::once("suite").chain(line.split_whitespace()).map(OsString::from).collect())
     }
 
     #[test]
     fn command_lines_of_cargo_and_nextest_are_understood() {
-        let (command, run, libtest) = parsed("--list --format terse --ignored");
-        assert!(command.is_none() && libtest.list && run.ignored);
-        assert!(matches!(libtest.format, Format::Terse));
-        let (command, run, _) = parsed("list --nocapture --exact");
-        assert!(command.is_none() && run.exact);
-        assert_eq!(run.filter, ["list"]);
-        let (command, run, _) = parsed("writes --test-threads 1 --skip slow --color always");
+        let listing = parsed("--list --format terse --ignored");
+        assert!(listing.command.is_none() && listing.libtest.list && listing.run.ignored);
+        assert!(matches!(listing.libtest.format, Format::Terse));
+        let named_like_a_command = parsed("list --nocapture --exact");
+        assert!(named_like_a_command.command.is_none() && named_like_a_command.run.exact);
+        assert_eq!(named_like_a_command.run.filter, ["list"]);
+        let Parsed { command, run, .. } = parsed("writes --test-threads 1 --skip slow --color always");
         assert!(command.is_none());
-        assert_eq!(
-            (run.jobs, run.filter, run.skip),
-            (Some(1), vec!["writes".to_owned()], vec!["slow".to_owned()])
-        );
-        assert!(parsed("").0.is_none());
+        let (filter, skip) = (vec!["writes".to_owned()], vec!["slow".to_owned()]);
+        assert_eq!((run.jobs, run.filter, run.skip), (Some(1), filter, skip));
+        assert!(parsed("").command.is_none());
     }
 
     #[test]
     fn command_lines_of_people_are_understood() {
-        assert!(matches!(parsed("list").0, Some(Command::List)));
-        let Some(Command::Run(args)) = parsed("run writes --exact").0 else { panic!("not `run`") };
-        assert!(args.exact && args.filter == ["writes"]);
-        assert!(matches!(parsed("up --group x").0, Some(Command::Up(_))));
+        assert!(matches!(parsed("list").command, Some(Command::List)));
+        let run = parsed("run writes --exact").run;
+        assert!(run.exact && run.filter == ["writes"]);
+        let up = parsed("up --group x");
+        assert!(matches!(up.command, Some(Command::Up(_))));
+        assert_eq!(up.run.group.as_deref(), Some("x"));
+        assert_eq!(parsed("plan --group x").run.group.as_deref(), Some("x"));
+        let Some(Command::Live(live::Command::Exec { vm, command })) = parsed("exec n1 ls -l").command else {
+            panic!("not `exec`");
+        };
+        assert_eq!((vm.as_str(), command), ("n1", vec!["ls".to_owned(), "-l".to_owned()]));
     }
 
     #[test]
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-        Libtest::command().debug_assert();
+        AsLibtest::command().debug_assert();
     }
 }

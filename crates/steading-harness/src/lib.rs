@@ -7,6 +7,7 @@ mod cli;
 mod context;
 pub mod exit_code;
 mod function;
+pub mod live;
 pub mod prepare;
 mod run;
 mod schedule;
@@ -15,6 +16,7 @@ mod suite;
 mod vm;
 
 pub use context::{Context, at_once};
+pub use run::run_command;
 pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions};
 pub use vm::Vm;

@@ -4,9 +4,9 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::client::{self, Handle};
+use russh::client::{self, Handle, Msg};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{ChannelMsg, Disconnect};
+use russh::{Channel, ChannelMsg, Disconnect};
 use steading_api::CommandOutput;
 use thiserror::Error;
 use tokio::time::timeout;
@@ -79,9 +79,14 @@ impl Ssh {
         self.session.is_closed()
     }
 
+    /// A channel for a command or a shell.
+    pub(crate) async fn open(&self) -> Result<Channel<Msg>, SshError> {
+        Ok(self.session.channel_open_session().await?)
+    }
+
     /// Runs a line by root's shell, with this input, and returns how it ended and what it printed.
     pub(crate) async fn run(&self, line: &str, input: &[u8]) -> Result<(CommandOutput, Vec<u8>), SshError> {
-        let mut channel = self.session.channel_open_session().await?;
+        let mut channel = self.open().await?;
         channel.exec(true, line).await?;
         if !input.is_empty() {
             channel.data(input).await?;

@@ -79,6 +79,13 @@ pub enum Event {
         /// For the second time: at once.
         again: bool,
     },
+    /// The program that was run inside the testnet has ended, and the testnet with it.
+    CommandEnded {
+        /// Its exit status.
+        status: u8,
+        /// Where the logs are.
+        log_dir: String,
+    },
     /// The testnet stays up.
     Staying {
         /// Where its control API listens.

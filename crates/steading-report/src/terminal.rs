@@ -77,6 +77,9 @@ impl Report {
             Event::Interrupted { again: true } => {
                 eprintln!("{seconds:>7.1} s  interrupted again: ending at once");
             }
+            Event::CommandEnded { status, log_dir } => {
+                eprintln!("{seconds:>7.1} s  the command has ended with status {status}; logs: {log_dir}");
+            }
             Event::Staying { socket, owner } => {
                 eprintln!("{seconds:>7.1} s  the testnet is up; Ctrl-C ends it");
                 eprintln!(

@@ -6,13 +6,14 @@
 //! one thread only: another might hold a lock that nobody in the child would ever release.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::{Pid, PidfdFlags};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use thiserror::Error;
 
 use crate::capability;
@@ -99,6 +100,21 @@ pub fn spawn(body: impl FnOnce() -> u8) -> Result<Child, NamespaceError> {
             Ok(Child { pid, pidfd })
         }
     }
+}
+
+/// Enters the user and network namespaces of a process, which must be this user's own (setns(2)).
+///
+/// # Errors
+///
+/// When this process has more than one thread, when there is no such process, or it is not ours.
+pub fn enter_network(process: Pid) -> io::Result<()> {
+    let threads = thread_count();
+    if threads != 1 {
+        return Err(io::Error::other(NamespaceError::Threads(threads)));
+    }
+    let pidfd = rustix::process::pidfd_open(process, PidfdFlags::empty())?;
+    let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
+    Ok(move_into_thread_name_spaces(pidfd.as_fd(), both)?)
 }
 
 /// The caller, as it is seen outside: to be taken before [`spawn`] and given to [`set_up`].

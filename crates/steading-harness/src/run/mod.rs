@@ -2,20 +2,23 @@
 //! down, and judges.
 
 mod attempt;
+mod command;
 mod progress;
 mod runner;
 mod selection;
 mod verdict;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
-use steading_plan::PlanError;
+use steading_group::Owner;
+use steading_plan::{PlanError, Testnet};
 use steading_report::{Event, Report};
 
 use crate::cli::RunArgs;
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::Declared;
+pub use command::run_command;
 use progress::Progress;
 use runner::Runner;
 pub(crate) use selection::{Selection, is_selected};
@@ -48,40 +51,10 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Ok(selection) => selection,
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
-    let log_dir = args.out.clone().unwrap_or_else(|| default_log_dir(&suite.name));
-    let planned = (suite.testnet)()
-        .and_then(|testnet| Ok(prepare::plan(args.group.as_deref().unwrap_or(&suite.name), &testnet)?));
-    let Planned { plan, acceleration } = match planned {
-        Ok(planned) => planned,
-        Err(error) => return fail(report, blame(&error), &error),
-    };
-    report.tell(&Event::Planned {
-        suite: suite.name.clone(),
-        resources: plan.resources.to_string(),
-        vms: plan.vms.iter().map(|vm| (vm.name.to_string(), vm.address)).collect(),
-        acceleration: acceleration.acceleration.as_str().to_owned(),
-        reason: acceleration.reason,
-    });
-    let mut progress = Progress::new(report);
-    let prepared = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step));
-    let owner = prepared.map_err(anyhow::Error::from).and_then(|config| {
-        let log_dir = config.log_dir.clone();
-        if let Some(message) = prepare::tight_room(&config) {
-            report.tell(&Event::Warning { message });
-        }
-        let mut owner = steading_group::spawn(config)?;
-        match owner.wait_until_ready() {
-            Ok(()) => Ok((owner, log_dir)),
-            Err(error) => {
-                owner.kill();
-                let _ = owner.wait();
-                Err(anyhow::Error::from(error))
-            }
-        }
-    });
-    let (owner, log_dir) = match owner {
-        Ok(owner) => owner,
-        Err(error) => return fail(report, exit_code::HOST, &error),
+    let group = args.group.as_deref().unwrap_or(&suite.name);
+    let Up { owner, log_dir } = match bring_up(group, &*suite.testnet, args.out.as_deref(), report) {
+        Ok(up) => up,
+        Err((code, error)) => return fail(report, code, &error),
     };
     // Threads and event loops exist from here on only.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -94,6 +67,47 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
     ran.unwrap_or_else(|error: anyhow::Error| fail(report, exit_code::HOST, &error))
 }
 
+/// A group that is up.
+pub(crate) struct Up {
+    pub(crate) owner: Owner,
+    pub(crate) log_dir: Utf8PathBuf,
+}
+
+/// Brings a testnet up. The caller must have one thread. An error comes with its exit status, and
+/// nothing is left.
+pub(crate) fn bring_up(
+    group: &str,
+    testnet: &dyn Fn() -> anyhow::Result<Testnet>,
+    out: Option<&Utf8Path>,
+    report: &Report,
+) -> Result<Up, (u8, anyhow::Error)> {
+    let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet)?));
+    let Planned { plan, acceleration } = planned.map_err(|error| (blame(&error), error))?;
+    report.tell(&Event::Planned {
+        suite: group.to_owned(),
+        resources: plan.resources.to_string(),
+        vms: plan.vms.iter().map(|vm| (vm.name.to_string(), vm.address)).collect(),
+        acceleration: acceleration.acceleration.as_str().to_owned(),
+        reason: acceleration.reason,
+    });
+    let log_dir = out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
+    let mut progress = Progress::new(report);
+    let host = |error: anyhow::Error| (exit_code::HOST, error);
+    let config = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step))
+        .map_err(|error| host(error.into()))?;
+    if let Some(message) = prepare::tight_room(&config) {
+        report.tell(&Event::Warning { message });
+    }
+    let log_dir = config.log_dir.clone();
+    let mut owner = steading_group::spawn(config).map_err(|error| host(error.into()))?;
+    if let Err(error) = owner.wait_until_ready() {
+        owner.kill();
+        let _ = owner.wait();
+        return Err(host(error.into()));
+    }
+    Ok(Up { owner, log_dir })
+}
+
 /// A testnet that is declared wrongly is the author's mistake; all else is the host's.
 fn blame(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<PrepareError>() {
@@ -103,15 +117,15 @@ fn blame(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
+pub(crate) fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
     report.tell(&Event::Error { message: chain(error.as_ref()) });
     code
 }
 
-fn default_log_dir(suite: &str) -> Utf8PathBuf {
+fn default_log_dir(group: &str) -> Utf8PathBuf {
     if let Ok(dir) = std::env::var("TEST_UNDECLARED_OUTPUTS_DIR") {
         return Utf8PathBuf::from(dir);
     }
     let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-    Utf8PathBuf::from(format!("out/{suite}/{now}-{}", std::process::id()))
+    Utf8PathBuf::from(format!("out/{group}/{now}-{}", std::process::id()))
 }

@@ -153,6 +153,8 @@ impl<'a> Runner<'a> {
             }
             Input::Signal(Signal::USR1) => self.tell_waits().await,
             Input::Signal(_) => self.interrupt().await,
+            // `down` in another terminal ends what only stays.
+            Input::OwnerEnded if self.staying => self.schedule.abandon("the group was torn down"),
             Input::OwnerEnded => self.owner_has_ended(),
         }
     }

@@ -9,9 +9,13 @@ use std::ops::RangeBounds;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use steading_plan::Testnet;
+use steading_report::Report;
 
+use crate::cli::RunArgs;
 use crate::context::Context;
+use crate::run::Mode;
 
 pub(crate) use function::Role;
 pub use function::TestOptions;
@@ -145,13 +149,23 @@ impl Suite {
 
     /// Does what the command line says.
     pub fn main(self) -> ExitCode {
-        crate::cli::main(&Declared {
+        crate::cli::main(&self.declared())
+    }
+
+    /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
+    pub fn up(self, out: Option<Utf8PathBuf>, report: &Report) -> u8 {
+        let args = RunArgs { out, ..RunArgs::default() };
+        crate::run::run(&self.declared(), &args, Mode::SetupOnly, report)
+    }
+
+    fn declared(self) -> Declared {
+        Declared {
             name: self.name,
             testnet: self.testnet,
             tree: Tree::new(self.root),
             overall_limit: self.overall_limit,
             rules: self.rules,
-        })
+        }
     }
 
     fn root(mut self, change: impl FnOnce(Section) -> Section) -> Self {

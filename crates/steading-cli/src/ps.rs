@@ -1,0 +1,53 @@
+//! `steading ps`: the groups of this user that run.
+
+use serde::Serialize;
+use steading_api::VmStatus;
+use steading_harness::{exit_code, live};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    group: &'a str,
+    owner: i32,
+    log_dir: &'a str,
+    vms: &'a [VmStatus],
+}
+
+pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
+    let groups = live::groups()?;
+    if json {
+        let rows: Vec<Row> = groups
+            .iter()
+            .map(|group| Row {
+                group: group.name(),
+                owner: group.owner,
+                log_dir: &group.status.log_dir,
+                vms: &group.status.vms,
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(exit_code::PASSED);
+    }
+    if groups.is_empty() {
+        eprintln!("no group of yours runs");
+    }
+    for group in &groups {
+        let (running, all) = (group.running(), group.status.vms.len());
+        println!(
+            "{} (owner {}): {running} of {all} VMs run; logs: {}",
+            group.name(),
+            group.owner,
+            group.status.log_dir
+        );
+        for vm in &group.status.vms {
+            let panicked = if vm.panicked { ", its kernel has panicked" } else { "" };
+            println!(
+                "  {:<16} {:<8} boot {:<3} {}{panicked}",
+                vm.name.as_str(),
+                vm.state.as_str(),
+                vm.boot,
+                vm.address
+            );
+        }
+    }
+    Ok(exit_code::PASSED)
+}

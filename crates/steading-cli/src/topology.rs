@@ -1,0 +1,81 @@
+//! Testnets in TOML: reading them, bringing them up, running a program in them.
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use steading_harness::{Suite, run_command};
+use steading_plan::Testnet;
+use steading_report::Report;
+
+/// A testnet and the name of its group.
+pub(crate) struct Topology {
+    pub(crate) group: String,
+    pub(crate) testnet: Testnet,
+}
+
+/// Reads a testnet. The group is named as asked for, else as the file.
+pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topology> {
+    let text = fs::read_to_string(file)?;
+    let testnet = parse(&text).with_context(|| format!("cannot understand {file}"))?;
+    let group =
+        group.or(file.file_stem()).context("the file has no name\nhint: name the group with --group")?;
+    Ok(Topology { group: group.to_owned(), testnet })
+}
+
+/// The error shows the place, and the nearest right word for one that is unknown.
+fn parse(text: &str) -> anyhow::Result<Testnet> {
+    toml::from_str(text).map_err(|error| {
+        let said = error.to_string();
+        match nearest_word(error.message()) {
+            Some(word) => anyhow::anyhow!("{}\nhint: did you mean `{word}`?", said.trim_end()),
+            None => anyhow::anyhow!("{}", said.trim_end().to_owned()),
+        }
+    })
+}
+
+/// From "unknown field `x`, expected one of `a`, `b`": the one that is most like `x`, if any is.
+fn nearest_word(message: &str) -> Option<&str> {
+    if !message.starts_with("unknown") {
+        return None;
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let wrong = quoted.next()?;
+    let similarity = |word: &&str| strsim::jaro_winkler(wrong, word);
+    let best = quoted.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&best) > 0.7).then_some(best)
+}
+
+pub(crate) fn up(file: &Utf8Path, group: Option<&str>, out: Option<Utf8PathBuf>) -> anyhow::Result<u8> {
+    let Topology { group, testnet } = read(file, group)?;
+    let suite = Suite::new(group).testnet(move || Ok(testnet.clone()));
+    Ok(suite.up(out, &Report::new()))
+}
+
+pub(crate) fn run(
+    file: &Utf8Path,
+    group: Option<&str>,
+    out: Option<&Utf8Path>,
+    command: &[String],
+) -> anyhow::Result<u8> {
+    let Topology { group, testnet } = read(file, group)?;
+    Ok(run_command(&group, &testnet, out, command, &Report::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_shown_with_its_place_and_the_nearest_right_word() {
+        let error = parse("[[vm]]\nname = \"n1\"\nvcpu = 2\nboot = \"bios\"\n").unwrap_err().to_string();
+        assert!(error.contains("line 3"), "{error}");
+        assert!(error.ends_with("hint: did you mean `vcpus`?"), "{error}");
+    }
+
+    #[test]
+    fn what_is_like_no_right_word_gets_no_guess() {
+        let error = parse("[[vm]]\nname = \"n1\"\nzzz = 2\n").unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+        assert!(parse("[[vm]").unwrap_err().to_string().contains("line 1"));
+    }
+}

@@ -1,0 +1,191 @@
+//! `steading` and groups that run, seen from outside. The testnets have no VM.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A directory with an empty testnet in a file of this name.
+struct Place {
+    dir: TempDir,
+    name: String,
+}
+
+fn steading() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_steading").unwrap_or_else(|| env!("CARGO_BIN_EXE_steading").into()).into()
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Others of this user may run groups, too.
+        let name = format!("{name}-{}", std::process::id());
+        std::fs::write(dir.path().join(format!("{name}.toml")), "").unwrap();
+        Self { dir, name }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(steading());
+        command
+            .args(args)
+            .current_dir(&self.dir)
+            .env_remove("TEST_UNDECLARED_OUTPUTS_DIR")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn file(&self) -> String {
+        format!("{}.toml", self.name)
+    }
+
+    /// Brings the testnet up in the background.
+    fn up(&self) -> Group<'_> {
+        let log = std::fs::File::create(self.dir.path().join("up")).unwrap();
+        let child = self.command(&["up", &self.file()]).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let group = Group { place: self, child };
+        group.wait_for("the testnet is up");
+        group
+    }
+}
+
+struct Group<'a> {
+    place: &'a Place,
+    child: Child,
+}
+
+impl Group<'_> {
+    fn wait_for(&self, text: &str) {
+        let began = Instant::now();
+        let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        loop {
+            let said = std::fs::read_to_string(self.place.dir.path().join("up")).unwrap();
+            if said.contains(text) {
+                return;
+            }
+            assert!(began.elapsed() < LIMIT && !self.ends_within(moment), "{said}");
+        }
+    }
+
+    fn ends_within(&self, limit: Timespec) -> bool {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap() > 0
+    }
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        // It may have ended, as it should.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_group_that_is_up_is_found_read_and_torn_down_from_another_terminal() {
+    let place = Place::new("found");
+    let mut group = place.up();
+    let ps = place.run(&["ps"]);
+    assert!(text(&ps.stdout).contains(&format!("{} (owner", place.name)), "{}", text(&ps.stdout));
+    let json = text(&place.run(&["ps", "--json"]).stdout);
+    assert!(json.contains(&format!("\"group\": \"{}\"", place.name)), "{json}");
+    assert!(place.run(&["logs", "--group", &place.name, "--stream", "driver"]).status.success());
+    let down = place.run(&["down", "--group", &place.name]);
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    assert!(group.ends_within(Timespec { tv_sec: 30, tv_nsec: 0 }));
+    assert_eq!(group.child.wait().unwrap().code(), Some(0));
+    let again = place.run(&["down", "--group", &place.name]);
+    assert_eq!(again.status.code(), Some(2));
+}
+
+#[test]
+fn logs_are_followed_until_the_group_ends() {
+    let place = Place::new("followed");
+    let group = place.up();
+    let follower = place.command(&["logs", "-f", "-g", &place.name]).stdout(Stdio::piped()).spawn().unwrap();
+    place.run(&["down", "-g", &place.name]);
+    let said = text(&follower.wait_with_output().unwrap().stdout);
+    assert!(said.contains("is up"), "{said}");
+    drop(group);
+}
+
+#[test]
+fn two_groups_of_one_name_are_told_apart_by_their_owners() {
+    let place = Place::new("twins");
+    let other = Place { dir: tempfile::tempdir().unwrap(), name: place.name.clone() };
+    std::fs::write(other.dir.path().join(other.file()), "").unwrap();
+    let (_first, _second) = (place.up(), other.up());
+    let refused = place.run(&["logs", "-g", &place.name]);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("several groups are named"), "{said}");
+    let owner = said.split("(owner ").nth(1).and_then(|rest| rest.split(')').next()).unwrap().to_owned();
+    assert!(place.run(&["logs", "-g", &owner]).status.success());
+}
+
+#[test]
+fn what_there_is_not_is_told_with_what_there_is() {
+    let place = Place::new("missing");
+    let _group = place.up();
+    let said = |args: &[&str]| text(&place.run(args).stderr);
+    assert!(said(&["logs", "-g", "no-such-group"]).contains("no group is named \"no-such-group\""));
+    assert!(said(&["exec", "-g", &place.name, "n1", "true"]).contains("has no VM named \"n1\""));
+    assert!(said(&["logs", "-g", &place.name, "--stream", "jornal"]).contains("hint: there are: console"));
+}
+
+#[test]
+fn a_program_runs_inside_a_testnet_and_its_status_becomes_ours() {
+    let place = Place::new("run");
+    let script = "test -r $STEADING_FACTS && test -r $STEADING_SSH_KEY && echo in $STEADING_GROUP; exit 7";
+    let ran = place.run(&["run", &place.file(), "--", "sh", "-c", script]);
+    assert_eq!(ran.status.code(), Some(7), "{}", text(&ran.stderr));
+    assert_eq!(text(&ran.stdout), format!("in {}\n", place.name));
+    let killed = place.run(&["run", &place.file(), "--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(killed.status.code(), Some(128 + 9));
+}
+
+#[test]
+fn a_program_that_is_missing_is_told_and_nothing_stays() {
+    let place = Place::new("absent");
+    let ran = place.run(&["run", &place.file(), "--", "no-such-program"]);
+    assert_eq!(ran.status.code(), Some(3));
+    assert!(text(&ran.stderr).contains("no-such-program"), "{}", text(&ran.stderr));
+    let ps = text(&place.run(&["ps"]).stdout);
+    assert!(!ps.contains(&place.name), "{ps}");
+}
+
+#[test]
+fn a_mistake_in_a_testnet_is_shown_with_its_place_before_anything_starts() {
+    let place = Place::new("mistake");
+    std::fs::write(place.dir.path().join(place.file()), "[[vm]]\nname = \"a\"\nvcpu = 1\n").unwrap();
+    for args in [["plan", &place.file()], ["up", &place.file()]] {
+        let said = place.run(&args);
+        assert_eq!(said.status.code(), Some(2));
+        assert!(text(&said.stderr).contains("hint: did you mean `vcpus`?"), "{}", text(&said.stderr));
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    let place = Place::new("pages");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(text(&place.run(&["completions", shell]).stdout).contains("steading"), "{shell}");
+    }
+    assert!(place.run(&["man", "."]).status.success());
+    assert!(place.dir.path().join("steading-exec.1").is_file());
+}

@@ -1,0 +1,164 @@
+//! Prints a group's log: all of it or a part, and what comes.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+use clap::Args;
+use fs_err as fs;
+use jiff::{SignedDuration, Timestamp};
+use regex::Regex;
+use serde::Deserialize;
+use steading_logs::{Record, Stream};
+
+use crate::exit_code;
+use crate::live::find::LiveGroup;
+
+/// How long after a record has come its file may show it (`steading-logs` flushes once a second).
+const FLUSHED_AFTER: Duration = Duration::from_millis(1100);
+
+/// Which lines are wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LogsArgs {
+    /// Go on as the log grows, until the group ends.
+    #[arg(long, short)]
+    follow: bool,
+    /// Only of this VM; may be given more than once.
+    #[arg(long, value_name = "VM")]
+    vm: Vec<String>,
+    /// Only of this systemd unit.
+    #[arg(long, short, value_name = "UNIT")]
+    unit: Option<String>,
+    /// Only of this stream: console, journal, driver or test.
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
+    /// Only lines that match this regular expression.
+    #[arg(long, value_name = "PATTERN")]
+    grep: Option<Regex>,
+    /// Only what is newer: a duration before now (10s, 5min, 2h), or a time (2026-01-31T12:00:00Z).
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Timestamp>,
+    /// As JSON, one record a line, as it stands in log.jsonl.
+    #[arg(long)]
+    json: bool,
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let before: SignedDuration =
+        text.parse().map_err(|_| "neither a duration (10s, 5min, 2h) nor a time (RFC 3339)".to_owned())?;
+    Timestamp::now().checked_sub(before).map_err(|error| error.to_string())
+}
+
+impl LogsArgs {
+    fn wants(&self, record: &Record) -> bool {
+        let vm = record.vm.as_ref().map(steading_plan::VmName::as_str);
+        // A unit is named with or without its ending, as systemctl(1) takes it.
+        let is_unit = |wanted: &String| {
+            record
+                .unit
+                .as_deref()
+                .is_some_and(|unit| unit == wanted || unit.strip_suffix(".service") == Some(wanted))
+        };
+        (self.vm.is_empty() || vm.is_some_and(|vm| self.vm.iter().any(|wanted| wanted == vm)))
+            && self.unit.as_ref().is_none_or(is_unit)
+            && self.stream.as_ref().is_none_or(|stream| record.stream.as_str() == stream)
+            && self.since.is_none_or(|since| record.time >= since)
+            && self.grep.as_ref().is_none_or(|pattern| pattern.is_match(&record.message))
+    }
+}
+
+/// Prints it.
+pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<u8> {
+    for vm in &args.vm {
+        group.vm(vm)?;
+    }
+    let streams = [Stream::Console, Stream::Journal, Stream::Driver, Stream::Test].map(Stream::as_str);
+    if let Some(stream) = args.stream.as_deref().filter(|stream| !streams.contains(stream)) {
+        anyhow::bail!("there is no stream named {stream:?}\nhint: there are: {}", streams.join(", "));
+    }
+    // Subscribed to before the file is read: what comes in between wakes us at least once.
+    let mut records = group.client.records().await?;
+    let file = Utf8Path::new(&group.status.log_dir).join("log.jsonl");
+    let mut reader = Reader { lines: BufReader::new(fs::File::open(&file)?), partial: String::new() };
+    reader.print_new(args)?;
+    if !args.follow {
+        return Ok(exit_code::PASSED);
+    }
+    loop {
+        // Records only tell that there is something; the file has all, in order.
+        let come = tokio::time::timeout(FLUSHED_AFTER, records.next()).await;
+        reader.print_new(args).with_context(|| format!("cannot read {file}"))?;
+        if matches!(come, Ok(Ok(None) | Err(_))) {
+            return Ok(exit_code::PASSED);
+        }
+    }
+}
+
+struct Reader {
+    lines: BufReader<fs::File>,
+    /// The beginning of a line that was not written to its end when it was read.
+    partial: String,
+}
+
+impl Reader {
+    fn print_new(&mut self, args: &LogsArgs) -> anyhow::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        while self.lines.read_line(&mut self.partial)? > 0 {
+            if !self.partial.ends_with('\n') {
+                break;
+            }
+            let line = std::mem::take(&mut self.partial);
+            let Ok(record) = Record::deserialize(&mut serde_json::Deserializer::from_str(&line)) else {
+                continue;
+            };
+            if args.wants(&record) {
+                let text = if args.json { line } else { format!("{}\n", shown(&record)) };
+                stdout.write_all(text.as_bytes())?;
+            }
+        }
+        Ok(stdout.flush()?)
+    }
+}
+
+/// A record as a line for people.
+fn shown(record: &Record) -> String {
+    let source = record.vm.as_ref().map_or("-", steading_plan::VmName::as_str);
+    let time = record.time.strftime("%H:%M:%S%.3f");
+    format!("{time} {source} {} {}", record.stream.as_str(), record.said())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(vm: &str, unit: &str, message: &str) -> Record {
+        let mut record = Record::new(Timestamp::UNIX_EPOCH, vm.parse().ok(), Stream::Journal, message);
+        record.unit = Some(unit.to_owned());
+        record
+    }
+
+    #[test]
+    fn lines_are_chosen_by_vm_unit_stream_time_and_text() {
+        let etcd = record("n1", "etcd.service", "elected leader");
+        let wants = |args: LogsArgs| args.wants(&etcd);
+        assert!(wants(LogsArgs::default()));
+        assert!(wants(LogsArgs { vm: vec!["n2".to_owned(), "n1".to_owned()], ..LogsArgs::default() }));
+        assert!(!wants(LogsArgs { vm: vec!["n2".to_owned()], ..LogsArgs::default() }));
+        assert!(wants(LogsArgs { unit: Some("etcd".to_owned()), ..LogsArgs::default() }));
+        assert!(!wants(LogsArgs { unit: Some("etc".to_owned()), ..LogsArgs::default() }));
+        assert!(!wants(LogsArgs { stream: Some("console".to_owned()), ..LogsArgs::default() }));
+        assert!(wants(LogsArgs { grep: Regex::new("elected").ok(), ..LogsArgs::default() }));
+        assert!(!wants(LogsArgs { since: Some(Timestamp::now()), ..LogsArgs::default() }));
+    }
+
+    #[test]
+    fn a_time_is_a_moment_or_so_long_ago() {
+        assert_eq!(since("1970-01-01T00:00:00Z"), Ok(Timestamp::UNIX_EPOCH));
+        assert!(since("10s").is_ok_and(|time| time < Timestamp::now()));
+        assert!(since("5min").is_ok() && since("yesterday").is_err());
+    }
+}

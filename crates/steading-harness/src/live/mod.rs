@@ -1,0 +1,126 @@
+//! Looks into groups that run: the commands that a test program and `steading` have in common.
+
+mod console;
+mod find;
+mod logs;
+mod shell;
+mod terminal;
+mod verbs;
+mod wait;
+
+use anyhow::Context as _;
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+use steading_api::VmVerb;
+use tokio::runtime::Runtime;
+
+pub use find::{LiveGroup, groups};
+
+/// A command for a group that runs.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Run a command in a guest by root's shell, with this terminal's input and output.
+    Exec {
+        /// The VM.
+        vm: String,
+        /// The command.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Open a shell in a guest.
+    Ssh {
+        /// The VM.
+        vm: String,
+    },
+    /// Look at a VM's console, and type on it; Ctrl-] ends that.
+    Console {
+        /// The VM.
+        vm: String,
+    },
+    /// Wait until a guest is ready: until commands can be run there, unless something else is named.
+    Wait(wait::WaitArgs),
+    /// Print the group's log. It is written with a delay of a second or two.
+    Logs(logs::LogsArgs),
+    /// Save a picture of a VM's display, as a PNG file.
+    Screenshot {
+        /// The VM.
+        vm: String,
+        /// The file.
+        file: Utf8PathBuf,
+    },
+    /// Turn VMs on, with their disks as they were left.
+    Start {
+        /// The VMs.
+        #[arg(required = true)]
+        vms: Vec<String>,
+    },
+    /// Pull the plug of VMs.
+    Kill {
+        /// The VMs.
+        #[arg(required = true)]
+        vms: Vec<String>,
+    },
+    /// Press the power button of VMs, and boot them again.
+    Reboot {
+        /// The VMs.
+        #[arg(required = true)]
+        vms: Vec<String>,
+    },
+    /// Press the power button of VMs, and wait until they are off.
+    Shutdown {
+        /// The VMs.
+        #[arg(required = true)]
+        vms: Vec<String>,
+    },
+    /// Let the CPUs of VMs stand still.
+    Pause {
+        /// The VMs.
+        #[arg(required = true)]
+        vms: Vec<String>,
+    },
+    /// Let the CPUs of VMs run again.
+    Resume {
+        /// The VMs.
+        #[arg(required = true)]
+        vms: Vec<String>,
+    },
+    /// Tear the group down.
+    Down,
+}
+
+/// Does it, and returns the exit status.
+///
+/// # Errors
+///
+/// When there is no such group, or it does not work.
+pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
+    let group = find::choose(wanted)?;
+    let verb = |verb, vms: &[String]| wait_for(verbs::act(&group, verb, vms));
+    match command {
+        Command::Exec { vm, command } => shell::execute(&group, vm, &command.join(" ")),
+        Command::Ssh { vm } => shell::open(&group, vm),
+        Command::Console { vm } => wait_for(console::open(&group, vm)),
+        Command::Wait(args) => wait::wait(&group, args),
+        Command::Logs(args) => wait_for(logs::print(&group, args)),
+        Command::Screenshot { vm, file } => wait_for(verbs::screenshot(&group, vm, file)),
+        Command::Start { vms } => verb(VmVerb::Start, vms),
+        Command::Kill { vms } => verb(VmVerb::Kill, vms),
+        Command::Reboot { vms } => verb(VmVerb::Reboot, vms),
+        Command::Shutdown { vms } => verb(VmVerb::Shutdown, vms),
+        Command::Pause { vms } => verb(VmVerb::Pause, vms),
+        Command::Resume { vms } => verb(VmVerb::Resume, vms),
+        Command::Down => wait_for(verbs::down(&group)),
+    }
+}
+
+fn event_loop() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")
+}
+
+pub(crate) fn wait_for<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = event_loop()?;
+    let outcome = runtime.block_on(future);
+    // Somebody may still be waiting for a key.
+    runtime.shutdown_background();
+    outcome
+}

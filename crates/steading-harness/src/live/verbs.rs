@@ -1,0 +1,42 @@
+//! What can be done to a group from outside, in one request each.
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::Utf8Path;
+use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags};
+use steading_api::VmVerb;
+
+use crate::exit_code;
+use crate::live::find::LiveGroup;
+
+/// Does something to VMs, to all at once; tells the first error.
+pub(crate) async fn act(group: &LiveGroup, verb: VmVerb, vms: &[String]) -> anyhow::Result<u8> {
+    for vm in vms {
+        group.vm(vm)?;
+    }
+    let acting = vms.iter().map(|vm| group.client.act(vm, verb));
+    for outcome in futures::future::join_all(acting).await {
+        outcome?;
+    }
+    Ok(exit_code::PASSED)
+}
+
+pub(crate) async fn screenshot(group: &LiveGroup, vm: &str, file: &Utf8Path) -> anyhow::Result<u8> {
+    let shot = group.client.screenshot(vm).await?;
+    fs::write(file, BASE64.decode(shot.png).context("the picture is not in base64")?)?;
+    Ok(exit_code::PASSED)
+}
+
+/// Asks for the end, and waits for it.
+pub(crate) async fn down(group: &LiveGroup) -> anyhow::Result<u8> {
+    let owner = Pid::from_raw(group.owner).context("the group has no owner")?;
+    let pidfd = rustix::process::pidfd_open(owner, PidfdFlags::empty())
+        .context("the group has ended by itself meanwhile")?;
+    group.client.tear_down().await?;
+    // It is readable when the process has ended (pidfd_open(2)).
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)?;
+    Ok(exit_code::PASSED)
+}

@@ -1,0 +1,59 @@
+//! Waits for something in a guest, with the verbs that tests use.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::SignedDuration;
+
+use crate::context::Context;
+use crate::exit_code;
+use crate::live::find::LiveGroup;
+use crate::live::shell::enter;
+
+/// What is waited for; everything that is named.
+#[derive(Args, Clone, Debug)]
+pub struct WaitArgs {
+    /// The VM.
+    vm: String,
+    /// Until this TCP port takes connections.
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Until this systemd unit is active.
+    #[arg(long, value_name = "UNIT")]
+    unit: Option<String>,
+    /// Until the console has said this in its present boot, a regular expression.
+    #[arg(long, value_name = "PATTERN")]
+    console: Option<String>,
+    /// Until this command succeeds in the guest.
+    #[arg(long, value_name = "COMMAND")]
+    command: Option<String>,
+    /// How long for each, at most (10s, 5min) [default: 5min].
+    #[arg(long, value_name = "TIME")]
+    limit: Option<SignedDuration>,
+}
+
+/// Waits for all that is named.
+pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
+    group.vm(&args.vm)?;
+    enter(group)?;
+    let context = Context::connect(group.client.path(), "wait")?;
+    let vm = context.vm(&args.vm);
+    let limit = args.limit.and_then(|limit| Duration::try_from(limit).ok());
+    let vm = limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
+    if let Some(pattern) = &args.console {
+        vm.wait_for_console(pattern)?;
+    }
+    if let Some(port) = args.port {
+        vm.wait_for_open_port(port)?;
+    }
+    if let Some(unit) = &args.unit {
+        vm.wait_for_unit(unit)?;
+    }
+    if let Some(command) = &args.command {
+        vm.wait_until_succeeds(command)?;
+    }
+    if args.console.is_none() && args.port.is_none() && args.unit.is_none() && args.command.is_none() {
+        vm.wait_for_ssh()?;
+    }
+    Ok(exit_code::PASSED)
+}

@@ -1,0 +1,124 @@
+//! Runs one program, in any language, inside a testnet: `steading run TOPOLOGY -- COMMAND`.
+
+use camino::Utf8Path;
+use rustix::process::Signal;
+use steading_api::{
+    Client, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec, socket_path,
+};
+use steading_plan::Testnet;
+use steading_report::{Event, Report};
+use steading_sys::signal::Signals;
+
+use crate::exit_code;
+use crate::run::{Up, bring_up, fail};
+
+/// What the log calls the program.
+const NAME: &str = "command";
+
+/// What a shell says of a program that a signal has ended, less the signal's number.
+const SIGNALLED: i32 = 128;
+
+/// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
+/// it was started.
+pub fn run_command(
+    group: &str,
+    testnet: &Testnet,
+    out: Option<&Utf8Path>,
+    argv: &[String],
+    report: &Report,
+) -> u8 {
+    let Up { owner, log_dir } = match bring_up(group, &|| Ok(testnet.clone()), out, report) {
+        Ok(up) => up,
+        Err((code, error)) => return fail(report, code, &error),
+    };
+    let client = Client::new(socket_path(owner.pid()));
+    let ran = crate::live::wait_for(async {
+        let status = follow(&client, argv, report).await;
+        // When it cannot be asked it has ended.
+        let _ = client.tear_down().await;
+        status
+    });
+    if ran.is_err() {
+        owner.kill();
+    }
+    let problems = owner.wait_for_farewell().unwrap_or_default();
+    for problem in problems.lines() {
+        report.tell(&Event::Warning { message: problem.to_owned() });
+    }
+    match ran {
+        Ok(status) => {
+            report.tell(&Event::CommandEnded { status, log_dir: log_dir.into_string() });
+            status
+        }
+        Err(error) => fail(report, exit_code::HOST, &error),
+    }
+}
+
+async fn follow(client: &Client, argv: &[String], report: &Report) -> anyhow::Result<u8> {
+    let signals = Signals::open(&[Signal::INT, Signal::TERM])?;
+    let status = client.status().await?;
+    let spec = ProcessSpec { name: NAME.to_owned(), argv: argv.to_vec(), env: facts(&status) };
+    let mut events = client.start_process(&spec).await?;
+    let (mut pid, mut was_told) = (None, false);
+    loop {
+        tokio::select! {
+            event = events.next() => match event? {
+                None => anyhow::bail!("the group has ended"),
+                Some(ProcessEvent::Started { pid: number }) => pid = Some(number),
+                Some(ProcessEvent::Line { text }) => report.print(&text),
+                Some(ProcessEvent::Note { .. }) => {}
+                Some(ProcessEvent::Ended { status, signal, left }) => {
+                    if !left.is_empty() {
+                        report.tell(&Event::Left { name: NAME.to_owned(), processes: left });
+                    }
+                    let status = status.unwrap_or_else(|| SIGNALLED + signal.unwrap_or(0));
+                    return Ok(u8::try_from(status).unwrap_or(exit_code::FAILED));
+                }
+            },
+            signal = signals.next() => {
+                signal?;
+                report.tell(&Event::Interrupted { again: was_told });
+                anyhow::ensure!(!was_told, "interrupted twice");
+                was_told = true;
+                if let Some(pid) = pid {
+                    // It may have ended by itself meanwhile; its end comes in any case.
+                    let _ = client.end_process(pid).await;
+                }
+            }
+        }
+    }
+}
+
+/// What the program is told, as variables of its environment.
+fn facts(status: &GroupStatus) -> Vec<(String, String)> {
+    // The owner is PID 1 of the namespace that the program runs in.
+    let private = |name: &str| format!("/proc/1/fd/{DIRECTORY_FD}/{name}");
+    let plan = &status.plan;
+    let mut facts = vec![
+        ("STEADING_GROUP".to_owned(), plan.group.to_string()),
+        ("STEADING_DOMAIN".to_owned(), plan.addresses.domain.clone()),
+        ("STEADING_LOG_DIR".to_owned(), status.log_dir.clone()),
+        ("STEADING_FACTS".to_owned(), private(FACTS_NAME)),
+        ("STEADING_SSH_KEY".to_owned(), private(KEY_NAME)),
+    ];
+    for vm in &plan.vms {
+        facts.push((variable(vm.name.as_str()), vm.address.to_string()));
+    }
+    facts
+}
+
+/// `STEADING_VM_` and the name as shells take it (POSIX.1-2017, Base Definitions, 8.1).
+fn variable(vm: &str) -> String {
+    let upper = vm.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+    format!("STEADING_VM_{}", upper.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vms_variable_is_a_name_that_shells_take() {
+        assert_eq!(variable("node-1"), "STEADING_VM_NODE_1");
+    }
+}
