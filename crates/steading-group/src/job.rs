@@ -58,7 +58,7 @@ impl Jobs {
         env.push(("STEADING_SOCKET".to_owned(), crate::owner::socket_path()));
         let program = Program {
             argv: spec.argv,
-            package: "steading",
+            package: None,
             env,
             cwd: None,
             fds: Vec::new(),
