@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::process::{Pid, Signal};
 use steading_api::{Failure, FailureKind, Note, ProcessEvent, ProcessSpec, chain};
@@ -58,7 +58,7 @@ impl Jobs {
         env.push(("STEADING_SOCKET".to_owned(), crate::owner::socket_path()));
         let program = Program {
             argv: spec.argv,
-            package: "steading",
+            package: None,
             env,
             cwd: None,
             fds: Vec::new(),
@@ -194,12 +194,18 @@ impl Listener {
 /// Ends every process that carries the mark or belongs to the program's process group, and returns
 /// what they were called. Looks again until there is none: one may have started another meanwhile.
 fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
+    /// An exec takes a fraction of a millisecond, unless it waits for a disk.
+    const LOOKS_AT_EXECS: usize = 1000;
     let mut names = Vec::new();
     let mut known = Vec::new();
+    let mut looks = 0;
     loop {
-        let found: Vec<(Pid, String)> =
-            marked(mark).into_iter().filter(|(pid, _)| !known.contains(pid)).collect();
-        if found.is_empty() {
+        let Sight { marked, becoming_another } = look_for(mark);
+        let found: Vec<(Pid, String)> = marked.into_iter().filter(|(pid, _)| !known.contains(pid)).collect();
+        if becoming_another && looks < LOOKS_AT_EXECS {
+            looks += 1;
+            std::thread::yield_now();
+        } else if found.is_empty() {
             break;
         }
         for (pid, name) in found {
@@ -213,21 +219,74 @@ fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
     names
 }
 
-fn marked(mark: &str) -> Vec<(Pid, String)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+/// What a look at all processes tells.
+#[derive(Default)]
+struct Sight {
+    /// Those that carry the mark, with their command lines.
+    marked: Vec<(Pid, String)>,
+    /// At least one is in the middle of an exec, when it has no environment to look at.
+    becoming_another: bool,
+}
+
+fn look_for(mark: &str) -> Sight {
+    let mut sight = Sight::default();
+    let Ok(entries) = fs::read_dir("/proc") else { return sight };
     let pids = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
-    pids.filter_map(|pid| {
-        let dir = format!("/proc/{}", pid.as_raw_nonzero());
-        let environment = fs::read(format!("{dir}/environ")).ok()?;
-        let is_marked = environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes());
-        is_marked.then(|| (pid, command_line(Utf8Path::new(&dir))))
-    })
-    .collect()
+    for pid in pids {
+        let dir = Utf8PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        // It may have ended, or be another user's.
+        let Ok(environment) = fs::read(dir.join("environ")) else { continue };
+        if environment.is_empty() {
+            sight.becoming_another |= is_in_exec(&dir);
+        } else if environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes()) {
+            sight.marked.push((pid, command_line(&dir)));
+        }
+    }
+    sight
+}
+
+/// Whether a process whose environment is empty is about to get one: between the kernel's
+/// `begin_new_exec` and `create_elf_tables` it has none, and no address for it either.
+fn is_in_exec(dir: &Utf8Path) -> bool {
+    fs::read_to_string(dir.join("stat")).is_ok_and(|stat| lacks_environment(&stat))
+}
+
+/// Reads `env_start`, field 50 of proc_pid_stat(5). A process that has ended lacks one as well.
+fn lacks_environment(stat: &str) -> bool {
+    // After the name, which may hold anything, comes the state, field 3.
+    let fields = stat.rsplit_once(") ").map(|(_, tail)| tail);
+    let mut fields = fields.unwrap_or_default().split_ascii_whitespace();
+    let has_ended = fields.next().is_none_or(|state| state == "Z" || state == "X");
+    !has_ended && fields.nth(50 - 4) == Some("0")
 }
 
 fn command_line(dir: &Utf8Path) -> String {
     let line = fs::read(dir.join("cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_an_environment_is_in_no_exec() {
+        let stat = fs::read_to_string("/proc/self/stat").expect("our own state");
+        assert!(!lacks_environment(&stat));
+        let mut fields: Vec<&str> = stat.split(' ').collect();
+        let last = fields.len();
+        // The last is field 52, exit_code.
+        fields[last - 3] = "0";
+        assert!(lacks_environment(&fields.join(" ")));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_in_no_exec() {
+        let zeros = " 0".repeat(49);
+        assert!(!lacks_environment(&format!("7 (sleep) Z{zeros}")));
+        assert!(lacks_environment(&format!("7 (a) b) R{zeros}")));
+        assert!(!lacks_environment(""));
+    }
 }

@@ -28,7 +28,7 @@ impl Router {
             ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="].map(str::to_owned).into();
         let program = Program {
             argv,
-            package: "dnsmasq-base",
+            package: Some("dnsmasq-base"),
             env: Vec::new(),
             cwd: None,
             fds: Vec::new(),

@@ -15,11 +15,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err::{File, OpenOptions};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use steading_plan::VmName;
 use thiserror::Error;
 
@@ -343,7 +347,8 @@ fn human_line(record: &Record) -> String {
 /// Writes `test.log` anew from `log.jsonl`, both in `directory`, with every record in its place: a
 /// boot's journal arrives only when the guest has a network, far behind its console.
 ///
-/// For the end of a run. The old file is replaced in one step, once the new one is whole.
+/// For the end of a run. The old file is replaced in one step, once the new one is whole; who is
+/// killed before that leaves no other file.
 ///
 /// # Errors
 ///
@@ -360,7 +365,8 @@ pub fn sort_human_log(directory: &Utf8Path) -> Result<(), LogError> {
     let target = directory.join("test.log");
     let aside = directory.join(".test.log.sorted");
     let write = || {
-        let mut writer = BufWriter::new(File::create(&aside)?);
+        let file = create_without_name(directory).or_else(|_| std::fs::File::create(&aside))?;
+        let mut writer = BufWriter::new(&file);
         let mut day = None;
         for record in &records {
             let today = record.time.strftime("%F").to_string();
@@ -374,6 +380,7 @@ pub fn sort_human_log(directory: &Utf8Path) -> Result<(), LogError> {
             writeln!(writer, "--- log of {}, times are UTC ---", header.begun.strftime("%F"))?;
         }
         writer.flush()?;
+        give_name(&file, &aside)?;
         fs_err::rename(&aside, &target)
     };
     write().map_err(|error| {
@@ -381,6 +388,31 @@ pub fn sort_human_log(directory: &Utf8Path) -> Result<(), LogError> {
         let _ = fs_err::remove_file(&aside);
         LogError::write(&target, error)
     })
+}
+
+/// A file that is gone with its writer, should that be killed while it writes (`O_TMPFILE`).
+fn create_without_name(directory: &Utf8Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    // As of any file that is created; the umask takes from it.
+    let mode = Mode::from_raw_mode(0o666);
+    Ok(std::fs::File::from(rustix::fs::open(directory.as_std_path(), flags, mode)?))
+}
+
+/// Gives such a file a name, unless it has this one.
+fn give_name(file: &std::fs::File, name: &Utf8Path) -> io::Result<()> {
+    if file.metadata()?.nlink() > 0 {
+        return Ok(());
+    }
+    // As open(2) shows it; AT_EMPTY_PATH would need a capability.
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match rustix::fs::linkat(CWD, &from, CWD, name.as_std_path(), AtFlags::SYMLINK_FOLLOW) {
+        // Somebody was killed between this and the renaming.
+        Err(Errno::EXIST) => {
+            fs_err::remove_file(name)?;
+            Ok(rustix::fs::linkat(CWD, from, CWD, name.as_std_path(), AtFlags::SYMLINK_FOLLOW)?)
+        }
+        linked => Ok(linked?),
+    }
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ fn late_records_find_their_place_when_the_log_is_sorted() {
         files.merged(&record(second, Stream::Console, message));
     }
     drop(files);
+    fs_err::write(dir.path().join(".test.log.sorted"), "left by somebody who was killed").expect("write");
     sort_human_log(dir.path()).expect("sorted");
     let human = dir.read("test.log");
     let ends: Vec<&str> = human.lines().filter_map(|line| line.rsplit(' ').next()).collect();

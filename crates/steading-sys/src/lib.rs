@@ -7,5 +7,6 @@ pub mod capability;
 pub mod namespace;
 pub mod process;
 pub mod signal;
+mod start_error;
 pub mod sysctl;
 pub mod tap;

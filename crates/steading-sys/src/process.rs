@@ -12,6 +12,7 @@ use rustix::process::{Pid, WaitOptions};
 use thiserror::Error;
 
 use crate::capability;
+use crate::start_error::explain;
 
 /// How much of a failed program's error output is kept, in bytes.
 const STDERR_KEPT: usize = 2000;
@@ -20,18 +21,26 @@ const STDERR_KEPT: usize = 2000;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// It is not installed.
-    #[error("{program} is not installed, or not on PATH\nhint: on Debian: apt-get install {package}")]
+    #[error("{program} is not installed, or not on PATH\nhint: {advice}")]
     NotFound {
         /// The program.
         program: String,
-        /// The Debian package that has it.
-        package: &'static str,
+        /// How to get it.
+        advice: String,
+    },
+    /// It was named by a path that leads nowhere.
+    #[error("there is no program {program}\nhint: check the path")]
+    NoFile {
+        /// The path.
+        program: String,
     },
     /// It could not be started for another reason.
-    #[error("cannot start {program}")]
+    #[error("cannot start {program}{hint}")]
     Start {
         /// The program.
         program: String,
+        /// What to do, with a line break before it, where that is known.
+        hint: String,
         /// The operating system's reason.
         source: io::Error,
     },
@@ -82,7 +91,7 @@ pub fn run_between<A: Into<OsString>>(
         .stdout(stdout)
         .stderr(Stdio::piped())
         .output()
-        .map_err(|source| start_error(program, package, source))?;
+        .map_err(|source| explain(program, Some(package), source))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
@@ -96,23 +105,13 @@ pub fn run_between<A: Into<OsString>>(
     Err(RunError::Failed { command, status: output.status, stderr })
 }
 
-/// The error of a program that could not be started, with advice where the cause is known.
-pub fn start_error(program: &str, package: &'static str, source: io::Error) -> RunError {
-    let program = program.to_owned();
-    if source.kind() == io::ErrorKind::NotFound {
-        RunError::NotFound { program, package }
-    } else {
-        RunError::Start { program, source }
-    }
-}
-
 /// A program to be started beside its caller, in a process group of its own.
 #[derive(Debug)]
 pub struct Program {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// The Debian package that has it, for when it is missing.
-    pub package: &'static str,
+    /// The Debian package that has it, for when it is missing and known to be in one.
+    pub package: Option<&'static str>,
     /// Variables added to the caller's environment.
     pub env: Vec<(String, String)>,
     /// Where it starts; the caller's directory when `None`.
@@ -145,9 +144,9 @@ impl Program {
     pub fn start(self) -> Result<Started, RunError> {
         let Some((program, args)) = self.argv.split_first() else {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the command line is empty");
-            return Err(RunError::Start { program: String::new(), source });
+            return Err(RunError::Start { program: String::new(), hint: String::new(), source });
         };
-        let failed = |source| start_error(program, self.package, source);
+        let failed = |source| explain(program, self.package, source);
         let mut command = Command::new(program);
         command.args(args).envs(self.env).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -4,7 +4,8 @@ use steading_api::{ConsoleFrom, ConsoleWait, FailureKind, VmState, VmVerb};
 use steading_plan::Testnet;
 
 use crate::Case;
-use crate::support::{Group, Outcome, guest_kernel, kill, panicking_vm};
+use crate::support::{Group, Outcome, guest_kernel, panicking_vm};
+use crate::traces::kill;
 
 pub(crate) const CASES: &[Case] = &[
     ("a_kernel_that_panics_ends_waits_with_its_last_words", a_kernel_that_panics),

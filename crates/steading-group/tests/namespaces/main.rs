@@ -12,11 +12,13 @@ mod network;
 mod programs;
 mod support;
 mod teardown;
+mod traces;
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Outcome, Seed, wait_for_end};
+use support::{Outcome, Seed};
+use traces::{pidfd, wait_for_end};
 
 /// How long one case may take.
 const CASE_LIMIT: Duration = Duration::from_secs(90);
@@ -41,8 +43,8 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [CASE, name] => run_here(name),
-        [support::RUNNER, group, dir, kind] => {
-            support::run_group(group, dir.as_ref(), kind);
+        [support::RUNNER, group, dir, kind, span] => {
+            support::run_group(group, dir.as_ref(), kind, span);
             ExitCode::SUCCESS
         }
         args => run_selected(&Selection::new(args)),
@@ -165,9 +167,12 @@ enum Ended {
 /// Runs a case in a process of its own, whose output is kept for when it fails.
 fn run_apart(name: &str, seed: Seed, show_output: bool) -> Ended {
     let output = tempfile::NamedTempFile::new().expect("a file for the output");
+    // Its own, so that what is left in it was left by this case.
+    let temporary = tempfile::tempdir().expect("a directory for temporary files");
     let stream = || output.reopen().map(Stdio::from).expect("the same file again");
     let mut command = Command::new(std::env::current_exe().expect("this executable"));
     command.args([CASE, name]).env(support::SEED_VARIABLE, seed.to_string()).stdin(Stdio::null());
+    command.env("TMPDIR", temporary.path());
     // Both streams share a file, so each must write at its end.
     let append =
         || fs_err::OpenOptions::new().append(true).open(output.path()).expect("the file, to append to");
@@ -177,7 +182,7 @@ fn run_apart(name: &str, seed: Seed, show_output: bool) -> Ended {
         command.stdout(append().into_parts().0).stderr(append().into_parts().0);
     }
     let mut child = command.spawn().expect("start a case");
-    let pidfd = support::pidfd(child.id().cast_signed()).expect("the case has not been waited for");
+    let pidfd = pidfd(child.id().cast_signed()).expect("the case has not been waited for");
     let in_time = wait_for_end(&pidfd, CASE_LIMIT);
     if !in_time {
         child.kill().expect("end a case");

@@ -6,15 +6,21 @@ use steading_api::ProcessEvent;
 use steading_plan::Testnet;
 
 use crate::Case;
-use crate::support::{Group, Outcome, pidfd, spec, wait_for_end};
+use crate::support::{Group, Outcome, SOON, event_loop, spec};
+use crate::traces::{pidfd, wait_for_end};
 
 pub(crate) const CASES: &[Case] = &[
     ("output_lines_of_both_streams_arrive", output_lines_of_both_streams_arrive),
     ("an_exit_by_signal_is_told", an_exit_by_signal_is_told),
     ("a_program_leaves_children_that_are_ended_and_named", a_program_leaves_children),
+    ("no_child_escapes_that_is_about_to_become_another_program", no_child_escapes),
     ("a_program_is_ended_when_asked", a_program_is_ended_when_asked),
     ("a_program_is_ended_when_nobody_listens_any_more", a_program_is_ended_when_nobody_listens),
     ("a_program_that_is_not_there_is_told", a_program_that_is_not_there_is_told),
+    (
+        "owners_of_a_process_that_had_an_event_loop_see_their_programs_end",
+        owners_of_a_process_with_an_event_loop,
+    ),
 ];
 
 fn up() -> Group {
@@ -51,6 +57,19 @@ fn a_program_leaves_children() -> Outcome {
     assert_eq!(ran.left.len(), 3, "{:?}", ran.left);
     let left: Vec<String> = group.traces.processes().into_iter().map(|process| process.name).collect();
     assert!(!left.iter().any(|name| name == "sleep"), "{left:?}");
+    group.tear_down();
+    Outcome::Passed
+}
+
+/// Children of a program that ends at once have just been forked, or are in the middle of an exec,
+/// when they have no environment by which they are known.
+fn no_child_escapes() -> Outcome {
+    let group = up();
+    for _ in 0..100 {
+        let ran =
+            group.run(&["sh", "-c", "setsid sleep 1001 & setsid sleep 1002 & setsid sleep 1003 & exit 0"]);
+        assert_eq!(ran.left.len(), 3, "{:?}", ran.left);
+    }
     group.tear_down();
     Outcome::Passed
 }
@@ -102,7 +121,28 @@ fn a_program_that_is_not_there_is_told() -> Outcome {
     let group = up();
     let started = group.wait_for(group.client.start_process(&spec(&["/no/such/program"])));
     let error = started.expect_err("there is no such program").to_string();
-    assert!(error.contains("/no/such/program is not installed"), "{error}");
+    assert!(error.contains("there is no program /no/such/program\nhint: check the path"), "{error}");
+    let started = group.wait_for(group.client.start_process(&spec(&["no-such-program"])));
+    let error = started.expect_err("there is no such program").to_string();
+    assert!(error.contains("no-such-program is not installed, or not on PATH\nhint: "), "{error}");
+    assert!(!error.contains("apt-get"), "a package that has it is not known: {error}");
     group.tear_down();
+    Outcome::Passed
+}
+
+/// An event loop of the runner must not take from its owners what they wait by: they are copies of
+/// the runner, with its open files.
+fn owners_of_a_process_with_an_event_loop() -> Outcome {
+    drop(event_loop());
+    let kept = event_loop();
+    kept.block_on(async { tokio::task::yield_now().await });
+    for owner in ["first", "second"] {
+        let group = up();
+        let ran = group.wait_for(async { tokio::time::timeout(SOON, group.ran(&["true"])).await });
+        let ran = ran.unwrap_or_else(|_| panic!("the {owner} owner does not see that its program has ended"));
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        group.tear_down();
+    }
+    drop(kept);
     Outcome::Passed
 }

@@ -1,30 +1,30 @@
-//! Groups to test with, in this process or under another, and a look at what is left of them.
+//! Groups to test with, in this process or under another, to be killed.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use steading_api::{Client, ProcessEvent, ProcessSpec};
+use rustix::process::{Pid, Signal, WaitOptions};
+use steading_api::{Client, ClientError, Lines, ProcessEvent, ProcessSpec};
 use steading_group::{GroupConfig, Owner};
-use steading_plan::{Boot, HostFacts, HostResources, Plan, QemuFacts, Testnet, VmSpec};
+use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet, VmSpec};
 use steading_vm::engine::prepare;
 use steading_vm::image::ImageCache;
-use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
-/// Before a group's name, a directory and a kind: run such a group in this process.
+use crate::traces::{Dirs, Traces, kill, pidfd, wait_for_end};
+
+/// Before a group's name, a directory, a kind and a span: run such a group in this process.
 pub(crate) const RUNNER: &str = "__runner";
+
+/// How long something may take that takes moments.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Makes random delays the same again.
 pub(crate) const SEED_VARIABLE: &str = "STEADING_SEED";
-
-/// How soon nothing may be left of a group.
-const GONE: Duration = Duration::from_secs(1);
 
 /// How a case ends that does not fail.
 pub(crate) enum Outcome {
@@ -59,32 +59,6 @@ impl Seed {
 impl fmt::Display for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// The directories of one group.
-pub(crate) struct Dirs {
-    temp: TempDir,
-}
-
-impl Dirs {
-    pub(crate) fn new() -> Self {
-        let dirs = Self { temp: tempfile::tempdir().expect("a directory") };
-        for name in ["scratch", "log"] {
-            fs_err::create_dir(dirs.path().join(name)).expect("a directory");
-        }
-        dirs
-    }
-
-    pub(crate) fn path(&self) -> &Utf8Path {
-        Utf8Path::from_path(self.temp.path()).expect("the directory for temporary files is UTF-8")
-    }
-
-    /// Fails when a file with a name was left where disks go.
-    pub(crate) fn assert_no_scratch_files(&self) {
-        let entries = fs_err::read_dir(self.path().join("scratch")).expect("list");
-        let left: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
-        assert!(left.is_empty(), "files are left in the scratch directory: {left:?}");
     }
 }
 
@@ -132,28 +106,32 @@ fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
     GroupConfig { plan, prepared, log_dir: dirs.join("log"), scratch: dirs.join("scratch") }
 }
 
+/// An event loop without a thread of its own.
+pub(crate) fn event_loop() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop")
+}
+
 /// A group under this process.
 pub(crate) struct Group {
     owner: Owner,
     pub(crate) plan: Plan,
     pub(crate) client: Client,
     pub(crate) traces: Traces,
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     dirs: Dirs,
 }
 
 impl Group {
     pub(crate) fn up(name: &str, testnet: impl FnOnce(&Utf8Path) -> Testnet) -> Self {
-        let dirs = Dirs::new();
+        let mut dirs = Dirs::new();
         let config = config(name, &testnet(dirs.path()), dirs.path());
+        dirs.remember_images();
         let plan = config.plan.clone();
         let mut owner = steading_group::spawn(config).expect("namespaces");
         owner.wait_until_ready().expect("a group");
         let traces = Traces::of(owner.pid());
         let client = Client::new(owner.socket_path());
-        // It has no thread of its own.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Self { owner, plan, client, traces, runtime: runtime.expect("an event loop"), dirs }
+        Self { owner, plan, client, traces, runtime: event_loop(), dirs }
     }
 
     pub(crate) fn wait_for<T>(&self, what: impl Future<Output = T>) -> T {
@@ -166,41 +144,42 @@ impl Group {
 
     /// Runs a program inside to its end.
     pub(crate) fn run(&self, argv: &[&str]) -> Ran {
-        self.wait_for(async {
-            let mut events = self.client.start_process(&spec(argv)).await.expect("a program");
-            let mut lines = Vec::new();
-            while let Some(event) = events.next().await.expect("an event") {
-                match event {
-                    ProcessEvent::Started { .. } | ProcessEvent::Note { .. } => {}
-                    ProcessEvent::Line { text } => lines.push(text),
-                    ProcessEvent::Ended { status, signal, left } => {
-                        return Ran { lines, status, signal, left };
-                    }
-                }
-            }
-            panic!("the events of {argv:?} ended before it did: {lines:?}")
-        })
+        self.wait_for(self.ran(argv))
+    }
+
+    pub(crate) async fn ran(&self, argv: &[&str]) -> Ran {
+        run_to_its_end(&self.client, argv).await.expect("its end is told")
     }
 
     /// Ends it as a test would, and looks whether anything is left.
     pub(crate) fn tear_down(self) {
         self.wait_for(self.client.tear_down()).expect("it is torn down");
-        let bridge = self.plan.addresses.bridge.clone();
         drop(self.runtime);
         self.traces.assert_gone(&self.dirs);
         assert_eq!(self.owner.wait().expect("it ended"), Some(0));
-        let on_host = fs_err::symlink_metadata(format!("/sys/class/net/{bridge}"));
-        assert!(on_host.is_err(), "the bridge {bridge} is on the host");
     }
 }
 
 /// How a program inside a group went.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ran {
     pub(crate) lines: Vec<String>,
     pub(crate) status: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) left: Vec<String>,
+}
+
+async fn run_to_its_end(client: &Client, argv: &[&str]) -> Result<Ran, ClientError> {
+    let mut events = client.start_process(&spec(argv)).await?;
+    let mut lines = Vec::new();
+    while let Some(event) = events.next().await? {
+        if let ProcessEvent::Line { text } = event {
+            lines.push(text);
+        } else if let ProcessEvent::Ended { status, signal, left } = event {
+            return Ok(Ran { lines, status, signal, left });
+        }
+    }
+    panic!("the events of {argv:?} ended before it did: {lines:?}")
 }
 
 /// A program to run inside.
@@ -213,6 +192,7 @@ pub(crate) fn spec(argv: &[&str]) -> ProcessSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Empty,
+    /// A VM with an image, whose kernel panics.
     Machine,
     /// A VM to be started from a file that is no kernel.
     NoKernel,
@@ -225,28 +205,81 @@ impl Kind {
     fn testnet(self, dirs: &Utf8Path) -> Testnet {
         match self {
             Self::Empty => Testnet::new(),
-            Self::Machine => Testnet::new().vm(panicking_vm(guest_kernel().expect("a guest"))),
+            Self::Machine => {
+                let disk = dirs.join("disk");
+                fs_err::write(&disk, vec![0xa5; 1 << 16]).expect("write an image");
+                let vm = panicking_vm(guest_kernel().expect("a guest"));
+                Testnet::new().vm(vm.disk(ImageSource::new(disk)))
+            }
             Self::NoKernel => Testnet::new().vm(VmSpec { autostart: true, ..stopped_vm(dirs) }),
         }
     }
 }
 
+/// How far a [`Runner`] goes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// It brings the group up, and waits for its end.
+    Up,
+    /// It also has a program run inside to its end, and tears the group down.
+    Life,
+}
+
+impl Span {
+    const ALL: [(Self, &str); 2] = [(Self::Up, "up"), (Self::Life, "life")];
+}
+
+fn name_of<T: PartialEq>(all: &[(T, &'static str)], wanted: &T) -> &'static str {
+    all.iter().find(|(known, _)| known == wanted).expect("it is listed").1
+}
+
+fn by_name<T: Copy>(all: &[(T, &'static str)], name: &str) -> T {
+    all.iter().find(|(_, known)| *known == name).expect("a known name").0
+}
+
 /// The part of a [`Runner`] that is killed: tells its stages by lines.
-pub(crate) fn run_group(group: &str, dirs: &Utf8Path, kind: &str) {
-    let (kind, _) = Kind::ALL.into_iter().find(|(_, name)| *name == kind).expect("a known kind");
-    let config = config(group, &kind.testnet(dirs), dirs);
+pub(crate) fn run_group(group: &str, dirs: &Utf8Path, kind: &str, span: &str) {
+    let config = config(group, &by_name(&Kind::ALL, kind).testnet(dirs), dirs);
     let mut owner = steading_group::spawn(config).expect("namespaces");
     println!("{}", owner.pid());
     match owner.wait_until_ready() {
-        Ok(()) => println!("ready"),
+        Ok(()) => {
+            println!("ready");
+            if by_name(&Span::ALL, span) == Span::Life {
+                live(&Client::new(owner.socket_path()));
+            }
+        }
         Err(error) => println!("{}", error.to_string().replace('\n', " | ")),
     }
     println!("ended: {:?}", owner.wait().expect("the owner ended"));
 }
 
+/// A program at work for a while, which leaves another; then the teardown. Any step may find that
+/// somebody has killed the owner.
+fn live(client: &Client) {
+    let argv = ["sh", "-c", "setsid sleep 1001 & exec sleep 0.05"];
+    event_loop().block_on(async {
+        let ran = run_to_its_end(client, &argv).await;
+        println!("{ran:?}");
+        // Until now, whoever watches may not have looked who we are.
+        std::io::stdin().read_line(&mut String::new()).expect("a line");
+        println!("{:?}", client.tear_down().await);
+    });
+}
+
+/// Which process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Victim {
+    Runner,
+    Owner,
+    Router,
+    Qemu,
+}
+
 /// A group under a process of its own, to be killed.
 pub(crate) struct Runner {
     child: Child,
+    stdin: ChildStdin,
     lines: std::io::Lines<BufReader<ChildStdout>>,
     pub(crate) owner: i32,
     pub(crate) traces: Traces,
@@ -256,21 +289,49 @@ pub(crate) struct Runner {
 impl Runner {
     /// Starts it; its group's owner runs, and has not done anything yet.
     pub(crate) fn spawn(group: &str, kind: Kind) -> Self {
-        Self::spawn_with(group, kind, |_| {})
+        Self::spawn_for(Span::Up, group, kind)
+    }
+
+    pub(crate) fn spawn_for(span: Span, group: &str, kind: Kind) -> Self {
+        Self::start(Dirs::new(), span, group, kind, &[], |_| {})
     }
 
     pub(crate) fn spawn_with(group: &str, kind: Kind, change: impl FnOnce(&mut Command)) -> Self {
-        let dirs = Dirs::new();
-        let (_, name) = Kind::ALL.into_iter().find(|(known, _)| *known == kind).expect("a known kind");
-        let mut command = Command::new(std::env::current_exe().expect("this executable"));
-        command.args([RUNNER, group, dirs.path().as_str(), name]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::start(Dirs::new(), Span::Up, group, kind, &[], change)
+    }
+
+    /// Starts it by another program, which is given its command line at the end of its own.
+    pub(crate) fn start(
+        dirs: Dirs,
+        span: Span,
+        group: &str,
+        kind: Kind,
+        by: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
+        let me = std::env::current_exe().expect("this executable");
+        let mut command = match by {
+            [] => Command::new(me),
+            [by, args @ ..] => {
+                let mut command = Command::new(by);
+                command.args(args).arg(me);
+                command
+            }
+        };
+        command.args([RUNNER, group, dirs.path().as_str()]);
+        command.args([name_of(&Kind::ALL, &kind), name_of(&Span::ALL, &span)]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().expect("start a runner");
+        let stdin = child.stdin.take().expect("a pipe");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let owner = lines.next().expect("the owner's number").expect("a line");
         let owner = owner.parse().expect("a number");
-        Self { child, lines, owner, traces: Traces::of(owner), dirs }
+        let mut runner = Self { child, stdin, lines, owner, traces: Traces::of(owner), dirs };
+        // It may have been quick to fail.
+        let _ = runner.stdin.write_all(b"seen\n");
+        runner.dirs.remember_images();
+        runner
     }
 
     /// The next thing that it tells.
@@ -286,112 +347,69 @@ impl Runner {
         Client::new(steading_api::socket_path(self.owner))
     }
 
+    /// Has a program run inside that has two children and ends with none: it stands for a function.
+    /// The events must be kept for as long as it is to run.
+    pub(crate) async fn set_to_work(&self) -> Lines<ProcessEvent> {
+        let argv = ["sh", "-c", "setsid sleep 1001 & sleep 1002 & echo at work; wait"];
+        let mut events = self.client().start_process(&spec(&argv)).await.expect("a program");
+        while let Some(event) = events.next().await.expect("an event") {
+            if matches!(event, ProcessEvent::Line { .. }) {
+                return events;
+            }
+        }
+        panic!("the program ended before it was at work")
+    }
+
+    /// Asks for the teardown without waiting for an answer: a stopped owner gives none.
+    pub(crate) fn ask_for_teardown(&self) -> UnixStream {
+        let mut socket = UnixStream::connect(steading_api::socket_path(self.owner)).expect("it listens");
+        let request = b"POST /teardown HTTP/1.1\r\nhost: group\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(request).expect("it is asked");
+        socket
+    }
+
+    /// Stops the owner, or lets it go on.
+    pub(crate) fn signal_owner(&self, signal: Signal) {
+        let owner = Pid::from_raw(self.owner).expect("a process number");
+        rustix::process::kill_process(owner, signal).expect("signal the owner");
+    }
+
+    /// Kills one process, if there is such a one now.
+    pub(crate) fn kill(&mut self, victim: Victim) -> bool {
+        let pid = match victim {
+            Victim::Runner => self.child.id().cast_signed(),
+            // It may have ended, and been waited for.
+            Victim::Owner => return self.traces.kill_owner(),
+            Victim::Router => return self.traces.kill("dnsmasq"),
+            Victim::Qemu => return self.traces.kill("vm-doomed"),
+        };
+        kill(pid);
+        true
+    }
+
+    /// Whether the runner ends by itself within this time.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        wait_for_end(&pidfd(self.child.id().cast_signed()).expect("it was not waited for"), limit)
+    }
+
     /// Kills the runner after a while, and looks whether anything is left.
     pub(crate) fn kill_after(mut self, delay: Duration) {
-        let pidfd = pidfd(self.child.id().cast_signed()).expect("it was not waited for");
         // A wait for its end, which does not come, in place of a sleep.
-        assert!(!wait_for_end(&pidfd, delay), "the runner ended by itself");
-        self.child.kill().expect("kill the runner");
-        self.child.wait().expect("wait for the runner");
-        self.traces.assert_gone(&self.dirs);
-        // Unless the runner did.
-        let _ = rustix::process::waitpid(Pid::from_raw(self.owner), WaitOptions::NOHANG);
+        assert!(!self.ends_within(delay), "the runner ended by itself");
+        self.kill(Victim::Runner);
+        self.assert_gone();
     }
 
-    /// Looks whether anything is left of a group that has ended otherwise.
+    /// Looks whether anything is left of a group that is about to end, whatever the reason.
     pub(crate) fn assert_gone(mut self) {
+        let ended = self.ends_within(SOON);
+        if !ended {
+            kill(self.child.id().cast_signed());
+        }
         self.child.wait().expect("wait for the runner");
         self.traces.assert_gone(&self.dirs);
+        assert!(ended, "the runner did not end");
         // Unless the runner did.
         let _ = rustix::process::waitpid(Pid::from_raw(self.owner), WaitOptions::NOHANG);
-    }
-}
-
-/// By what the processes of a group are known from outside.
-pub(crate) struct Traces {
-    owner: OwnedFd,
-    namespace: PathBuf,
-}
-
-impl Traces {
-    fn of(owner: i32) -> Self {
-        let namespace =
-            fs_err::read_link(format!("/proc/{owner}/ns/pid")).expect("the owner's PID namespace");
-        let here = fs_err::read_link("/proc/self/ns/pid").expect("our PID namespace");
-        assert_ne!(namespace, here, "the owner has no PID namespace of its own");
-        Self { owner: pidfd(owner).expect("nobody has waited for the owner"), namespace }
-    }
-
-    /// The processes of the group that live.
-    pub(crate) fn processes(&self) -> Vec<Process> {
-        let entries = fs_err::read_dir("/proc").expect("list /proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter_map(|pid| self.process(pid)).collect()
-    }
-
-    /// The one process of the group with a name that begins so.
-    pub(crate) fn only(&self, name: &str) -> Process {
-        let mut found: Vec<Process> =
-            self.processes().into_iter().filter(|process| process.name.starts_with(name)).collect();
-        assert_eq!(found.len(), 1, "one process is named {name}: {found:?}");
-        found.remove(0)
-    }
-
-    fn process(&self, pid: i32) -> Option<Process> {
-        let dir = format!("/proc/{pid}");
-        // It may end at any step.
-        let namespace = fs_err::read_link(format!("{dir}/ns/pid")).ok()?;
-        let stat = fs_err::read_to_string(format!("{dir}/stat")).ok()?;
-        // `pid (name) state …`, proc(5); the name may hold anything.
-        let (head, tail) = stat.rsplit_once(") ")?;
-        let (_, name) = head.split_once(" (")?;
-        let is_dead = tail.starts_with(['Z', 'X']);
-        (namespace == self.namespace && !is_dead).then(|| Process { pid, name: name.to_owned() })
-    }
-
-    /// Fails unless the whole group ends within a second.
-    fn assert_gone(&self, dirs: &Dirs) {
-        let ended = wait_for_end(&self.owner, GONE);
-        let left = self.processes();
-        if !ended || !left.is_empty() {
-            // What failed is not left to the host.
-            let _ = rustix::process::pidfd_send_signal(&self.owner, Signal::KILL);
-        }
-        assert!(ended, "the owner lives on: {left:?}");
-        assert!(left.is_empty(), "processes are left: {left:?}");
-        dirs.assert_no_scratch_files();
-    }
-}
-
-/// A process of a group, seen from outside.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
-    pub(crate) name: String,
-}
-
-/// Kills a process by its number here.
-pub(crate) fn kill(pid: i32) {
-    let pid = Pid::from_raw(pid).expect("a process number");
-    rustix::process::kill_process(pid, Signal::KILL).expect("kill a process");
-}
-
-pub(crate) fn pidfd(pid: i32) -> rustix::io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
-    rustix::process::pidfd_open(pid, PidfdFlags::empty())
-}
-
-/// Whether a process ends within this time.
-pub(crate) fn wait_for_end(pidfd: &OwnedFd, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).expect("it is short");
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        match poll(&mut fds, Some(&left)) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(error) => assert_eq!(error, rustix::io::Errno::INTR, "poll a process"),
-        }
     }
 }

@@ -167,7 +167,7 @@ fn boot(kernel: &Utf8Path, end: Instant) -> Result<String, steading_sys::process
     .into();
     let program = Program {
         argv,
-        package: QEMU_PACKAGE,
+        package: Some(QEMU_PACKAGE),
         env: Vec::new(),
         cwd: None,
         fds: Vec::new(),

@@ -48,7 +48,7 @@ impl Machine {
         let agent = GuestAgent::new(pair(Handle::Agent).map_err(socket)?);
         let program = Program {
             argv: vm.qemu.argv().to_vec(),
-            package: QEMU_PACKAGE,
+            package: Some(QEMU_PACKAGE),
             env: Vec::new(),
             cwd: None,
             fds,
