@@ -82,6 +82,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the report of a run anew, from its log and results.
+    Report {
+        /// The directory with the run's logs.
+        dir: Utf8PathBuf,
+    },
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -108,6 +113,10 @@ fn main() -> ExitCode {
         Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),
         Command::Plan { topology, json } => plan::print(&topology, group.as_deref(), json),
+        Command::Report { dir } => steading_report::write(&dir).map_err(anyhow::Error::from).map(|page| {
+            println!("{page}");
+            steading_harness::exit_code::PASSED
+        }),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
             Ok(steading_harness::exit_code::PASSED)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
-use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, Stream, TestLog};
+use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, Stream, TestLog, VmEvent};
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -18,9 +18,11 @@ const WAITING: usize = 256;
 enum Message {
     Console(VmName, Vec<u8>, oneshot::Sender<Vec<ConsoleAlarm>>),
     Boot(VmName, oneshot::Sender<u32>),
+    Reset(VmName, oneshot::Sender<Option<u32>>),
     Journal(VmName, Box<FollowEvent>),
     Driver(Option<VmName>, String),
     Warning(Option<VmName>, String),
+    Event(VmName, VmEvent),
     Test(Option<String>, String),
     Tail(VmName, usize, oneshot::Sender<Vec<String>>),
     Positions(VmName, oneshot::Sender<Positions>),
@@ -65,12 +67,22 @@ impl Log {
         self.ask(|reply| Message::Boot(vm.clone(), reply)).await.unwrap_or_default()
     }
 
+    /// Marks a reset and returns the boot's number, if it begins one.
+    pub(crate) async fn reset(&self, vm: &VmName) -> Option<u32> {
+        self.ask(|reply| Message::Reset(vm.clone(), reply)).await.flatten()
+    }
+
     pub(crate) async fn journal(&self, vm: &VmName, event: FollowEvent) {
         self.tell(Message::Journal(vm.clone(), Box::new(event))).await;
     }
 
     pub(crate) async fn driver(&self, vm: Option<&VmName>, message: &str) {
         self.tell(Message::Driver(vm.cloned(), message.to_owned())).await;
+    }
+
+    /// What happened to a VM.
+    pub(crate) async fn event(&self, vm: &VmName, event: VmEvent) {
+        self.tell(Message::Event(vm.clone(), event)).await;
     }
 
     /// What is not as it should be; the runner tells it to people.
@@ -162,11 +174,18 @@ impl LogTask {
         let log = &mut self.log;
         match message {
             Message::Warning(vm, message) => self.warn(vm, message),
+            Message::Event(vm, event) => {
+                let record = Record::new(Timestamp::now(), Some(vm), Stream::Driver, event.to_string());
+                log.record(Record { event: Some(event), ..record });
+            }
             Message::Console(vm, bytes, reply) => {
                 let _ = reply.send(log.console_bytes(&vm, &bytes));
             }
             Message::Boot(vm, reply) => {
                 let _ = reply.send(log.mark_boot(&vm));
+            }
+            Message::Reset(vm, reply) => {
+                let _ = reply.send(log.mark_reset(&vm));
             }
             Message::Journal(vm, event) => log.journal_event(&vm, *event),
             Message::Driver(vm, message) => log.driver(vm.as_ref(), &message),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::process::Pid;
 use steading_api::{Failure, FailureKind, VmState, VmStatus, chain};
 use steading_logs::journal::{FollowEvent, Follower, Power};
-use steading_logs::{ConsoleAlarm, is_panic};
+use steading_logs::{ConsoleAlarm, VmEvent, is_panic};
 use steading_plan::{VmName, VmPlan};
 use steading_sys::process::Exit;
 use steading_vm::agent::GuestAgent;
@@ -301,27 +301,29 @@ impl Control {
             view.agent = Some(Arc::new(agent));
         });
         self.power.send_replace(Power::On { start: boot });
+        self.log.event(&self.plan.name, VmEvent::On { boot }).await;
         Ok(Running { pid, exit, events, alarms, input, streams, expected: None })
     }
 
     async fn event(&mut self, process: &mut Running, event: QmpEvent) {
         match event {
-            QmpEvent::Stop => self.view.send_modify(|view| view.status.state = VmState::Paused),
-            QmpEvent::Resume => self.view.send_modify(|view| view.status.state = VmState::Running),
+            QmpEvent::Stop => self.paused(VmState::Paused, VmEvent::Paused).await,
+            QmpEvent::Resume => self.paused(VmState::Running, VmEvent::Resumed).await,
             QmpEvent::Shutdown { guest: true, .. } => {
                 process.expected.get_or_insert_with(|| "the guest powered off".to_owned());
                 self.view.send_modify(|view| view.guest_shutdowns += 1);
             }
             QmpEvent::Reset { .. } => {
                 process.expected = None;
-                let boot = self.log.boot(&self.plan.name).await;
+                let Some(boot) = self.log.reset(&self.plan.name).await else { return };
                 self.view.send_modify(|view| {
                     view.status.boot = boot;
                     view.status.panicked = false;
                 });
                 self.power.send_replace(Power::On { start: boot });
+                self.log.event(&self.plan.name, VmEvent::On { boot }).await;
             }
-            QmpEvent::GuestPanicked { .. } => self.panicked(),
+            QmpEvent::GuestPanicked { .. } => self.panicked().await,
             QmpEvent::BlockIoError { operation, reason, no_space, .. } => {
                 let hint = if no_space { "; the host's disk is full" } else { "" };
                 let message = format!("a disk could not {operation}: {reason}{hint}");
@@ -333,14 +335,23 @@ impl Control {
 
     async fn alarm(&self, alarm: &ConsoleAlarm) {
         if is_panic(&alarm.line) {
-            self.panicked();
+            self.panicked().await;
         }
         let message = format!("{} on its console: {}", alarm.badness, alarm.line.trim());
         self.log.warn(Some(&self.plan.name), &message).await;
     }
 
-    fn panicked(&self) {
-        self.view.send_modify(|view| view.status.panicked = true);
+    async fn paused(&self, state: VmState, event: VmEvent) {
+        self.view.send_modify(|view| view.status.state = state);
+        self.log.event(&self.plan.name, event).await;
+    }
+
+    /// Two signs tell of one panic: the console and the panic device.
+    async fn panicked(&self) {
+        let is_new = self.view.send_if_modified(|view| !std::mem::replace(&mut view.status.panicked, true));
+        if is_new {
+            self.log.event(&self.plan.name, VmEvent::Panicked).await;
+        }
     }
 
     /// The streams are read to their ends first, so that who learns of the end finds all that was said.
@@ -358,7 +369,7 @@ impl Control {
             )
         });
         self.power.send_replace(Power::Off);
-        self.log.driver(Some(&self.plan.name), &format!("it is off: {reason}")).await;
+        self.log.event(&self.plan.name, VmEvent::Off { reason: reason.clone() }).await;
         self.view.send_modify(|view| {
             view.status.state = VmState::Off;
             view.status.pid = None;

@@ -4,6 +4,8 @@
 //! which version it is in, each further line is one [`Record`]. Fields may be added within a
 //! version; readers pass over those they do not know.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steading_plan::VmName;
@@ -38,6 +40,40 @@ impl Stream {
     }
 }
 
+/// What can happen to a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmEvent {
+    /// It was turned on, or reset.
+    On {
+        /// How often it was booted, with this time.
+        boot: u32,
+    },
+    /// Its CPUs stand still.
+    Paused,
+    /// They go on.
+    Resumed,
+    /// Its kernel has panicked.
+    Panicked,
+    /// It is off.
+    Off {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for VmEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::On { boot } => write!(f, "it is on, boot {boot}"),
+            Self::Paused => f.write_str("its CPUs stand still"),
+            Self::Resumed => f.write_str("its CPUs go on"),
+            Self::Panicked => f.write_str("its kernel has panicked"),
+            Self::Off { reason } => write!(f, "it is off: {reason}"),
+        }
+    }
+}
+
 /// One line of the log; a journal entry's message may have several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -67,6 +103,9 @@ pub struct Record {
     /// The syslog priority, 0 (emergency) to 7 (debug).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+    /// What happened to the VM, if that is what the record is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<VmEvent>,
     /// The text.
     pub message: String,
     /// It continues the record before it of the same VM and stream.
@@ -100,6 +139,7 @@ impl Record {
             identifier: None,
             pid: None,
             priority: None,
+            event: None,
             message: message.into(),
             cont: false,
             cut: false,

@@ -99,6 +99,15 @@ impl TestLog {
         boot
     }
 
+    /// Marks that the machine of `vm` was reset. Returns the number of the boot that begins, unless
+    /// the one before has said nothing yet: firmware resets the machine, too, before it boots
+    /// anything.
+    pub fn mark_reset(&mut self, vm: &VmName) -> Option<u32> {
+        let console = &self.vm(vm).console;
+        let has_said_something = console.text().end() > console.boot_start();
+        has_said_something.then(|| self.mark_boot(vm))
+    }
+
     /// Takes bytes of a VM's console. Returns the lines that tell of trouble.
     pub fn console_bytes(&mut self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleAlarm> {
         self.files.console_raw(vm, bytes);

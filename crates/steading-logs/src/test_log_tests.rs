@@ -62,6 +62,16 @@ fn the_journal_of_a_boot_that_came_late_is_put_in_its_place_in_the_end() {
 }
 
 #[test]
+fn a_reset_before_anything_was_said_begins_no_new_boot() {
+    let (fixture, mut log) = Fixture::new();
+    assert_eq!(log.mark_boot(&fixture.vm), 1);
+    assert_eq!(log.mark_reset(&fixture.vm), None);
+    log.console_bytes(&fixture.vm, b"Linux version 6.1\r\n");
+    assert_eq!(log.mark_reset(&fixture.vm), Some(2));
+    assert_eq!(log.mark_reset(&fixture.vm), None);
+}
+
+#[test]
 fn trouble_of_the_kernel_is_an_alarm() {
     let (fixture, mut log) = Fixture::new();
     let alarms = log.console_bytes(&fixture.vm, b"fine\n[ 1.0] Kernel panic - not syncing: x\n");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Summary;
 
@@ -109,6 +109,8 @@ pub enum Event {
         summary: Summary,
         /// Where the logs are.
         log_dir: String,
+        /// The page that shows them, if there is one.
+        report: Option<String>,
     },
 }
 
@@ -124,7 +126,7 @@ pub struct Wait {
 }
 
 /// How a function ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It returned `Ok`.
@@ -146,7 +148,7 @@ pub enum Outcome {
 }
 
 /// How a function failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// It returned an error.

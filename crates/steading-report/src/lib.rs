@@ -3,9 +3,15 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod files;
+mod html;
+mod junit;
 mod summary;
 mod terminal;
+mod timeline;
+mod trace;
 
 pub use event::{Event, Failure, Outcome, Wait};
-pub use summary::{Kind, Metric, Summary};
+pub use files::{ReportError, open_log, write};
+pub use summary::{Kind, Metric, Row, Summary};
 pub use terminal::Report;

@@ -1,17 +1,26 @@
 //! The sum of a run.
 
 use std::io;
-use std::path::Path;
 
-use serde::Serialize;
+use camino::Utf8Path;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 
+/// The version of the file that is written.
+const VERSION: u32 = 2;
+
+/// Its name.
+const FILE: &str = "results.json";
+
 /// How each function ended, and what was measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// The version of this format.
     steading_results: u32,
+    /// The suite, which is also what its group is called unless it was given another name.
+    suite: String,
     functions: Vec<Row>,
     metrics: Vec<Metric>,
     /// What was not as it should be, beside the functions: kernels in trouble, full disks.
@@ -19,7 +28,7 @@ pub struct Summary {
 }
 
 /// What a row is about. Tests and checks are counted; a setup or a teardown only if it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// What is done before tests.
@@ -33,7 +42,7 @@ pub enum Kind {
 }
 
 /// A value that a test measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     /// The test.
     pub function: String,
@@ -43,28 +52,67 @@ pub struct Metric {
     pub value: f64,
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) name: String,
-    pub(crate) kind: Kind,
-    pub(crate) outcome: Outcome,
-    pub(crate) seconds: f64,
+/// One function, or one rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// With the names of its sections.
+    pub name: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it began: its last attempt, if there were several. None if it was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
+    /// How long it took.
+    pub seconds: f64,
     /// The last lines that it printed, if it failed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) lines: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
-impl Default for Summary {
-    fn default() -> Self {
-        Self { steading_results: 2, functions: Vec::new(), metrics: Vec::new(), warnings: Vec::new() }
+impl Row {
+    /// A function that was not run, or a rule.
+    pub fn new(name: &str, kind: Kind, outcome: Outcome) -> Self {
+        Self { name: name.to_owned(), kind, outcome, began: None, seconds: 0.0, lines: Vec::new() }
     }
 }
 
 impl Summary {
+    /// That of a run that has not begun.
+    pub fn new(suite: &str) -> Self {
+        Self {
+            steading_results: VERSION,
+            suite: suite.to_owned(),
+            functions: Vec::new(),
+            metrics: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads the one that was written into this directory.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or one of another version.
+    pub fn read(dir: &Utf8Path) -> io::Result<Self> {
+        let summary: Self = serde_json::from_slice(&fs_err::read(dir.join(FILE))?)?;
+        if summary.steading_results == VERSION {
+            return Ok(summary);
+        }
+        let found = summary.steading_results;
+        Err(io::Error::other(format!("{dir}/{FILE} has version {found}, and this program knows {VERSION}")))
+    }
+
+    /// The suite.
+    pub fn suite(&self) -> &str {
+        &self.suite
+    }
+
     /// Adds a function's end.
-    pub fn add(&mut self, name: &str, kind: Kind, outcome: Outcome, seconds: f64, lines: Vec<String>) {
-        let lines = if matches!(outcome, Outcome::Failed(_)) { lines } else { Vec::new() };
-        self.functions.push(Row { name: name.to_owned(), kind, outcome, seconds, lines });
+    pub fn add(&mut self, row: Row) {
+        let lines = if matches!(row.outcome, Outcome::Failed(_)) { row.lines } else { Vec::new() };
+        self.functions.push(Row { lines, ..row });
     }
 
     /// Adds a measured value.
@@ -116,18 +164,19 @@ impl Summary {
         self.functions.iter().filter(|row| wanted(row)).count()
     }
 
-    pub(crate) fn rows(&self) -> &[Row] {
+    /// Every function, in the order of their ends.
+    pub fn rows(&self) -> &[Row] {
         &self.functions
     }
 
     /// Writes it as `results.json` into this directory.
-    pub fn write(&self, dir: impl AsRef<Path>) -> io::Result<()> {
-        let json = serde_json::to_vec_pretty(self)?;
-        fs_err::write(dir.as_ref().join("results.json"), json)
+    pub fn write(&self, dir: &Utf8Path) -> io::Result<()> {
+        fs_err::write(dir.join(FILE), serde_json::to_vec_pretty(self)?)
     }
 }
 
-const fn is_counted(kind: Kind) -> bool {
+/// Whether rows of this kind are counted, however they ended.
+pub(crate) const fn is_counted(kind: Kind) -> bool {
     matches!(kind, Kind::Test | Kind::Check)
 }
 
@@ -138,18 +187,32 @@ mod tests {
 
     #[test]
     fn tests_are_counted_once_and_setups_only_when_they_failed() {
-        let mut summary = Summary::default();
-        let said = || vec!["said".to_owned()];
-        summary.add("setup", Kind::Setup, Outcome::Passed, 1.0, said());
-        summary.add("a", Kind::Test, Outcome::Passed, 1.0, said());
-        summary.add("b", Kind::Test, Outcome::Failed(Failure::Panicked), 1.0, said());
-        summary.add("c", Kind::Test, Outcome::Skipped { reason: "filter".to_owned() }, 0.0, Vec::new());
-        let flaky = Outcome::Flaky { attempt: 2, before: Failure::Returned };
-        summary.add("d", Kind::Test, flaky, 1.0, said());
-        summary.add("teardown", Kind::Teardown, Outcome::Failed(Failure::Returned), 1.0, said());
+        let mut summary = Summary::new("s");
+        let mut add = |name: &str, kind, outcome| {
+            summary.add(Row { lines: vec!["said".to_owned()], ..Row::new(name, kind, outcome) });
+        };
+        add("setup", Kind::Setup, Outcome::Passed);
+        add("a", Kind::Test, Outcome::Passed);
+        add("b", Kind::Test, Outcome::Failed(Failure::Panicked));
+        add("c", Kind::Test, Outcome::Skipped { reason: "filter".to_owned() });
+        add("d", Kind::Test, Outcome::Flaky { attempt: 2, before: Failure::Returned });
+        add("teardown", Kind::Teardown, Outcome::Failed(Failure::Returned));
         assert_eq!((summary.passed(), summary.flaky(), summary.failed(), summary.skipped()), (1, 1, 2, 1));
         assert!(!summary.has_failed_setup());
         assert!(summary.rows()[1].lines.is_empty());
         assert_eq!(summary.rows()[2].lines, ["said"]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_another_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let mut summary = Summary::new("s");
+        summary.add(Row::new("a", Kind::Test, Outcome::Failed(Failure::Signal { signal: 6 })));
+        summary.write(dir).unwrap();
+        let read = Summary::read(dir).unwrap();
+        assert_eq!((read.suite(), &read.rows()[0].outcome), ("s", &summary.rows()[0].outcome));
+        Summary { steading_results: 9, ..summary }.write(dir).unwrap();
+        assert!(Summary::read(dir).unwrap_err().to_string().contains("version 9"));
     }
 }

@@ -89,7 +89,7 @@ impl Report {
             }
             Event::Warning { message } => eprintln!("{} {message}", "warning:".yellow().bold()),
             Event::Error { message } => eprintln!("{} {message}", "error:".red().bold()),
-            Event::Finished { summary, log_dir } => finished(summary, log_dir),
+            Event::Finished { summary, log_dir, report } => finished(summary, log_dir, report.as_deref()),
         }
     }
 }
@@ -113,7 +113,7 @@ fn verdict(outcome: &Outcome) -> String {
     }
 }
 
-fn finished(summary: &Summary, log_dir: &str) {
+fn finished(summary: &Summary, log_dir: &str, report: Option<&str>) {
     for row in summary.rows() {
         if let Outcome::Failed(failure) = &row.outcome {
             println!();
@@ -136,6 +136,9 @@ fn finished(summary: &Summary, log_dir: &str) {
         println!("{:>7.1} s  {:<44} {}", row.seconds, row.name, verdict(&row.outcome));
     }
     println!("logs: {log_dir}");
+    if let Some(report) = report {
+        println!("report: {report}");
+    }
     for metric in summary.metrics() {
         println!("measured: {} = {} ({})", metric.name, metric.value, metric.function);
     }

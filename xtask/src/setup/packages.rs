@@ -14,12 +14,14 @@ use crate::{command, error::Advise as _};
 
 /// What Steading runs, and what its crates are built with, beside Rust itself.
 const PACKAGES: &[&str] = &[
+    "chromium",
     "dnsmasq-base",
     "gcc",
     "git",
     "iproute2",
     "kmod",
     "libc6-dev",
+    "libxml2-utils",
     "mmdebstrap",
     "ovmf",
     "pkg-config",

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use steading_api::Note;
 use steading_report::{Failure, Outcome, Wait};
 
@@ -21,6 +22,8 @@ pub(crate) struct Attempt {
     /// The first is 1.
     pub(crate) number: u32,
     pub(crate) began: Instant,
+    /// The same moment by the host's clock.
+    pub(crate) began_at: Timestamp,
     /// When something has to be done about it.
     pub(crate) deadline: Instant,
     /// Its number inside the group, once it has one.
@@ -38,6 +41,7 @@ impl Attempt {
         Self {
             number,
             began,
+            began_at: Timestamp::now(),
             deadline: began + limit,
             pid: None,
             cut_short: None,

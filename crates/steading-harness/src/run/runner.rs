@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::{GroupError, Owner};
-use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Summary};
+use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Row, Summary};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -91,7 +91,7 @@ impl<'a> Runner<'a> {
             owner_ended: false,
             running: HashMap::new(),
             before: HashMap::new(),
-            summary: Summary::default(),
+            summary: Summary::new(&suite.name),
             suite,
             selection,
             owner,
@@ -210,7 +210,7 @@ impl<'a> Runner<'a> {
         // What was not asked for is not worth a line.
         if self.selection.mode == Mode::Tests {
             self.report.tell(&Event::Ended { name: name.clone(), outcome: outcome.clone(), seconds: 0.0 });
-            self.summary.add(name, Kind::Test, outcome, 0.0, Vec::new());
+            self.summary.add(Row::new(name, Kind::Test, outcome));
         }
     }
 
@@ -242,10 +242,11 @@ impl<'a> Runner<'a> {
             outcome => outcome,
         };
         let has_failed = matches!(outcome, Outcome::Failed(_));
-        let seconds = attempt.began.elapsed().as_secs_f64();
         let name = function.name.clone();
-        self.report.tell(&Event::Ended { name, outcome: outcome.clone(), seconds });
-        self.summary.add(&function.name, kind(function.role), outcome, seconds, attempt.lines());
+        let (began, seconds) = (Some(attempt.began_at), attempt.began.elapsed().as_secs_f64());
+        self.report.tell(&Event::Ended { name: name.clone(), outcome: outcome.clone(), seconds });
+        let kind = kind(function.role);
+        self.summary.add(Row { name, kind, outcome, began, seconds, lines: attempt.lines() });
         self.schedule.ended(id, !has_failed);
         if has_failed && self.selection.fail_fast && function.role == Role::Test {
             self.schedule.stop("a test has failed before, and --fail-fast was given");
@@ -359,13 +360,18 @@ impl<'a> Runner<'a> {
         let is_whole = self.interrupts == 0 && !self.owner_ended && self.selection.mode == Mode::Tests;
         if is_whole && self.selection.left_out.is_empty() {
             for (name, outcome) in verdict::check(&self.suite.rules, &summary, self.log_dir) {
-                summary.add(&name, Kind::Check, outcome, 0.0, Vec::new());
+                summary.add(Row::new(&name, Kind::Check, outcome));
             }
         }
-        self.report.tell(&Event::Finished { summary: summary.clone(), log_dir: self.log_dir.to_string() });
         if let Err(error) = summary.write(self.log_dir) {
-            self.report.tell(&Event::Error { message: chain(&error) });
+            self.report.tell(&Event::Warning { message: chain(&error) });
         }
+        // What cannot be shown was run all the same.
+        let page = steading_report::write(self.log_dir)
+            .map_err(|error| self.report.tell(&Event::Warning { message: chain(&error) }));
+        let report = page.ok().map(Utf8PathBuf::into_string);
+        let log_dir = self.log_dir.to_string();
+        self.report.tell(&Event::Finished { summary: summary.clone(), log_dir, report });
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }

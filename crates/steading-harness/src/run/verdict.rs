@@ -4,11 +4,10 @@ use std::io::{BufRead as _, BufReader};
 
 use anyhow::Context as _;
 use camino::Utf8Path;
-use fs_err as fs;
 use regex::Regex;
 use serde::Deserialize;
 use steading_api::chain;
-use steading_report::{Failure, Outcome, Summary};
+use steading_report::{Failure, Outcome, Summary, open_log};
 
 use crate::exit_code;
 use crate::suite::{LogRule, MetricRule, Rules};
@@ -71,7 +70,7 @@ fn metric(rule: &MetricRule, summary: &Summary) -> Outcome {
 fn log(rules: &[LogRule], file: &Utf8Path) -> anyhow::Result<Vec<Outcome>> {
     let patterns: Vec<Regex> = rules.iter().map(compiled).collect::<Result<_, _>>()?;
     let mut found: Vec<Option<String>> = vec![None; rules.len()];
-    for line in BufReader::new(fs::File::open(file)?).lines() {
+    for line in BufReader::new(open_log(file)?).lines() {
         let line = line.with_context(|| format!("cannot read {file}"))?;
         // A record that was cut off by a full disk is none.
         let Ok(Line { vm, stream, message: Some(message) }) = serde_json::from_str(&line) else { continue };
@@ -107,7 +106,8 @@ pub(crate) fn exit_code(summary: &Summary, was_interrupted: bool, owner_ended: b
 
 #[cfg(test)]
 mod tests {
-    use steading_report::{Kind, Metric};
+    use fs_err as fs;
+    use steading_report::{Kind, Metric, Row};
 
     use super::*;
 
@@ -125,7 +125,7 @@ mod tests {
             log: vec![LogRule::forbid("Oops"), LogRule::require("Oops"), LogRule::require("Hello")],
             metrics: Vec::new(),
         };
-        let outcomes = check(&rules, &Summary::default(), dir);
+        let outcomes = check(&rules, &Summary::new("s"), dir);
         let reason = "a said: kernel: Oops: 1".to_owned();
         assert_eq!(outcomes[0], ("log has no /Oops/".to_owned(), broken(reason)));
         assert_eq!(outcomes[1].1, Outcome::Passed);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_measured_value_must_exist_and_lie_in_its_range() {
-        let mut summary = Summary::default();
+        let mut summary = Summary::new("s");
         for value in [1.0, 9.0] {
             summary.add_metric(Metric { function: "t".to_owned(), name: "ms".to_owned(), value });
         }
@@ -152,14 +152,14 @@ mod tests {
 
     #[test]
     fn the_worst_that_happened_decides_the_exit_status() {
-        let mut summary = Summary::default();
+        let mut summary = Summary::new("s");
         assert_eq!(exit_code(&summary, false, false), exit_code::PASSED);
         let before = Failure::Returned;
-        summary.add("f", Kind::Test, Outcome::Flaky { attempt: 2, before }, 0.0, Vec::new());
+        summary.add(Row::new("f", Kind::Test, Outcome::Flaky { attempt: 2, before }));
         assert_eq!(exit_code(&summary, false, false), exit_code::FLAKY);
-        summary.add("t", Kind::Test, Outcome::Failed(Failure::Panicked), 0.0, Vec::new());
+        summary.add(Row::new("t", Kind::Test, Outcome::Failed(Failure::Panicked)));
         assert_eq!(exit_code(&summary, false, false), exit_code::FAILED);
-        summary.add("s", Kind::Setup, Outcome::Failed(Failure::Panicked), 0.0, Vec::new());
+        summary.add(Row::new("s", Kind::Setup, Outcome::Failed(Failure::Panicked)));
         assert_eq!(exit_code(&summary, false, false), exit_code::SETUP_FAILED);
         assert_eq!(exit_code(&summary, true, false), exit_code::INTERRUPTED);
     }

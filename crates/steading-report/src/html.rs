@@ -1,0 +1,105 @@
+//! A run as one page: failures, timeline, log.
+
+use serde::Serialize;
+use steading_logs::Record;
+
+use crate::summary::Row;
+use crate::timeline::Timeline;
+use crate::{Metric, Outcome, Summary};
+
+/// How many records a page holds: browsers become slow with more.
+const RECORDS: usize = 100_000;
+
+const PAGE: &str = include_str!("report.html");
+
+/// Where the data go in the page.
+const PLACE: &str = "/*DATA*/";
+
+#[derive(Serialize)]
+struct Data<'a> {
+    suite: &'a str,
+    counts: [(&'static str, usize); 4],
+    rows: Vec<ShownRow<'a>>,
+    metrics: &'a [Metric],
+    warnings: &'a [String],
+    timeline: &'a Timeline,
+    /// How many records at the beginning are left out.
+    left_out: usize,
+    records: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownRow<'a> {
+    name: &'a str,
+    class: &'static str,
+    detail: String,
+    seconds: f64,
+    lines: &'a [String],
+}
+
+/// Milliseconds from the beginning, source, stream, priority, text.
+#[derive(Serialize)]
+struct Line<'a>(i64, &'a str, &'static str, Option<u8>, String);
+
+/// The page.
+pub(crate) fn render(summary: &Summary, timeline: &Timeline, records: &[Record]) -> String {
+    let left_out = records.len().saturating_sub(RECORDS);
+    let data = Data {
+        suite: summary.suite(),
+        counts: [
+            ("passed", summary.passed()),
+            ("failed", summary.failed()),
+            ("flaky", summary.flaky()),
+            ("skipped", summary.skipped()),
+        ],
+        rows: summary.rows().iter().map(shown).collect(),
+        metrics: summary.metrics(),
+        warnings: summary.warnings(),
+        timeline,
+        left_out,
+        records: records[left_out..].iter().map(|record| line(record, timeline)).collect(),
+    };
+    let json = serde_json::to_string(&data).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    PAGE.replacen(PLACE, &harmless(&json), 1)
+}
+
+/// JSON that stands in a script: nothing in it ends the script or begins a comment (HTML Standard,
+/// 4.12.1.3). In JSON `<` occurs in strings only.
+fn harmless(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+fn shown(row: &Row) -> ShownRow<'_> {
+    let (class, detail) = match &row.outcome {
+        Outcome::Passed => ("passed", String::new()),
+        Outcome::Flaky { attempt, before } => {
+            ("flaky", format!("passed at attempt {attempt}; the one before {before}"))
+        }
+        Outcome::Failed(failure) => ("failed", failure.to_string()),
+        Outcome::Skipped { reason } => ("skipped", reason.clone()),
+    };
+    ShownRow { name: &row.name, class, detail, seconds: row.seconds, lines: &row.lines }
+}
+
+fn line<'a>(record: &'a Record, timeline: &Timeline) -> Line<'a> {
+    let millis = record.time.as_millisecond() - timeline.began.as_millisecond();
+    let source = record.vm.as_ref().map_or(crate::timeline::DRIVER, |vm| vm.as_str());
+    Line(millis, source, record.stream.as_str(), record.priority, record.said())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_guest_says_ends_the_script() {
+        let said = harmless(r#"{"a":"</script><!--"}"#);
+        assert!(!said.contains('<'), "{said}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&said).unwrap()["a"], "</script><!--");
+    }
+
+    #[test]
+    fn the_page_has_one_place_for_its_data() {
+        assert_eq!(PAGE.matches(PLACE).count(), 1);
+    }
+}

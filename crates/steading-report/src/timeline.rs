@@ -1,0 +1,138 @@
+//! What happened when, as lanes side by side: the driver's functions, and each VM's boots and pauses.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use steading_logs::{Record, VmEvent};
+
+use crate::{Failure, Outcome, Summary};
+
+/// All that happened, in milliseconds from the beginning.
+#[derive(Debug, Serialize)]
+pub(crate) struct Timeline {
+    pub(crate) began: Timestamp,
+    pub(crate) length: i64,
+    pub(crate) lanes: Vec<Lane>,
+}
+
+/// What is known of one VM, or of the driver.
+#[derive(Debug, Serialize)]
+pub(crate) struct Lane {
+    pub(crate) name: String,
+    pub(crate) spans: Vec<Span>,
+}
+
+/// Something that lasted.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Span {
+    pub(crate) name: String,
+    /// What it is, as a word for styles: passed, failed, flaky, skipped, on, paused, panicked.
+    pub(crate) class: &'static str,
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    /// More about it.
+    pub(crate) detail: String,
+}
+
+/// The lane of the driver.
+pub(crate) const DRIVER: &str = "driver";
+
+impl Timeline {
+    pub(crate) fn new(summary: &Summary, records: &[Record]) -> Self {
+        let began = beginning(summary, records);
+        let millis = |time: Timestamp| time.as_millisecond() - began.as_millisecond();
+        let functions: Vec<Span> = summary
+            .rows()
+            .iter()
+            .filter_map(|row| {
+                let start = millis(row.began?);
+                #[expect(clippy::cast_possible_truncation, reason = "a run of 2^53 ms is longer than any")]
+                let end = start + (row.seconds * 1000.0) as i64;
+                let (class, detail) = verdict(&row.outcome);
+                Some(Span { name: row.name.clone(), class, start, end, detail })
+            })
+            .collect();
+        let last = records.iter().map(|record| millis(record.time)).max().unwrap_or(0);
+        let length = functions.iter().map(|span| span.end).max().unwrap_or(0).max(last);
+        let mut vms: BTreeMap<String, Vec<(i64, &VmEvent)>> = BTreeMap::new();
+        for record in records {
+            if let Some(vm) = &record.vm {
+                let events = vms.entry(vm.to_string()).or_default();
+                events.extend(record.event.as_ref().map(|event| (millis(record.time), event)));
+            }
+        }
+        let mut lanes = vec![Lane { name: DRIVER.to_owned(), spans: functions }];
+        lanes.extend(vms.into_iter().map(|(name, events)| Lane { name, spans: spans(&events, length) }));
+        Self { began, length, lanes }
+    }
+}
+
+/// The first thing that is known to have happened.
+fn beginning(summary: &Summary, records: &[Record]) -> Timestamp {
+    let functions = summary.rows().iter().filter_map(|row| row.began);
+    functions.chain(records.iter().map(|record| record.time)).min().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn verdict(outcome: &Outcome) -> (&'static str, String) {
+    match outcome {
+        Outcome::Passed => ("passed", String::new()),
+        Outcome::Flaky { attempt, before } => {
+            ("flaky", format!("passed at attempt {attempt}; the one before {before}"))
+        }
+        Outcome::Failed(Failure::Interrupted) => ("failed", "was interrupted".to_owned()),
+        Outcome::Failed(failure) => ("failed", failure.to_string()),
+        Outcome::Skipped { reason } => ("skipped", reason.clone()),
+    }
+}
+
+/// What lies between events. A VM that is on when the log ends was so to its end.
+fn spans(events: &[(i64, &VmEvent)], end: i64) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut boot = 0;
+    for (index, (start, event)) in events.iter().enumerate() {
+        let until = events.get(index + 1).map_or(end, |(next, _)| *next);
+        let (class, detail) = match event {
+            VmEvent::On { boot: number } => {
+                boot = *number;
+                ("on", String::new())
+            }
+            VmEvent::Resumed => ("on", String::new()),
+            VmEvent::Paused => ("paused", event.to_string()),
+            VmEvent::Panicked => ("panicked", event.to_string()),
+            VmEvent::Off { .. } => continue,
+        };
+        spans.push(Span { name: format!("boot {boot}"), class, start: *start, end: until, detail });
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_is_on_between_its_events_and_what_is_on_last_stays_on() {
+        let events = [
+            (10, &VmEvent::On { boot: 1 }),
+            (20, &VmEvent::Paused),
+            (30, &VmEvent::Resumed),
+            (40, &VmEvent::Off { reason: "its plug was pulled".to_owned() }),
+            (60, &VmEvent::On { boot: 2 }),
+        ];
+        let found: Vec<_> = spans(&events, 99)
+            .into_iter()
+            .map(|span| (span.name, span.class, span.start, span.end))
+            .collect();
+        let span = |name: &str, class, start, end| (name.to_owned(), class, start, end);
+        assert_eq!(
+            found,
+            [
+                span("boot 1", "on", 10, 20),
+                span("boot 1", "paused", 20, 30),
+                span("boot 1", "on", 30, 40),
+                span("boot 2", "on", 60, 99),
+            ]
+        );
+    }
+}
