@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use steading_api::{ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, VmState};
+use steading_api::{ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, VmState, VmStatus};
 use steading_plan::VmName;
 use tokio::time::timeout;
 
 use crate::vm::{CONSOLE_SHOWN, Vm};
 
-/// Waits for a text on the console; ends at once with the VM.
+/// Why a VM that is on is not waited for.
+const PANICKED: &str = "its kernel panicked";
+
+/// Waits for a text on the console; ends at once with the VM, or with its kernel.
 pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Failure> {
     let Some(positions) = vm.log.positions(vm.name()).await else {
         return Err(ending(vm.name()));
@@ -26,24 +29,28 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
     let mut progress = positions.progress;
     let search = async {
         loop {
-            let ended = vm.status().state == VmState::Off;
+            let ended = is_over(&vm.status());
             progress.mark_unchanged();
             let (found, same) = vm.log.look(vm.name(), look).await?;
             look = same;
-            // A VM that ended before the last look can say nothing more.
+            // A VM that ended before the last look can say nothing more, or nothing that matters.
             if found.is_some() || ended {
                 return found;
             }
             let mut view = vm.view();
             tokio::select! {
                 changed = progress.changed() => changed.ok()?,
-                _ = view.wait_for(|view| view.status.state == VmState::Off) => {}
+                _ = view.wait_for(|view| is_over(&view.status)) => {}
             }
         }
     };
     let what = format!("waiting for {:?} on its console", wait.pattern);
     match timeout(Duration::from_millis(wait.limit_ms), search).await {
         Ok(Some(found)) => Ok(ConsoleMatch { text: found.text, end: found.end }),
+        Ok(None) if vm.status().state != VmState::Off && vm.status().panicked => {
+            let message = format!("VM {}: {what}: {PANICKED}", vm.name());
+            Err(vm.failure(FailureKind::VmEnded, message).await)
+        }
         Ok(None) => Err(crate::power::off(vm, &what).await),
         Err(_) => {
             let seconds = Duration::from_millis(wait.limit_ms).as_secs_f32();
@@ -56,14 +63,18 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
 /// Waits until the VM is off, or its kernel has panicked.
 pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
     let mut view = vm.view();
-    let over = |state, panicked| state == VmState::Off || panicked;
-    let seen = view.wait_for(|view| over(view.status.state, view.status.panicked)).await;
+    let seen = view.wait_for(|view| is_over(&view.status)).await;
     let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
     let reason = match status.ended {
         Some(reason) => reason,
-        None => "its kernel panicked".to_owned(),
+        None => PANICKED.to_owned(),
     };
     Ok(Ended { reason, console: vm.log.tail(vm.name(), CONSOLE_SHOWN).await })
+}
+
+/// Whether nothing more is to be expected of a guest in this boot.
+fn is_over(status: &VmStatus) -> bool {
+    status.state == VmState::Off || status.panicked
 }
 
 fn ending(vm: &VmName) -> Failure {

@@ -51,6 +51,9 @@ impl Router {
         if let Err(error) = written {
             said.push(error.to_string());
         }
+        if said.is_empty() {
+            said.push("it said nothing".to_owned());
+        }
         Err(GroupError::RouterEnded { said: said.join("; ").trim().to_owned() })
     }
 

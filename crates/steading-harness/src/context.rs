@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -18,6 +18,10 @@ use crate::vm::Vm;
 /// How long a wait takes at most unless it says otherwise. Guests under emulation are slow.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long before its function's limit a wait ends at the latest, to say what it last saw: a
+/// function that runs into its limit is killed and says nothing any more.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A running testnet, as a test function sees it.
 #[derive(Clone)]
 pub struct Context {
@@ -31,12 +35,15 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) connections: Mutex<HashMap<String, Arc<Ssh>>>,
     pub(crate) limit: Duration,
+    /// When every wait ends, with the function's own limit in view.
+    pub(crate) end: Instant,
     function: String,
 }
 
 impl Context {
     /// Connects to the group whose control socket is here, for this function.
-    pub(crate) fn connect(socket: &str, function: &str) -> anyhow::Result<Self> {
+    pub(crate) fn connect(socket: &str, function: &str, function_limit: Duration) -> anyhow::Result<Self> {
+        let end = Instant::now() + function_limit.saturating_sub(LAST_WORDS.min(function_limit / 5));
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime =
             builder.worker_threads(1).enable_all().build().context("cannot start the event loop")?;
@@ -45,7 +52,7 @@ impl Context {
         let factor = std::env::var("STEADING_TIMEOUT_FACTOR").ok().and_then(|text| text.parse().ok());
         let limit = LIMIT.mul_f64(factor.filter(|factor| *factor > 0.0).unwrap_or(1.0));
         let function = function.to_owned();
-        let shared = Shared { client, status, runtime, connections: Mutex::default(), limit, function };
+        let shared = Shared { client, status, runtime, connections: Mutex::default(), limit, end, function };
         Ok(Self { shared: Arc::new(shared) })
     }
 

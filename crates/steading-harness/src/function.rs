@@ -18,7 +18,7 @@ pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
         let socket = std::env::var(SOCKET).with_context(|| {
             format!("{SOCKET} is not set\nhint: functions are run inside a group; use the command `run`")
         })?;
-        let context = Context::connect(&socket, name)?;
+        let context = Context::connect(&socket, name, function.limit)?;
         (function.body)(&context)
     };
     match ran() {

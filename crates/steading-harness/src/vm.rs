@@ -5,7 +5,7 @@
 use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -285,8 +285,13 @@ impl Vm {
         Ok(self.block_on(self.shared.client.console_tail(self.name()))?)
     }
 
+    /// How long a wait that begins now may take: no longer than the function may.
+    fn limit(&self) -> Duration {
+        self.limit.min(self.shared.end.saturating_duration_since(Instant::now()))
+    }
+
     fn limit_ms(&self) -> u64 {
-        u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.limit().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
@@ -300,14 +305,16 @@ impl Vm {
             if status.state == VmState::Paused {
                 bail!("VM {}: {what}: it is paused\nhint: resume it first", self.name());
             }
+            let limit = self.limit();
             tokio::select! {
                 ended = self.shared.client.ended(self.name()) => Err(self.ended(what, &ended?)),
-                outcome = timeout(self.limit, future) => {
+                outcome = timeout(limit, future) => {
                     if let Ok(outcome) = outcome {
                         outcome.with_context(|| format!("VM {}: {what}", self.name()))
                     } else {
                         let tail = self.shared.client.console_tail(self.name()).await.unwrap_or_default();
-                        bail!("VM {}: {what}: not within {} s{}", self.name(), self.limit.as_secs(), console(&tail))
+                        let bound = if limit < self.limit { ", as long as its function may take" } else { "" };
+                        bail!("VM {}: {what}: not within {:.0} s{bound}{}", self.name(), limit.as_secs_f64(), console(&tail))
                     }
                 },
             }
@@ -388,7 +395,7 @@ fn shown(output: &CommandOutput) -> String {
 
 fn console(lines: &[String]) -> String {
     if lines.is_empty() {
-        return "\nits console has said nothing".to_owned();
+        return "\nits console has said nothing\nhint: consoles are the first serial port; a Linux guest speaks there with `console=ttyS0` on its kernel's command line".to_owned();
     }
     let skip = lines.len().saturating_sub(12);
     format!("\nthe last lines of its console:\n    {}", lines[skip..].join("\n    "))

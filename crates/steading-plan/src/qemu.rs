@@ -89,12 +89,14 @@ impl QemuCommand {
         self.option("-name", format!("guest={0},process=vm-{0:.11}", vm.name));
         self.flag("-no-user-config");
         self.flag("-nodefaults");
-        let pflash = match vm.spec.boot {
+        let boot = match vm.spec.boot {
             Boot::Uefi => ",pflash0=firmware-code,pflash1=firmware-vars",
+            // SeaBIOS then speaks on the serial port: else a guest that never boots says nothing at all.
+            Boot::Bios if !vm.spec.display => ",graphics=off",
             Boot::Bios | Boot::Kernel { .. } => "",
         };
         // Suspension states confuse guests whose host cannot wake them, and their tables cost boot time.
-        self.option("-machine", format!("q35,accel={},vmport=off{pflash}", facts.acceleration.as_str()));
+        self.option("-machine", format!("q35,accel={},vmport=off{boot}", facts.acceleration.as_str()));
         self.option("-global", "ICH9-LPC.disable_s3=1");
         self.option("-global", "ICH9-LPC.disable_s4=1");
         self.option("-cpu", facts.acceleration.cpu());

@@ -36,6 +36,10 @@ fn a_kernel_that_panics() -> Outcome {
         assert_eq!(ended.reason, "its kernel panicked");
         let tells = ended.console.iter().any(|line| line.contains("Kernel panic - not syncing"));
         assert!(tells, "the last lines tell why: {:#?}", ended.console);
+        let waited = group.client.wait_for_console(VM, &look("never said", ConsoleFrom::Start)).await;
+        let error = waited.expect_err("it says no more");
+        assert_eq!(error.kind(), Some(FailureKind::VmEnded), "{error}");
+        assert!(error.to_string().contains("on its console: its kernel panicked\n"), "{error}");
         let status = group.client.vm(VM).await.expect("a status");
         assert_eq!((status.state, status.panicked), (VmState::Running, true), "it is left to be looked at");
     });

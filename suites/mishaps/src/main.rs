@@ -1,0 +1,93 @@
+//! Suites whose testnet is wrong, one for each way; `MISHAP` says which. The tests beside it
+//! (`tests/driver`) run them and look at what the driver makes of them. What functions can do wrong
+//! is in `suites/scenarios`.
+
+mod guest;
+mod mishap;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mishap::Mishap;
+use steading::{Boot, Context, ImageSource, Sha256, Suite, Testnet, VmSpec, reference};
+
+/// Names a disk image, for the mishaps that are about one.
+const IMAGE: &str = "MISHAP_IMAGE";
+
+/// How long a function may take that waits for what never comes.
+const IN_VAIN: Duration = Duration::from_secs(20);
+
+/// How long a function may take that waits for guests, of which several boot at once.
+const BOOTS: Duration = Duration::from_secs(540);
+
+fn main() -> ExitCode {
+    // What it does not understand is told as a testnet that cannot be declared.
+    let suite = match Mishap::from_environment() {
+        Ok(mishap) => suite(mishap),
+        Err(error) => {
+            let message = error.to_string();
+            Suite::new("mishaps").testnet(move || anyhow::bail!("{message}"))
+        }
+    };
+    suite.main()
+}
+
+fn suite(mishap: Mishap) -> Suite {
+    let suite = Suite::new("mishaps").testnet(move || testnet(mishap)).limit(BOOTS);
+    match mishap {
+        Mishap::NeverBoots => suite.limit(IN_VAIN).test("waits", |testnet| testnet.vm("a").wait_for_ssh()),
+        Mishap::PowersOff | Mishap::Panics => suite
+            .test("waits_for_ssh", |testnet| testnet.vm("a").wait_for_ssh())
+            .test("waits_for_its_console", |testnet| {
+                testnet.vm("a").wait_for_console("never said").map(|_| ())
+            }),
+        Mishap::Neighbours => suite.test("each_is_reached_and_no_other", guest::neighbours),
+        _ => suite.test("never_runs", |_: &Context| Ok(())),
+    }
+}
+
+fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
+    let bios = |name: &str| -> anyhow::Result<VmSpec> {
+        Ok(VmSpec::new(name, Boot::Bios).disk(ImageSource::new(image()?)).memory_mib(64))
+    };
+    let named = |name: &str| Ok(Testnet::new().vm(bios(name)?));
+    match mishap {
+        Mishap::Image | Mishap::NeverBoots => named("a"),
+        Mishap::WrongHash => {
+            let other: Sha256 = "0".repeat(64).parse()?;
+            let disk = ImageSource::new(image()?).sha256(other);
+            Ok(Testnet::new().vm(VmSpec::new("a", Boot::Bios).disk(disk)))
+        }
+        Mishap::TooMuchMemory => Ok(Testnet::new().vm(bios("a")?).vm(bios("b")?.memory_mib(1 << 30))),
+        Mishap::TooManyVcpus => Ok(Testnet::new().vm(bios("a")?.vcpus(10_000))),
+        Mishap::SameName => Ok(Testnet::new().vm(bios("a")?).vm(bios("b")?).vm(bios("a")?)),
+        Mishap::LongName => named(&"n".repeat(300)),
+        Mishap::SpaceInName => named("my vm"),
+        Mishap::SlashInName => named("../vm"),
+        Mishap::PowersOff => {
+            let mut vm = reference::guest()?.vm("a");
+            add_to_cmdline(&mut vm, " systemd.unit=poweroff.target");
+            Ok(Testnet::new().vm(vm))
+        }
+        Mishap::Panics => {
+            let mut vm = reference::guest()?.vm("a");
+            add_to_cmdline(&mut vm, " rdinit=/nonexistent");
+            Ok(Testnet::new().vm(vm))
+        }
+        Mishap::Neighbours => {
+            let guest = reference::guest()?;
+            Ok(Testnet::new().vm(guest.vm("alpha")).vm(guest.vm("beta")))
+        }
+    }
+}
+
+fn image() -> anyhow::Result<String> {
+    std::env::var(IMAGE).with_context(|| format!("{IMAGE} is not set\nhint: it names a disk image"))
+}
+
+fn add_to_cmdline(vm: &mut VmSpec, more: &str) {
+    if let Boot::Kernel { cmdline, .. } = &mut vm.boot {
+        cmdline.push_str(more);
+    }
+}

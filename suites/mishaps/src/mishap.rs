@@ -1,0 +1,59 @@
+//! What can be wrong, as a closed list.
+
+use anyhow::{Context as _, bail};
+
+/// Names one of them.
+const VARIABLE: &str = "MISHAP";
+
+/// One thing that is wrong with the testnet, or with a guest of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The image in `MISHAP_IMAGE`, whatever is wrong with it.
+    Image,
+    /// That image, declared with the digest of another.
+    WrongHash,
+    TooMuchMemory,
+    TooManyVcpus,
+    SameName,
+    LongName,
+    SpaceInName,
+    SlashInName,
+    /// That image, which holds nothing to boot.
+    NeverBoots,
+    /// A guest that powers off as soon as it is up.
+    PowersOff,
+    /// A guest whose kernel panics.
+    Panics,
+    /// Nothing, but other groups are there at the same time.
+    Neighbours,
+}
+
+impl Mishap {
+    const ALL: [(Self, &str); 12] = [
+        (Self::Image, "image"),
+        (Self::WrongHash, "wrong-hash"),
+        (Self::TooMuchMemory, "too-much-memory"),
+        (Self::TooManyVcpus, "too-many-vcpus"),
+        (Self::SameName, "same-name"),
+        (Self::LongName, "long-name"),
+        (Self::SpaceInName, "space-in-name"),
+        (Self::SlashInName, "slash-in-name"),
+        (Self::NeverBoots, "never-boots"),
+        (Self::PowersOff, "powers-off"),
+        (Self::Panics, "panics"),
+        (Self::Neighbours, "neighbours"),
+    ];
+
+    /// The one that the environment asks for.
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        let hint = || {
+            let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
+            format!("hint: {VARIABLE} is one of {}", names.join(", "))
+        };
+        let wanted = std::env::var(VARIABLE).with_context(|| format!("{VARIABLE} is not set\n{}", hint()))?;
+        match Self::ALL.iter().find(|(_, name)| *name == wanted) {
+            Some((mishap, _)) => Ok(*mishap),
+            None => bail!("{VARIABLE}={wanted:?} is no mishap that there is\n{}", hint()),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One run of a mishap, in directories of its own.
+
+use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use steading::exit_code;
+use tempfile::TempDir;
+
+pub(crate) const PASSED: i32 = exit_code::PASSED as i32;
+pub(crate) const FAILED: i32 = exit_code::FAILED as i32;
+pub(crate) const USAGE: i32 = exit_code::USAGE as i32;
+pub(crate) const HOST: i32 = exit_code::HOST as i32;
+
+/// More than any run takes, but for those that hang.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// How soon nothing may be left of a run.
+const GONE: Duration = Duration::from_secs(1);
+
+/// What the logs of a run consist of.
+const LOGS: [&str; 6] =
+    ["log.jsonl", "test.log", "console.raw", "console.log", "journal.log", "results.json"];
+
+/// One run.
+pub(crate) struct Mishap {
+    dir: TempDir,
+    pub(crate) command: Command,
+}
+
+/// How it went. The directories live as long.
+pub(crate) struct Ran {
+    pub(crate) dir: TempDir,
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_mishaps").unwrap_or_else(|| env!("CARGO_BIN_EXE_mishaps").into()).into()
+}
+
+/// The reference guest, where a test needs one.
+pub(crate) fn guest() -> PathBuf {
+    let guest = std::env::var_os("STEADING_GUEST").map(PathBuf::from);
+    let guest = guest.expect("STEADING_GUEST names the reference guest: `cargo xtask test` sets it");
+    assert!(guest.join("manifest.json").is_file(), "STEADING_GUEST={} is none", guest.display());
+    guest
+}
+
+impl Mishap {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::by(&[], name)
+    }
+
+    /// A run that another program starts, at the end of whose command line it stands.
+    pub(crate) fn by(by: &[&str], name: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        for part in ["work", "cache", "scratch", "tmp", "home"] {
+            std::fs::create_dir(dir.path().join(part)).expect("a directory");
+        }
+        let part = |name: &str| dir.path().join(name);
+        let file = |name: &str| Stdio::from(std::fs::File::create(part(name)).expect("a file"));
+        let words: Vec<OsString> =
+            by.iter().map(OsString::from).chain([program().into(), "run".into()]).collect();
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .arg("--out")
+            .arg(part("out"))
+            .current_dir(part("work"))
+            .env("MISHAP", name)
+            .env("MISHAP_RUN", dir.path())
+            .env("STEADING_CACHE_DIR", part("cache"))
+            .env("STEADING_SCRATCH_DIR", part("scratch"))
+            .env("STEADING_ACCEL", "tcg")
+            .env("TMPDIR", part("tmp"))
+            .env("HOME", part("home"))
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("TEST_UNDECLARED_OUTPUTS_DIR")
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"));
+        Self { dir, command }
+    }
+
+    /// With the cache of this host, for images that take long to unpack.
+    pub(crate) fn with_the_hosts_cache(mut self) -> Self {
+        for name in ["STEADING_CACHE_DIR", "HOME"] {
+            match std::env::var_os(name) {
+                Some(value) => self.command.env(name, value),
+                None => self.command.env_remove(name),
+            };
+        }
+        self
+    }
+
+    /// With an image that holds this.
+    pub(crate) fn image(mut self, content: &[u8]) -> Self {
+        let image = self.path("image");
+        std::fs::write(&image, content).expect("write an image");
+        self.command.env("MISHAP_IMAGE", image);
+        self
+    }
+
+    /// A path in the run's own directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn run(mut self) -> Ran {
+        let child = self.command.spawn().expect("the program starts");
+        self.wait(child)
+    }
+
+    /// Waits for its end, and looks whether it left anything.
+    pub(crate) fn wait(self, mut child: Child) -> Ran {
+        let ended = wait_for_end(&child, LIMIT);
+        if !ended {
+            child.kill().expect("end it");
+        }
+        let status = child.wait().expect("its end");
+        let text = |name: &str| {
+            let bytes = std::fs::read(self.path(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let ran = Ran { status, stdout: text("stdout"), stderr: text("stderr"), dir: self.dir };
+        assert!(ended, "it did not end: {}\n{}", ran.stdout, ran.stderr);
+        ran.assert_nothing_left(child.id());
+        ran
+    }
+}
+
+impl Ran {
+    pub(crate) fn assert_code(&self, code: i32) -> &Self {
+        assert_eq!(self.status.code(), Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// What is said of the error has all of these, and then advice that has this.
+    pub(crate) fn assert_told(&self, said: &[&str], hint: &str) -> &Self {
+        let error = self.stderr.split_once("error: ").map_or("", |(_, error)| error);
+        let (message, advice) =
+            error.split_once("\nhint: ").unwrap_or_else(|| panic!("there is no hint:\n{}", self.stderr));
+        for text in said {
+            assert!(message.contains(text), "{text:?} is not in {message:?}");
+        }
+        assert!(advice.contains(hint), "{hint:?} is not in {advice:?}");
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Processes are known by their environment, which they all inherit.
+    fn assert_nothing_left(&self, pid: u32) {
+        let mark = format!("MISHAP_RUN={}", self.dir.path().display());
+        let began = Instant::now();
+        loop {
+            let running = marked(&mark, pid);
+            if running.is_empty() {
+                break;
+            }
+            assert!(began.elapsed() < GONE, "left running: {running:?}\n{}", self.stderr);
+            std::thread::yield_now();
+        }
+        for part in ["work", "scratch", "tmp", "home"] {
+            let left = files(&self.path(part));
+            assert!(left.is_empty(), "left in {part}: {left:?}");
+        }
+        let is_log =
+            |file: &PathBuf| LOGS.iter().any(|log| file.file_name().is_some_and(|name| name == *log));
+        let left: Vec<_> = files(&self.path("out")).into_iter().filter(|file| !is_log(file)).collect();
+        assert!(left.is_empty(), "left beside the logs: {left:?}");
+        self.assert_cache_is_whole();
+        let interfaces = std::fs::read_to_string("/proc/self/net/dev").expect("the interfaces");
+        let names = interfaces.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        let ours: Vec<_> =
+            names.filter(|name| ["vbr-", "tap-", "ta4-"].iter().any(|it| name.starts_with(it))).collect();
+        assert!(ours.is_empty(), "interfaces are left: {ours:?}");
+    }
+
+    /// Of each image there is the raw file and its record, and nothing else.
+    fn assert_cache_is_whole(&self) {
+        let images = files(&self.path("cache/images"));
+        for file in &images {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let digest = name.trim_end_matches(".raw").trim_end_matches(".json");
+            assert!(digest.len() == 64 && digest != name, "{name} is no part of an image: {images:?}");
+            for part in ["raw", "json"] {
+                assert!(file.with_extension(part).is_file(), "{digest} has no {part} file: {images:?}");
+            }
+        }
+    }
+
+    /// How many images are in the run's own cache.
+    pub(crate) fn cached_images(&self) -> usize {
+        files(&self.path("cache/images")).len() / 2
+    }
+}
+
+/// All files below a directory, sockets included.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let entry = entry.expect("an entry");
+        let kind = entry.file_type().expect("its kind");
+        if kind.is_dir() {
+            found.extend(files(&entry.path()));
+        } else if kind.is_file() || kind.is_socket() || kind.is_symlink() || kind.is_fifo() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Whether a process ends within this time.
+fn wait_for_end(child: &Child, limit: Duration) -> bool {
+    let pid = Pid::from_raw(child.id().cast_signed()).expect("a PID");
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a pidfd");
+    let limit = Timespec::try_from(limit).expect("it is short");
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).expect("poll") > 0
+}
+
+/// Asks a process to end.
+pub(crate) fn interrupt(pid: u32) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a PID");
+    // It may have ended by itself.
+    let _ = rustix::process::kill_process(pid, Signal::INT);
+}
+
+fn marked(mark: &str, but: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_marked = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        *pid != but && environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    pids.filter(is_marked).collect()
+}
+
+/// Runs a program that a test needs.
+pub(crate) fn tool(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("{program} (`cargo xtask setup` installs it): {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
