@@ -35,15 +35,16 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) connections: Mutex<HashMap<String, Arc<Ssh>>>,
     pub(crate) limit: Duration,
-    /// When every wait ends, with the function's own limit in view.
-    pub(crate) end: Instant,
+    /// When every wait ends, with the function's own limit in view; none if it has no limit.
+    pub(crate) end: Option<Instant>,
     function: String,
 }
 
 impl Context {
     /// Connects to the group whose control socket is here, for this function.
     pub(crate) fn connect(socket: &str, function: &str, function_limit: Duration) -> anyhow::Result<Self> {
-        let end = Instant::now() + function_limit.saturating_sub(LAST_WORDS.min(function_limit / 5));
+        let waits = function_limit.saturating_sub(LAST_WORDS.min(function_limit / 5));
+        let end = Instant::now().checked_add(waits);
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime =
             builder.worker_threads(1).enable_all().build().context("cannot start the event loop")?;

@@ -287,7 +287,8 @@ impl Vm {
 
     /// How long a wait that begins now may take: no longer than the function may.
     fn limit(&self) -> Duration {
-        self.limit.min(self.shared.end.saturating_duration_since(Instant::now()))
+        let left = self.shared.end.map(|end| end.saturating_duration_since(Instant::now()));
+        left.map_or(self.limit, |left| self.limit.min(left))
     }
 
     fn limit_ms(&self) -> u64 {

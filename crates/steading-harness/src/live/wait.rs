@@ -36,7 +36,7 @@ pub struct WaitArgs {
 pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
     group.vm(&args.vm)?;
     enter(group)?;
-    let context = Context::connect(group.client.path(), "wait")?;
+    let context = Context::connect(group.client.path(), "wait", Duration::MAX)?;
     let vm = context.vm(&args.vm);
     let limit = args.limit.and_then(|limit| Duration::try_from(limit).ok());
     let vm = limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
