@@ -54,7 +54,7 @@ impl Place {
         let log = std::fs::File::create(self.dir.path().join("up")).unwrap();
         let child = self.command(&["up", &self.file()]).stderr(log).stdout(Stdio::null()).spawn().unwrap();
         let group = Group { place: self, child };
-        group.wait_for("the testnet is up");
+        group.wait_for("up", "the testnet is up");
         group
     }
 }
@@ -65,11 +65,12 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    fn wait_for(&self, text: &str) {
+    /// Waits until a file has this text.
+    fn wait_for(&self, file: &str, text: &str) {
         let began = Instant::now();
         let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
         loop {
-            let said = std::fs::read_to_string(self.place.dir.path().join("up")).unwrap();
+            let said = std::fs::read_to_string(self.place.dir.path().join(file)).unwrap();
             if said.contains(text) {
                 return;
             }
@@ -117,11 +118,13 @@ fn a_group_that_is_up_is_found_read_and_torn_down_from_another_terminal() {
 fn logs_are_followed_until_the_group_ends() {
     let place = Place::new("followed");
     let group = place.up();
-    let follower = place.command(&["logs", "-f", "-g", &place.name]).stdout(Stdio::piped()).spawn().unwrap();
+    let file = std::fs::File::create(place.dir.path().join("logs")).unwrap();
+    let mut follower = place.command(&["logs", "-f", "-g", &place.name]).stdout(file).spawn().unwrap();
+    group.wait_for("logs", "is up");
     place.run(&["down", "-g", &place.name]);
-    let said = text(&follower.wait_with_output().unwrap().stdout);
-    assert!(said.contains("is up"), "{said}");
-    drop(group);
+    assert!(follower.wait().unwrap().success());
+    let said = std::fs::read_to_string(place.dir.path().join("logs")).unwrap();
+    assert!(said.contains("the group is torn down"), "{said}");
 }
 
 #[test]

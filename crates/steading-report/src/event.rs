@@ -111,6 +111,8 @@ pub enum Event {
         log_dir: String,
         /// The page that shows them, if there is one.
         report: Option<String>,
+        /// The command that runs the first failed test again and keeps its testnet.
+        again: Option<String>,
     },
 }
 

@@ -89,7 +89,9 @@ impl Report {
             }
             Event::Warning { message } => eprintln!("{} {message}", "warning:".yellow().bold()),
             Event::Error { message } => eprintln!("{} {message}", "error:".red().bold()),
-            Event::Finished { summary, log_dir, report } => finished(summary, log_dir, report.as_deref()),
+            Event::Finished { summary, log_dir, report, again } => {
+                finished(summary, log_dir, report.as_deref(), again.as_deref());
+            }
         }
     }
 }
@@ -113,7 +115,7 @@ fn verdict(outcome: &Outcome) -> String {
     }
 }
 
-fn finished(summary: &Summary, log_dir: &str, report: Option<&str>) {
+fn finished(summary: &Summary, log_dir: &str, report: Option<&str>, again: Option<&str>) {
     for row in summary.rows() {
         if let Outcome::Failed(failure) = &row.outcome {
             println!();
@@ -138,6 +140,9 @@ fn finished(summary: &Summary, log_dir: &str, report: Option<&str>) {
     println!("logs: {log_dir}");
     if let Some(report) = report {
         println!("report: {report}");
+    }
+    if let Some(again) = again {
+        println!("again, and look into the testnet: {again}");
     }
     for metric in summary.metrics() {
         println!("measured: {} = {} ({})", metric.name, metric.value, metric.function);

@@ -370,8 +370,8 @@ impl<'a> Runner<'a> {
         let page = steading_report::write(self.log_dir)
             .map_err(|error| self.report.tell(&Event::Warning { message: chain(&error) }));
         let report = page.ok().map(Utf8PathBuf::into_string);
-        let log_dir = self.log_dir.to_string();
-        self.report.tell(&Event::Finished { summary: summary.clone(), log_dir, report });
+        let (log_dir, again) = (self.log_dir.to_string(), verdict::again(&summary));
+        self.report.tell(&Event::Finished { summary: summary.clone(), log_dir, report, again });
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }

@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use regex::Regex;
 use serde::Deserialize;
 use steading_api::chain;
-use steading_report::{Failure, Outcome, Summary, open_log};
+use steading_report::{Failure, Kind, Outcome, Row, Summary, open_log};
 
 use crate::exit_code;
 use crate::suite::{LogRule, MetricRule, Rules};
@@ -89,6 +89,19 @@ fn log(rules: &[LogRule], file: &Utf8Path) -> anyhow::Result<Vec<Outcome>> {
     Ok(rules.iter().zip(found).map(judge).collect())
 }
 
+/// The command that runs the first failed test again and keeps its testnet; after a failed setup,
+/// the one that stays where it was left.
+pub(crate) fn again(summary: &Summary) -> Option<String> {
+    let program = std::env::args().next()?;
+    let has_failed = |row: &&Row| matches!(row.outcome, Outcome::Failed(_));
+    let failed = summary.rows().iter().find(has_failed)?;
+    match failed.kind {
+        Kind::Setup => Some(format!("{program} up")),
+        Kind::Test => Some(format!("{program} run --keepalive --exact '{}'", failed.name)),
+        Kind::Teardown | Kind::Check => None,
+    }
+}
+
 /// The exit status of a run.
 pub(crate) fn exit_code(summary: &Summary, was_interrupted: bool, owner_ended: bool) -> u8 {
     if was_interrupted {
@@ -107,7 +120,7 @@ pub(crate) fn exit_code(summary: &Summary, was_interrupted: bool, owner_ended: b
 #[cfg(test)]
 mod tests {
     use fs_err as fs;
-    use steading_report::{Kind, Metric, Row};
+    use steading_report::Metric;
 
     use super::*;
 

@@ -31,6 +31,7 @@ fn each_way_to_end_is_told_and_none_stops_the_others() {
     assert_eq!(ran.failure("is_killed")["signal"]["signal"], 9);
     assert!(ran.stdout.contains("the cluster is not healthy"), "{}", ran.stdout);
     assert!(ran.stdout.contains("index out of nowhere"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(" run --keepalive --exact 'returns_an_error'"), "{}", ran.stdout);
     assert_eq!(ran.verdict(), "2 passed, 6 failed, 0 skipped");
 }
 
