@@ -82,6 +82,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the JSON schema of testnets in TOML, for editors that complete and check.
+    Schema,
     /// Make the report of a run anew, from its log and results.
     Report {
         /// The directory with the run's logs.
@@ -113,6 +115,10 @@ fn main() -> ExitCode {
         Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),
         Command::Plan { topology, json } => plan::print(&topology, group.as_deref(), json),
+        Command::Schema => topology::schema().map(|schema| {
+            println!("{schema}");
+            steading_harness::exit_code::PASSED
+        }),
         Command::Report { dir } => steading_report::write(&dir).map_err(anyhow::Error::from).map(|page| {
             println!("{page}");
             steading_harness::exit_code::PASSED

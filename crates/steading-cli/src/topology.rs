@@ -45,6 +45,11 @@ fn nearest_word(message: &str) -> Option<&str> {
     (similarity(&best) > 0.7).then_some(best)
 }
 
+/// The schema of such files (JSON Schema, draft 2020-12).
+pub(crate) fn schema() -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(&schemars::schema_for!(Testnet))?)
+}
+
 pub(crate) fn up(file: &Utf8Path, group: Option<&str>, out: Option<Utf8PathBuf>) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
     let suite = Suite::new(group).testnet(move || Ok(testnet.clone()));
@@ -70,6 +75,13 @@ mod tests {
         let error = parse("[[vm]]\nname = \"n1\"\nvcpu = 2\nboot = \"bios\"\n").unwrap_err().to_string();
         assert!(error.contains("line 3"), "{error}");
         assert!(error.ends_with("hint: did you mean `vcpus`?"), "{error}");
+    }
+
+    /// Made by `steading schema >docs/testnet.schema.json`.
+    #[test]
+    fn the_published_schema_is_that_of_this_version() {
+        let published = include_str!("../../../docs/testnet.schema.json");
+        assert_eq!(published.trim_end(), schema().unwrap());
     }
 
     #[test]

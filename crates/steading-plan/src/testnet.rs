@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 use ipnet::Ipv6Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Sha256, VmName};
 
 /// The declared VMs and network of one test.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Testnet {
     /// The VMs, in the order in which they were declared.
@@ -17,6 +18,7 @@ pub struct Testnet {
     pub vms: Vec<VmSpec>,
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub prefix: Option<Ipv6Net>,
 }
 
@@ -49,7 +51,7 @@ impl Testnet {
 }
 
 /// One declared VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VmSpec {
     /// Its name, which is also its host name. Checked when the plan is derived.
@@ -162,13 +164,15 @@ impl VmSpec {
 }
 
 /// A disk image, kernel or initrd as a file, in any format the image cache understands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageSource {
     /// Where the file is.
+    #[schemars(with = "String")]
     pub path: Utf8PathBuf,
     /// What its SHA-256 must be, if that is to be checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub sha256: Option<Sha256>,
 }
 
@@ -187,7 +191,7 @@ impl ImageSource {
 }
 
 /// What a VM boots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Boot {
     /// UEFI firmware (OVMF), with variables of its own for each VM.
@@ -197,9 +201,11 @@ pub enum Boot {
     /// A Linux kernel, loaded by QEMU itself.
     Kernel {
         /// The kernel (bzImage).
+        #[schemars(with = "String")]
         kernel: Utf8PathBuf,
         /// The initial file system.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
         initrd: Option<Utf8PathBuf>,
         /// The kernel's command line.
         cmdline: String,
@@ -207,11 +213,12 @@ pub enum Boot {
 }
 
 /// How a guest is told what it is to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestConfig {
     /// A directory that becomes a disk labelled `CONFIG`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub config_dir: Option<Utf8PathBuf>,
     /// A cloud-init NoCloud disk.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,7 +232,7 @@ pub struct GuestConfig {
 }
 
 /// The files of a cloud-init NoCloud disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloudInit {
     /// `user-data`, such as a `#cloud-config`.
