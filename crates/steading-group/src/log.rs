@@ -174,10 +174,7 @@ impl LogTask {
         let log = &mut self.log;
         match message {
             Message::Warning(vm, message) => self.warn(vm, message),
-            Message::Event(vm, event) => {
-                let record = Record::new(Timestamp::now(), Some(vm), Stream::Driver, event.to_string());
-                log.record(Record { event: Some(event), ..record });
-            }
+            Message::Event(vm, event) => log.vm_event(&vm, event),
             Message::Console(vm, bytes, reply) => {
                 let _ = reply.send(log.console_bytes(&vm, &bytes));
             }

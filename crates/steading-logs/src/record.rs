@@ -49,6 +49,8 @@ pub enum VmEvent {
         /// How often it was booted, with this time.
         boot: u32,
     },
+    /// Its journal server answers: it is up.
+    Answering,
     /// Its CPUs stand still.
     Paused,
     /// They go on.
@@ -66,6 +68,7 @@ impl fmt::Display for VmEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::On { boot } => write!(f, "it is on, boot {boot}"),
+            Self::Answering => f.write_str("it answers; its journal is followed"),
             Self::Paused => f.write_str("its CPUs stand still"),
             Self::Resumed => f.write_str("its CPUs go on"),
             Self::Panicked => f.write_str("its kernel has panicked"),

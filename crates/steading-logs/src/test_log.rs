@@ -19,7 +19,7 @@ use crate::console::{Console, ConsoleLine};
 use crate::files::{LogError, LogFiles, sort_human_log};
 use crate::journal::{FollowEvent, JournalEntry};
 use crate::merge::Merger;
-use crate::record::{Record, Stream};
+use crate::record::{Record, Stream, VmEvent};
 
 /// How many records a subscriber may be behind before it loses the oldest.
 const SUBSCRIBER_BEHIND: usize = 4096;
@@ -120,12 +120,17 @@ impl TestLog {
     pub fn journal_event(&mut self, vm: &VmName, event: FollowEvent) {
         match event {
             FollowEvent::Entry(entry) => self.journal_entry(vm, *entry),
-            FollowEvent::Connected { first: true } => self.driver(Some(vm), "its journal is followed"),
-            FollowEvent::Connected { first: false } => self.driver(Some(vm), "its journal is followed again"),
+            FollowEvent::Connected { .. } => self.vm_event(vm, VmEvent::Answering),
             FollowEvent::Lost { reason } => self.driver(Some(vm), &chain(&reason)),
             FollowEvent::Disconnected { reason: None } => self.driver(Some(vm), "its journal ended"),
             FollowEvent::Disconnected { reason: Some(error) } => self.driver(Some(vm), &chain(&error)),
         }
+    }
+
+    /// Takes what happened to a VM.
+    pub fn vm_event(&mut self, vm: &VmName, event: VmEvent) {
+        let record = Record::new(Timestamp::now(), Some(vm.clone()), Stream::Driver, event.to_string());
+        self.record(Record { event: Some(event), ..record });
     }
 
     /// Says something in the driver's own name.

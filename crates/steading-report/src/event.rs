@@ -30,6 +30,13 @@ pub enum Event {
         /// What is done for it.
         what: String,
     },
+    /// Something happened to a VM.
+    Vm {
+        /// The VM.
+        vm: String,
+        /// What.
+        what: String,
+    },
     /// A function has begun.
     Started {
         /// Its name.

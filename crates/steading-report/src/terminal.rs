@@ -42,6 +42,9 @@ impl Report {
                 }
                 eprintln!("  runs by {acceleration}: {reason}");
             }
+            Event::Vm { vm, what } => {
+                eprintln!("{seconds:>7.1} s  {}", format!("VM {vm}: {what}").dimmed());
+            }
             Event::Preparing { vm, what } => eprintln!("{seconds:>7.1} s  VM {vm}: {what} …"),
             Event::Started { name } => eprintln!("{seconds:>7.1} s  {name} …"),
             Event::Line { name, text } => {

@@ -27,7 +27,7 @@ pub(crate) struct Lane {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Span {
     pub(crate) name: String,
-    /// What it is, as a word for styles: passed, failed, flaky, skipped, on, paused, panicked.
+    /// What it is, as a word for styles: passed, failed, flaky, skipped, booting, on, paused, panicked.
     pub(crate) class: &'static str,
     pub(crate) start: i64,
     pub(crate) end: i64,
@@ -89,15 +89,20 @@ fn verdict(outcome: &Outcome) -> (&'static str, String) {
 /// What lies between events. A VM that is on when the log ends was so to its end.
 fn spans(events: &[(i64, &VmEvent)], end: i64) -> Vec<Span> {
     let mut spans = Vec::new();
-    let mut boot = 0;
+    let (mut boot, mut answers) = (0, false);
     for (index, (start, event)) in events.iter().enumerate() {
         let until = events.get(index + 1).map_or(end, |(next, _)| *next);
         let (class, detail) = match event {
             VmEvent::On { boot: number } => {
                 boot = *number;
+                answers = false;
+                ("booting", "it is booting".to_owned())
+            }
+            VmEvent::Answering => {
+                answers = true;
                 ("on", String::new())
             }
-            VmEvent::Resumed => ("on", String::new()),
+            VmEvent::Resumed => (if answers { "on" } else { "booting" }, String::new()),
             VmEvent::Paused => ("paused", event.to_string()),
             VmEvent::Panicked => ("panicked", event.to_string()),
             VmEvent::Off { .. } => continue,
@@ -115,6 +120,7 @@ mod tests {
     fn a_vm_is_on_between_its_events_and_what_is_on_last_stays_on() {
         let events = [
             (10, &VmEvent::On { boot: 1 }),
+            (15, &VmEvent::Answering),
             (20, &VmEvent::Paused),
             (30, &VmEvent::Resumed),
             (40, &VmEvent::Off { reason: "its plug was pulled".to_owned() }),
@@ -128,10 +134,11 @@ mod tests {
         assert_eq!(
             found,
             [
-                span("boot 1", "on", 10, 20),
+                span("boot 1", "booting", 10, 15),
+                span("boot 1", "on", 15, 20),
                 span("boot 1", "paused", 20, 30),
                 span("boot 1", "on", 30, 40),
-                span("boot 2", "on", 60, 99),
+                span("boot 2", "booting", 60, 99),
             ]
         );
     }

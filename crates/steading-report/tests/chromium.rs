@@ -29,6 +29,7 @@ fn run() -> (TempDir, Utf8PathBuf) {
     let driver = "\"stream\":\"driver\"";
     record(0, "n1", &format!("{driver},\"event\":{{\"on\":{{\"boot\":1}}}}"), "it is on, boot 1");
     record(1, "n2", &format!("{driver},\"event\":{{\"on\":{{\"boot\":1}}}}"), "it is on, boot 1");
+    record(3, "n2", &format!("{driver},\"event\":\"answering\""), "it answers");
     record(5, "n2", &format!("{driver},\"event\":\"paused\""), "its CPUs stand still");
     for second in 2..40 {
         record(second, "n1", "\"stream\":\"console\"", &format!("line {second} of the console"));
@@ -74,7 +75,7 @@ fn failures_come_first_and_each_lane_has_its_spans() {
     let (failure, timeline) = (page.find("panicked").unwrap(), page.find("Timeline").unwrap());
     assert!(failure < timeline);
     assert!(page.contains("it said &lt;b&gt;this&lt;/b&gt; last"), "{page:.3000}");
-    for class in ["span passed", "span failed", "span on", "span paused"] {
+    for class in ["span passed", "span failed", "span booting", "span on", "span paused"] {
         assert!(page.contains(&format!("class=\"{class}\"")), "{class}");
     }
     assert!(page.contains("<title>demo: 1 passed, 1 failed, 0 flaky, 0 skipped</title>"));
@@ -83,10 +84,10 @@ fn failures_come_first_and_each_lane_has_its_spans() {
 #[test]
 fn the_log_is_filtered_by_what_stands_in_the_address() {
     let (_dir, path) = run();
-    assert!(shown(&path, "").contains("42 of 42 records"));
-    assert!(shown(&path, "#vm=n2").contains("3 of 42 records"));
-    assert!(shown(&path, "#stream=console&q=%2Fline%20[12]%5Cd%20%2F").contains("20 of 42 records"));
-    assert!(shown(&path, "#from=39").contains("2 of 42 records"));
+    assert!(shown(&path, "").contains("43 of 43 records"));
+    assert!(shown(&path, "#vm=n2").contains("4 of 43 records"));
+    assert!(shown(&path, "#stream=console&q=%2Fline%20[12]%5Cd%20%2F").contains("20 of 43 records"));
+    assert!(shown(&path, "#from=39").contains("2 of 43 records"));
 }
 
 #[test]

@@ -37,8 +37,10 @@ enum Input {
     /// A function cannot be started, or nothing more can be learnt about it.
     Lost(FunctionId, ClientError),
     Signal(Signal),
-    /// The owner complains about itself.
+    /// The owner complains about itself, or a guest's kernel does.
     Problem(String),
+    /// Something happened to a VM.
+    Vm(String, String),
     /// The group's owner is no more.
     OwnerEnded,
 }
@@ -147,6 +149,7 @@ impl<'a> Runner<'a> {
                 let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
                 self.end(id, Outcome::Failed(cut_short.unwrap_or(failure)));
             }
+            Input::Vm(vm, what) => self.report.tell(&Event::Vm { vm, what }),
             Input::Problem(message) => {
                 self.summary.add_warning(message.clone());
                 self.report.tell(&Event::Warning { message });
@@ -420,7 +423,10 @@ async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>) {
             let priority = record.get("priority").and_then(serde_json::Value::as_u64);
             let message = record.get("message").and_then(serde_json::Value::as_str);
             let vm = record.get("vm").and_then(serde_json::Value::as_str);
-            if let (true, Some(..=WARNING), Some(message)) = (is_driver, priority, message) {
+            let Some(message) = message.filter(|_| is_driver) else { continue };
+            if let (Some(vm), true) = (vm, record.get("event").is_some()) {
+                let _ = inputs.send(Input::Vm(vm.to_owned(), message.to_owned())).await;
+            } else if priority.is_some_and(|priority| priority <= WARNING) {
                 let message = vm.map_or_else(|| message.to_owned(), |vm| format!("VM {vm}: {message}"));
                 let _ = inputs.send(Input::Problem(message)).await;
             }
