@@ -12,6 +12,7 @@ use rustix::process::{Pid, WaitOptions};
 use thiserror::Error;
 
 use crate::capability;
+use crate::search::resolve;
 use crate::start_error::explain;
 
 /// How much of a failed program's error output is kept, in bytes.
@@ -85,7 +86,7 @@ pub fn run_between<A: Into<OsString>>(
     stdout: Stdio,
 ) -> Result<Vec<u8>, RunError> {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let output = Command::new(program)
+    let output = Command::new(resolve(program))
         .args(&args)
         .stdin(stdin)
         .stdout(stdout)
@@ -147,7 +148,7 @@ impl Program {
             return Err(RunError::Start { program: String::new(), hint: String::new(), source });
         };
         let failed = |source| explain(program, self.package, source);
-        let mut command = Command::new(program);
+        let mut command = Command::new(resolve(program));
         command.args(args).envs(self.env).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = self.cwd {

@@ -1,0 +1,53 @@
+//! Where a program is that was named without a path.
+//!
+//! Debian keeps daemons like dnsmasq in `sbin` directories, which are on root's PATH only, although
+//! everybody may run them. So beside each `bin` on PATH its `sbin` is looked into, after all of PATH.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// The program as it is to be started: with its path if only an `sbin` has it.
+pub(crate) fn resolve(program: &str) -> OsString {
+    resolve_with(program, env::var_os("PATH").as_deref())
+}
+
+fn resolve_with(program: &str, path: Option<&OsStr>) -> OsString {
+    // One with a slash is not looked for on PATH (execvp(3)).
+    if program.contains('/') {
+        return program.into();
+    }
+    let dirs: Vec<PathBuf> = env::split_paths(path.unwrap_or_default()).collect();
+    let has = |dir: &Path| dir.join(program).is_file();
+    if dirs.iter().any(|dir| has(dir)) {
+        return program.into();
+    }
+    let beside = dirs.iter().filter(|dir| dir.ends_with("bin")).map(|dir| dir.with_file_name("sbin"));
+    beside
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+        .map_or_else(|| program.into(), PathBuf::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use fs_err as fs;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_found_in_the_sbin_beside_a_bin_on_path() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (bin, sbin) = (dir.path().join("bin"), dir.path().join("sbin"));
+        fs::create_dir(&bin).expect("bin");
+        fs::create_dir(&sbin).expect("sbin");
+        fs::write(sbin.join("daemon"), "").expect("a program");
+        let found = |program: &str, path: &Path| resolve_with(program, Some(path.as_os_str()));
+        assert_eq!(found("daemon", &bin), sbin.join("daemon"));
+        assert_eq!(found("daemon", &sbin), "daemon");
+        assert_eq!(found("daemon", dir.path()), "daemon");
+        assert_eq!(found("other", &bin), "other");
+        fs::write(bin.join("daemon"), "").expect("a program");
+        assert_eq!(found("daemon", &bin), "daemon");
+    }
+}
