@@ -6,12 +6,15 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use common::{Fixture, bytes_of, disk, gzip, has_unpacked, helper, noise, padded, qcow2, variable, xz, zstd};
+use common::{
+    Fixture, HELPER, bytes_of, disk, gzip, has_unpacked, helper, noise, padded, qcow2, variable, xz, zstd,
+};
+use libtest_mimic::{Arguments, Trial};
 use steading_plan::Sha256;
 use steading_vm::image::{ImageCache, ImageError, Progress};
 
@@ -20,9 +23,78 @@ const SOURCE: &str = "STEADING_TEST_SOURCE";
 /// The fraction of the source, in percent, at which a helper stops until it is told to go on.
 const STOP_AT: &str = "STEADING_TEST_STOP_AT";
 
+/// What the host cannot do is known before, so that it counts as left out, with the reason.
+fn main() -> ExitCode {
+    match std::env::var(HELPER).as_deref() {
+        Ok("helper_prepares") => helper_prepares(),
+        Ok("helper_fills_a_small_file_system") => helper_fills_a_small_file_system(),
+        Ok(other) => panic!("there is no helper named {other}"),
+        Err(_) => {
+            let args = Arguments::from_args();
+            return libtest_mimic::run(&args, trials()).exit_code();
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A test, and why this host cannot run it, if so.
+type Case = (&'static str, fn(), Option<&'static str>);
+
+fn trials() -> Vec<Trial> {
+    let no_other_user = as_nobody(&Command::new(std::env::current_exe().expect("this test"))).err();
+    let tests: [Case; 9] = [
+        (
+            "threads_and_processes_that_ask_at_once_do_the_work_once",
+            threads_and_processes_that_ask_at_once_do_the_work_once,
+            None,
+        ),
+        (
+            "a_process_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_does_the_work",
+            a_process_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_does_the_work,
+            None,
+        ),
+        (
+            "a_second_run_reads_nothing_and_a_changed_file_is_read_again",
+            a_second_run_reads_nothing_and_a_changed_file_is_read_again,
+            None,
+        ),
+        (
+            "the_same_image_at_another_path_is_not_unpacked_again",
+            the_same_image_at_another_path_is_not_unpacked_again,
+            None,
+        ),
+        ("a_damaged_entry_is_made_again", a_damaged_entry_is_made_again, None),
+        (
+            "a_removed_image_is_gone_for_new_users_and_stays_for_those_who_have_it_open",
+            a_removed_image_is_gone_for_new_users_and_stays_for_those_who_have_it_open,
+            None,
+        ),
+        ("a_cache_below_a_directory_for_all_is_for_all", a_cache_below_a_directory_for_all_is_for_all, None),
+        (
+            "two_users_share_the_entries_of_a_shared_cache",
+            two_users_share_the_entries_of_a_shared_cache,
+            no_other_user,
+        ),
+        (
+            "a_full_file_system_is_told_with_figures_and_nothing_is_left",
+            a_full_file_system_is_told_with_figures_and_nothing_is_left,
+            no_mounts(),
+        ),
+    ];
+    let trial = |(name, test, missing): Case| {
+        let trial = Trial::test(name, move || {
+            test();
+            Ok(())
+        });
+        match missing {
+            Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+            None => trial,
+        }
+    };
+    tests.into_iter().map(trial).collect()
+}
+
 /// Says what it does on stdout, one word a line.
-#[test]
-#[ignore = "a helper process of the other tests"]
 fn helper_prepares() {
     let cache = ImageCache::open(Utf8Path::new(&variable(CACHE))).expect("cache");
     let stop_at: u64 = variable(STOP_AT).parse().expect("a number");
@@ -96,7 +168,6 @@ impl Helper {
     }
 }
 
-#[test]
 fn threads_and_processes_that_ask_at_once_do_the_work_once() {
     let f = Fixture::new();
     let source = f.file("a.zst", &zstd(&noise(1, 8 << 20)));
@@ -136,7 +207,6 @@ fn threads_and_processes_that_ask_at_once_do_the_work_once() {
     assert_eq!(f.cache.list().expect("list").len(), 1);
 }
 
-#[test]
 fn a_process_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_does_the_work() {
     let f = Fixture::new();
     let raw = noise(2, 32 << 20);
@@ -159,7 +229,6 @@ fn a_process_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_does_t
     assert_eq!(f.names("images"), [""; 0]);
 }
 
-#[test]
 fn a_second_run_reads_nothing_and_a_changed_file_is_read_again() {
     let f = Fixture::new();
     let source = f.file("a.gz", &gzip(&disk()));
@@ -195,7 +264,6 @@ fn a_second_run_reads_nothing_and_a_changed_file_is_read_again() {
     assert_eq!(steps_of().0, changed);
 }
 
-#[test]
 fn the_same_image_at_another_path_is_not_unpacked_again() {
     let f = Fixture::new();
     let (first, second) = (f.file("a", &xz(&disk())), f.file("b", &xz(&disk())));
@@ -208,7 +276,6 @@ fn the_same_image_at_another_path_is_not_unpacked_again() {
     }
 }
 
-#[test]
 fn a_damaged_entry_is_made_again() {
     let f = Fixture::new();
     let source = f.file("a.gz", &gzip(&disk()));
@@ -238,7 +305,6 @@ fn a_damaged_entry_is_made_again() {
     }
 }
 
-#[test]
 fn a_removed_image_is_gone_for_new_users_and_stays_for_those_who_have_it_open() {
     let f = Fixture::new();
     let image = f.prepare(&f.file("a", &disk())).expect("prepared");
@@ -252,7 +318,6 @@ fn a_removed_image_is_gone_for_new_users_and_stays_for_those_who_have_it_open() 
     assert_eq!(f.names("locks"), [""; 0]);
 }
 
-#[test]
 fn a_cache_below_a_directory_for_all_is_for_all() {
     let f = Fixture::new();
     let shared = f.dir().join("shared");
@@ -275,6 +340,14 @@ fn a_cache_below_a_directory_for_all_is_for_all() {
     fs_err::remove_dir(open.join("images")).expect("rmdir");
     std::os::unix::fs::symlink(&shared, open.join("images")).expect("link");
     assert!(matches!(ImageCache::open(&open), Err(ImageError::Untrusted { .. })));
+}
+
+/// Why no file system can be mounted, if so.
+fn no_mounts() -> Option<&'static str> {
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "--", "sh", "-c", "mount -t tmpfs none /mnt"]).stderr(Stdio::null());
+    let can = command.status().is_ok_and(|status| status.success());
+    (!can).then_some("user and mount namespaces cannot be made here")
 }
 
 /// Runs a helper as the user `nobody`, or says why that cannot be.
@@ -300,8 +373,6 @@ fn as_nobody(inner: &Command) -> Result<Command, &'static str> {
     Ok(command)
 }
 
-#[test]
-#[expect(clippy::print_stderr, reason = "a skip has a reason")]
 fn two_users_share_the_entries_of_a_shared_cache() {
     let f = Fixture::new();
     fs_err::set_permissions(f.dir(), PermissionsExt::from_mode(0o755)).expect("chmod");
@@ -318,14 +389,7 @@ fn two_users_share_the_entries_of_a_shared_cache() {
         as_nobody(&helper("helper_prepares", &variables)).map(Helper::start)
     };
     // The other user makes the directories and an entry.
-    let first = match start(&theirs) {
-        Ok(helper) => helper,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
-    assert!(first.end().contains("prepared"));
+    assert!(start(&theirs).expect("it was tried before").end().contains("prepared"));
     let cache = ImageCache::open(&shared).expect("open");
     let mut steps = Vec::new();
     cache.prepare(&theirs, None, &mut |step| steps.push(step)).expect("prepared");
@@ -336,8 +400,6 @@ fn two_users_share_the_entries_of_a_shared_cache() {
 }
 
 /// Runs in namespaces of its own, on a file system of eight mebibytes.
-#[test]
-#[ignore = "a helper process of another test"]
 fn helper_fills_a_small_file_system() {
     let dir = Utf8PathBuf::from(variable(CACHE));
     let sources = variable(SOURCE);
@@ -370,20 +432,9 @@ fn helper_fills_a_small_file_system() {
     }
 }
 
-#[test]
-#[expect(clippy::print_stderr, reason = "a skip has a reason")]
 fn a_full_file_system_is_told_with_figures_and_nothing_is_left() {
     let f = Fixture::new();
     let unshare = ["-Urm", "--", "sh", "-c"];
-    if !Command::new("unshare")
-        .args(unshare)
-        .arg("mount -t tmpfs none /mnt")
-        .status()
-        .is_ok_and(|s| s.success())
-    {
-        eprintln!("skipped: user and mount namespaces cannot be made here");
-        return;
-    }
     let large = noise(8, 12 << 20);
     let sources = [
         f.file("raw", &large),
@@ -405,6 +456,7 @@ fn a_full_file_system_is_told_with_figures_and_nothing_is_left() {
         .arg(&mount)
         .arg(inner.get_program())
         .args(inner.get_args())
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .env(CACHE, &mount)
         .env(SOURCE, sources.map(Utf8PathBuf::into_string).join(":"))
         .output()

@@ -164,11 +164,13 @@ pub(crate) fn qcow2(fixture: &Fixture, name: &str, disk: &[u8], options: &[&str]
     path
 }
 
-/// A command that runs the ignored test `name` of this binary as a helper process.
+/// Names the helper that this binary is to be, instead of running its tests.
+pub(crate) const HELPER: &str = "STEADING_TEST_HELPER";
+
+/// A command that runs this binary as the helper `name`.
 pub(crate) fn helper(name: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
-    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
-    command.envs(variables.iter().copied());
+    command.env(HELPER, name).envs(variables.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
