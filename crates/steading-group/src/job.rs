@@ -247,19 +247,21 @@ fn look_for(mark: &str) -> Sight {
     sight
 }
 
-/// Whether a process whose environment is empty is about to get one: between the kernel's
-/// `begin_new_exec` and `create_elf_tables` it has none, and no address for it either.
+/// Whether a process whose environment was found empty is getting one, or has got it since: between
+/// the kernel's `begin_new_exec` and `create_elf_tables` it has none, and no address for it either.
 fn is_in_exec(dir: &Utf8Path) -> bool {
-    fs::read_to_string(dir.join("stat")).is_ok_and(|stat| lacks_environment(&stat))
+    fs::read_to_string(dir.join("stat")).is_ok_and(|stat| may_have_environment(&stat))
 }
 
-/// Reads `env_start`, field 50 of proc_pid_stat(5). A process that has ended lacks one as well.
-fn lacks_environment(stat: &str) -> bool {
+/// Reads `env_start` and `env_end`, fields 50 and 51 of proc_pid_stat(5). Only a process that cleared
+/// its environment has both, and they are the same; one that has ended has none.
+fn may_have_environment(stat: &str) -> bool {
     // After the name, which may hold anything, comes the state, field 3.
     let fields = stat.rsplit_once(") ").map(|(_, tail)| tail);
     let mut fields = fields.unwrap_or_default().split_ascii_whitespace();
     let has_ended = fields.next().is_none_or(|state| state == "Z" || state == "X");
-    !has_ended && fields.nth(50 - 4) == Some("0")
+    let (from, to) = (fields.nth(50 - 4), fields.next());
+    !has_ended && (from == Some("0") || from != to)
 }
 
 fn command_line(dir: &Utf8Path) -> String {
@@ -271,22 +273,27 @@ fn command_line(dir: &Utf8Path) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_process_with_an_environment_is_in_no_exec() {
-        let stat = fs::read_to_string("/proc/self/stat").expect("our own state");
-        assert!(!lacks_environment(&stat));
-        let mut fields: Vec<&str> = stat.split(' ').collect();
-        let last = fields.len();
-        // The last is field 52, exit_code.
-        fields[last - 3] = "0";
-        assert!(lacks_environment(&fields.join(" ")));
+    /// A line of proc_pid_stat(5), whose fields up to the 49th and the 52nd do not matter.
+    fn stat(name: &str, state: char, start: u64, end: u64) -> String {
+        format!("7 ({name}) {state}{} {start} {end} 0\n", " 1".repeat(46))
     }
 
     #[test]
-    fn a_process_that_has_ended_is_in_no_exec() {
-        let zeros = " 0".repeat(49);
-        assert!(!lacks_environment(&format!("7 (sleep) Z{zeros}")));
-        assert!(lacks_environment(&format!("7 (a) b) R{zeros}")));
-        assert!(!lacks_environment(""));
+    fn a_process_that_cleared_its_environment_is_not_looked_at_again() {
+        assert!(!may_have_environment(&stat("sleep", 'S', 4096, 4096)));
+    }
+
+    #[test]
+    fn a_process_in_an_exec_and_one_that_has_just_been_are_looked_at_again() {
+        assert!(may_have_environment(&stat("sh", 'R', 0, 0)));
+        assert!(may_have_environment(&stat("a) b", 'R', 4096, 4100)));
+        let ours = fs::read_to_string("/proc/self/stat").expect("our own state");
+        assert!(may_have_environment(&ours), "we have an environment: {ours}");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_looked_at_again() {
+        assert!(!may_have_environment(&stat("sleep", 'Z', 0, 0)));
+        assert!(!may_have_environment(""));
     }
 }

@@ -80,6 +80,7 @@ fn a_missing_dnsmasq() -> Outcome {
         assert_eq!(runner.hear(), "ended: Some(1)");
         runner.assert_gone();
     }
+    fs_err::set_permissions(&closed, PermissionsExt::from_mode(0o700)).expect("open it to be removed");
     Outcome::Passed
 }
 

@@ -190,6 +190,11 @@ fn run_apart(name: &str, seed: Seed, show_output: bool) -> Ended {
     let status = child.wait().expect("wait for a case");
     let said = fs_err::read(output.path()).expect("read the output");
     let said = String::from_utf8_lossy(&said).into_owned();
+    if let Err(error) = temporary.close() {
+        return Ended::Failed(format!(
+            "{said}\nits directory for temporary files cannot be removed: {error}"
+        ));
+    }
     match status.code() {
         Some(0) => Ended::Passed,
         Some(code) if code == i32::from(IGNORED) => {
