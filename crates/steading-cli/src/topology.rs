@@ -13,8 +13,16 @@ pub(crate) struct Topology {
     pub(crate) testnet: Testnet,
 }
 
+/// The size of the largest file that is read, in bytes: far more than anybody writes.
+const LARGEST: u64 = 4 << 20;
+
 /// Reads a testnet. The group is named as asked for, else as the file.
 pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topology> {
+    let size = fs::metadata(file)?.len();
+    anyhow::ensure!(
+        size <= LARGEST,
+        "{file} has {size} bytes, and a testnet at most {LARGEST}\nhint: is it the right file?"
+    );
     let text = fs::read_to_string(file)?;
     let testnet = parse(&text).with_context(|| format!("cannot understand {file}"))?;
     let group =

@@ -184,6 +184,15 @@ fn a_mistake_in_a_testnet_is_shown_with_its_place_before_anything_starts() {
 }
 
 #[test]
+fn a_file_of_fifty_megabytes_is_no_testnet() {
+    let place = Place::new("large");
+    std::fs::write(place.dir.path().join(place.file()), vec![b'#'; 50 << 20]).unwrap();
+    let said = place.run(&["plan", &place.file()]);
+    assert_eq!(said.status.code(), Some(2));
+    assert!(text(&said.stderr).contains("has 52428800 bytes"), "{}", text(&said.stderr));
+}
+
+#[test]
 fn completions_and_manual_pages_are_written() {
     let place = Place::new("pages");
     for shell in ["bash", "zsh", "fish"] {

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead as _, BufReader};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_logs::Record;
@@ -12,6 +14,10 @@ use crate::{Summary, html, junit, trace};
 
 /// Where Bazel wants the results, and nobody else sets it (Bazel's test encyclopedia).
 const BAZEL_XML: &str = "XML_OUTPUT_FILE";
+
+/// The directory of pictures of displays, below that of the logs; each is called
+/// `FUNCTION.VM.png`.
+pub const PICTURES: &str = "pictures";
 
 /// Why a report cannot be made.
 #[derive(Debug, Error)]
@@ -52,8 +58,21 @@ pub fn write(dir: &Utf8Path) -> Result<Utf8PathBuf, ReportError> {
     }
     fs::write(dir.join("trace.json"), trace::render(&timeline).to_string())?;
     let page = dir.join("report.html");
-    fs::write(&page, html::render(&summary, &timeline, &records))?;
+    let pictures = pictures(&dir.join(PICTURES));
+    fs::write(&page, html::render(&summary, &timeline, &records, &pictures))?;
     Ok(page)
+}
+
+/// The pictures that were taken, by name, each as base64. None if there is no directory of them.
+fn pictures(dir: &Utf8Path) -> Vec<(String, String)> {
+    let entries = dir.read_dir_utf8().into_iter().flatten().flatten();
+    let picture = |entry: camino::Utf8DirEntry| {
+        let name = entry.file_name().strip_suffix(".png")?.to_owned();
+        Some((name, BASE64.encode(fs::read(entry.path()).ok()?)))
+    };
+    let mut pictures: Vec<_> = entries.filter_map(picture).collect();
+    pictures.sort();
+    pictures
 }
 
 /// Opens a log for reading. What is no file may have no end.

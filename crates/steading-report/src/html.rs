@@ -23,6 +23,8 @@ struct Data<'a> {
     metrics: &'a [Metric],
     warnings: &'a [String],
     timeline: &'a Timeline,
+    /// Names, and PNG files in base64.
+    pictures: &'a [(String, String)],
     /// How many records at the beginning are left out.
     left_out: usize,
     records: Vec<Line<'a>>,
@@ -42,7 +44,12 @@ struct ShownRow<'a> {
 struct Line<'a>(i64, &'a str, &'static str, Option<u8>, String);
 
 /// The page.
-pub(crate) fn render(summary: &Summary, timeline: &Timeline, records: &[Record]) -> String {
+pub(crate) fn render(
+    summary: &Summary,
+    timeline: &Timeline,
+    records: &[Record],
+    pictures: &[(String, String)],
+) -> String {
     let left_out = records.len().saturating_sub(RECORDS);
     let data = Data {
         suite: summary.suite(),
@@ -56,6 +63,7 @@ pub(crate) fn render(summary: &Summary, timeline: &Timeline, records: &[Record])
         metrics: summary.metrics(),
         warnings: summary.warnings(),
         timeline,
+        pictures,
         left_out,
         records: records[left_out..].iter().map(|record| line(record, timeline)).collect(),
     };

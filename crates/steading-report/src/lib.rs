@@ -12,6 +12,6 @@ mod timeline;
 mod trace;
 
 pub use event::{Event, Failure, Outcome, Wait};
-pub use files::{ReportError, open_log, write};
+pub use files::{PICTURES, ReportError, open_log, write};
 pub use summary::{Kind, Metric, Row, Summary};
 pub use terminal::Report;

@@ -79,7 +79,7 @@ impl Attempt {
     }
 
     /// What its end means.
-    pub(crate) fn ended(&mut self, status: Option<i32>, signal: Option<i32>) -> Outcome {
+    pub(crate) fn ended(&self, status: Option<i32>, signal: Option<i32>) -> Outcome {
         let skipped = || self.skip.clone().map(|reason| Outcome::Skipped { reason });
         match (&self.cut_short, status) {
             (Some(failure), _) => Outcome::Failed(failure.clone()),

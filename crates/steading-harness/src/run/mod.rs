@@ -3,6 +3,7 @@
 
 mod attempt;
 mod command;
+mod pictures;
 mod progress;
 mod runner;
 mod selection;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::run::attempt::Attempt;
-use crate::run::{Mode, Selection, verdict};
+use crate::run::{Mode, Selection, pictures, verdict};
 use crate::schedule::{Schedule, Step};
 use crate::suite::{Declared, FunctionId, Role};
 
@@ -139,7 +139,13 @@ impl<'a> Runner<'a> {
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Process(id, event) => self.process(id, event),
+            Input::Process(id, event) => {
+                let has_failed = self.has_failed(id, &event);
+                if has_failed {
+                    pictures::take(&self.client, &self.suite.tree[id].name, self.log_dir).await;
+                }
+                self.process(id, event);
+            }
             Input::Lost(id, error) => {
                 if error.kind().is_none() {
                     // Nobody but the owner's end breaks a connection.
@@ -165,6 +171,13 @@ impl<'a> Runner<'a> {
     fn owner_has_ended(&mut self) {
         self.owner_ended = true;
         self.schedule.abandon("the group has ended");
+    }
+
+    /// Whether this is the end of a function that has failed.
+    fn has_failed(&self, id: FunctionId, event: &ProcessEvent) -> bool {
+        let ProcessEvent::Ended { status, signal, .. } = event else { return false };
+        let attempt = self.running.get(&id);
+        attempt.is_some_and(|attempt| matches!(attempt.ended(*status, *signal), Outcome::Failed(_)))
     }
 
     fn process(&mut self, id: FunctionId, event: ProcessEvent) {

@@ -1,0 +1,48 @@
+//! Pictures of the displays of VMs, taken when a function has failed.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::Utf8Path;
+use fs_err as fs;
+use steading_api::{Client, VmState};
+use steading_report::PICTURES;
+
+/// How long all of them may take; a guest that hangs has a picture all the same.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Takes what pictures can be taken. It never fails a run.
+pub(crate) async fn take(client: &Client, function: &str, log_dir: &Utf8Path) {
+    let _ = tokio::time::timeout(LIMIT, take_all(client, function, log_dir)).await;
+}
+
+async fn take_all(client: &Client, function: &str, log_dir: &Utf8Path) -> anyhow::Result<()> {
+    let status = client.status().await?;
+    for vm in status.vms.iter().filter(|vm| vm.state != VmState::Off) {
+        let has_display = status.plan.vm(vm.name.as_str()).is_some_and(|plan| plan.spec.display);
+        if has_display {
+            let png = BASE64.decode(client.screenshot(vm.name.as_str()).await?.png)?;
+            let dir = log_dir.join(PICTURES);
+            fs::create_dir_all(&dir)?;
+            fs::write(dir.join(file_name(function, vm.name.as_str())), png)?;
+        }
+    }
+    Ok(())
+}
+
+/// A name that any file system takes.
+fn file_name(function: &str, vm: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
+    format!("{}.{vm}.png", function.chars().map(plain).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_after_the_function_and_the_vm() {
+        assert_eq!(file_name("boots::by uefi/fast", "n1"), "boots--by-uefi-fast.n1.png");
+    }
+}
