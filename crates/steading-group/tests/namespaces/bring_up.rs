@@ -70,17 +70,18 @@ fn a_missing_dnsmasq() -> Outcome {
     let programs = tempfile::tempdir().expect("a directory");
     let closed = programs.path().join("closed");
     fs_err::create_dir(&closed).expect("a directory");
-    fs_err::set_permissions(&closed, PermissionsExt::from_mode(0o000)).expect("close it");
-    for path in [programs.path(), &closed] {
+    let close = |mode| fs_err::set_permissions(&closed, PermissionsExt::from_mode(mode));
+    close(0o000).expect("close it");
+    for path in [&closed, programs.path()] {
         let mut runner = Runner::spawn_with("bare", Kind::Empty, |command| {
             command.env("PATH", path);
         });
         let error = runner.hear();
+        close(0o700).expect("open it, to be removed");
         assert!(error.contains("dnsmasq is not installed") && error.contains("dnsmasq-base"), "{error}");
         assert_eq!(runner.hear(), "ended: Some(1)");
         runner.assert_gone();
     }
-    fs_err::set_permissions(&closed, PermissionsExt::from_mode(0o700)).expect("open it to be removed");
     Outcome::Passed
 }
 

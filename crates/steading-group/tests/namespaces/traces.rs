@@ -209,28 +209,42 @@ fn temporary() -> BTreeSet<PathBuf> {
 }
 
 /// By what a group is known from outside.
-pub(crate) struct Traces {
+pub(crate) struct Traces(Option<Seen>);
+
+/// What was seen of an owner while it lived.
+struct Seen {
     owner: OwnedFd,
     namespace: PathBuf,
     network: PathBuf,
 }
 
-impl Traces {
-    pub(crate) fn of(owner: i32) -> Self {
-        let link = |process: &str, kind: &str| {
-            fs_err::read_link(format!("/proc/{process}/ns/{kind}")).expect("a namespace")
+impl Seen {
+    /// Nothing of an owner that has ended: its runner has waited for it, or may at any moment.
+    fn of(owner: i32) -> Option<Self> {
+        let link = |process: &str, kind: &str| fs_err::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+        let own = |kind| {
+            let namespace = link(&owner.to_string(), kind)?;
+            assert_ne!(Some(&namespace), link("self", kind).as_ref(), "the owner has no {kind} namespace");
+            Some(namespace)
         };
-        let [namespace, network] = ["pid", "net"].map(|kind| {
-            let namespace = link(&owner.to_string(), kind);
-            assert_ne!(namespace, link("self", kind), "the owner has no {kind} namespace of its own");
-            namespace
-        });
-        Self { owner: pidfd(owner).expect("nobody has waited for the owner"), namespace, network }
+        Some(Self { owner: pidfd(owner).ok()?, namespace: own("pid")?, network: own("net")? })
+    }
+}
+
+impl Traces {
+    /// To be asked at once: a group that does not come up ends soon, and has no traces then. With it
+    /// ends its PID namespace, before anybody can have waited for its owner (pid_namespaces(7)).
+    pub(crate) fn of(owner: i32) -> Self {
+        Self(Seen::of(owner))
+    }
+
+    fn seen(&self) -> &Seen {
+        self.0.as_ref().expect("the owner had ended before it was looked at")
     }
 
     /// The processes of the group that live.
     pub(crate) fn processes(&self) -> Vec<Process> {
-        inside("pid", &self.namespace)
+        inside("pid", &self.seen().namespace)
     }
 
     /// The one process of the group with a name that begins so, if there is one.
@@ -248,7 +262,7 @@ impl Traces {
 
     /// Kills the owner, unless it has ended.
     pub(crate) fn kill_owner(&self) -> bool {
-        rustix::process::pidfd_send_signal(&self.owner, Signal::KILL).is_ok()
+        rustix::process::pidfd_send_signal(&self.seen().owner, Signal::KILL).is_ok()
     }
 
     /// Kills the one process of the group with a name that begins so, if there is one now.
@@ -262,15 +276,17 @@ impl Traces {
     /// Fails unless, within a second, nothing is left: no process, no network namespace, and of
     /// interfaces, mounts, sockets and files only what was there before, logs, and the image cache.
     pub(crate) fn assert_gone(&self, dirs: &Dirs) {
-        let ended = wait_for_end(&self.owner, GONE);
-        let (left, inside) = (self.processes(), inside("net", &self.network));
-        if !ended || !left.is_empty() {
-            // What failed is not left to the host.
-            let _ = rustix::process::pidfd_send_signal(&self.owner, Signal::KILL);
+        if let Some(seen) = &self.0 {
+            let ended = wait_for_end(&seen.owner, GONE);
+            let (left, inside) = (self.processes(), inside("net", &seen.network));
+            if !ended || !left.is_empty() {
+                // What failed is not left to the host.
+                let _ = rustix::process::pidfd_send_signal(&seen.owner, Signal::KILL);
+            }
+            assert!(ended, "the owner lives on: {left:?}");
+            assert!(left.is_empty(), "processes are left: {left:?}");
+            assert!(inside.is_empty(), "the network namespace is kept by {inside:?}");
         }
-        assert!(ended, "the owner lives on: {left:?}");
-        assert!(left.is_empty(), "processes are left: {left:?}");
-        assert!(inside.is_empty(), "the network namespace is kept by {inside:?}");
         dirs.assert_nothing_left();
     }
 }
