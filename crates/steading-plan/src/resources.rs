@@ -129,8 +129,9 @@ impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} vCPUs, {} MiB of memory ({} for guests, {} for QEMU)",
+            "{} vCPU{}, {} MiB of memory ({} for guests, {} for QEMU)",
             self.vcpus,
+            if self.vcpus == 1 { "" } else { "s" },
             self.total_mib(),
             self.memory_mib,
             self.overhead_mib

@@ -36,7 +36,8 @@ impl Report {
         let seconds = self.began.elapsed().as_secs_f64();
         match event {
             Event::Planned { suite, resources, vms, acceleration, reason } => {
-                eprintln!("{} {} VMs, {resources}", format!("{suite}:").bold(), vms.len());
+                let plural = if vms.len() == 1 { "" } else { "s" };
+                eprintln!("{} {} VM{plural}, {resources}", format!("{suite}:").bold(), vms.len());
                 for (name, address) in vms {
                     eprintln!("  {name:<16} {address}");
                 }
