@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -98,27 +99,27 @@ impl Client {
 
     /// How one VM does.
     pub async fn vm(&self, vm: &str) -> Result<VmStatus, ClientError> {
-        self.get(&format!("/vms/{vm}")).await
+        self.get(&format!("/vms/{}", encoded(vm))).await
     }
 
     /// Does something to a VM.
     pub async fn act(&self, vm: &str, verb: VmVerb) -> Result<VmStatus, ClientError> {
-        self.post(&format!("/vms/{vm}/{}", verb.as_str()), &()).await
+        self.post(&format!("/vms/{}/{}", encoded(vm), verb.as_str()), &()).await
     }
 
     /// Waits until the VM is off, however long that takes.
     pub async fn ended(&self, vm: &str) -> Result<Ended, ClientError> {
-        self.get(&format!("/vms/{vm}/ended")).await
+        self.get(&format!("/vms/{}/ended", encoded(vm))).await
     }
 
     /// The last lines of a VM's console.
     pub async fn console_tail(&self, vm: &str) -> Result<Vec<String>, ClientError> {
-        self.get(&format!("/vms/{vm}/console")).await
+        self.get(&format!("/vms/{}/console", encoded(vm))).await
     }
 
     /// What a VM's console says from now on.
     pub async fn console_output(&self, vm: &str) -> Result<Bytestream, ClientError> {
-        let target = format!("/vms/{vm}/console/output");
+        let target = format!("/vms/{}/console/output", encoded(vm));
         let (response, connection) = self.send(Method::GET, &target, &[]).await?;
         if response.status() != StatusCode::OK {
             return Err(failure(&response.into_body().collect().await?.to_bytes()));
@@ -128,22 +129,22 @@ impl Client {
 
     /// Types on a VM's console.
     pub async fn type_on_console(&self, vm: &str, bytes: &[u8]) -> Result<(), ClientError> {
-        self.exchange(Method::POST, &format!("/vms/{vm}/console/input"), bytes).await
+        self.exchange(Method::POST, &format!("/vms/{}/console/input", encoded(vm)), bytes).await
     }
 
     /// Waits for a text on a VM's console.
     pub async fn wait_for_console(&self, vm: &str, wait: &ConsoleWait) -> Result<ConsoleMatch, ClientError> {
-        self.post(&format!("/vms/{vm}/console/wait"), wait).await
+        self.post(&format!("/vms/{}/console/wait", encoded(vm)), wait).await
     }
 
     /// Runs a command in the guest by its agent, which needs no network.
     pub async fn agent(&self, vm: &str, command: &GuestCommand) -> Result<CommandOutput, ClientError> {
-        self.post(&format!("/vms/{vm}/agent"), command).await
+        self.post(&format!("/vms/{}/agent", encoded(vm)), command).await
     }
 
     /// Takes a picture of a VM's display.
     pub async fn screenshot(&self, vm: &str) -> Result<Screenshot, ClientError> {
-        self.get(&format!("/vms/{vm}/screenshot")).await
+        self.get(&format!("/vms/{}/screenshot", encoded(vm))).await
     }
 
     /// Writes a line to the log.
@@ -153,12 +154,12 @@ impl Client {
 
     /// Keeps a value for other test functions.
     pub async fn put_value(&self, key: &str, value: &serde_json::Value) -> Result<(), ClientError> {
-        self.post(&format!("/values/{key}"), value).await
+        self.post(&format!("/values/{}", encoded(key)), value).await
     }
 
     /// A value that another test function kept.
     pub async fn value(&self, key: &str) -> Result<Option<serde_json::Value>, ClientError> {
-        self.get(&format!("/values/{key}")).await
+        self.get(&format!("/values/{}", encoded(key))).await
     }
 
     /// Starts a program inside the group. It is ended when the stream is dropped.
@@ -247,6 +248,11 @@ impl Client {
             .expect("methods, targets and headers here are valid");
         Ok((sender.send_request(request).await?, task))
     }
+}
+
+/// A word of a path, whatever is in it (RFC 3986, section 2.1).
+fn encoded(word: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(word, NON_ALPHANUMERIC)
 }
 
 fn failure(bytes: &[u8]) -> ClientError {

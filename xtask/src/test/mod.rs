@@ -30,6 +30,9 @@ use crate::{
 /// The system tests of real software on real guests: packages in `suites/`, each a program.
 const SUITES: &[&str] = &["suite-guests", "suite-health", "suite-etcd"];
 
+/// What a test target is called that is a suite itself, and ends as suites do.
+const SUITE: &str = "suite";
+
 /// Far more than any executable or suite takes under emulation: something hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
 
@@ -122,6 +125,11 @@ impl Run<'_> {
             command.env(format!("CARGO_BIN_EXE_{}", program.name), &program.path);
         }
         self.environment(&mut command);
+        if test.name == SUITE {
+            // It writes logs, to where the account may write.
+            command.current_dir(&self.place.run);
+            return watch(&title, &mut command, Reader::of_suite());
+        }
         watch(&title, &mut command, Reader::of_libtest())
     }
 

@@ -23,8 +23,17 @@ const LIMIT: Duration = Duration::from_secs(600);
 const GONE: Duration = Duration::from_secs(1);
 
 /// What the logs of a run consist of.
-const LOGS: [&str; 6] =
-    ["log.jsonl", "test.log", "console.raw", "console.log", "journal.log", "results.json"];
+const LOGS: [&str; 9] = [
+    "log.jsonl",
+    "test.log",
+    "console.raw",
+    "console.log",
+    "journal.log",
+    "results.json",
+    "report.html",
+    "junit.xml",
+    "trace.json",
+];
 
 /// One run.
 pub(crate) struct Mishap {
