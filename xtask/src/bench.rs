@@ -19,6 +19,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Journals: how fast they are read, beside journalctl.
+    Logs {
+        /// Options of `steading-bench logs`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// The reference guest: how long until it answers, and what it takes to fork it.
     Boot {
         /// Options of `steading-bench boot`.
@@ -31,6 +37,7 @@ impl Bench {
     fn words(&self) -> (&'static str, &[String]) {
         match self {
             Bench::Group { options } => ("group", options),
+            Bench::Logs { options } => ("logs", options),
             Bench::Boot { options } => ("boot", options),
         }
     }

@@ -4,6 +4,7 @@
 
 mod boot;
 mod group;
+mod logs;
 mod script;
 mod stats;
 
@@ -30,6 +31,12 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// Journals: an export parsed, merged and written, beside journalctl reading the same.
+    Logs {
+        /// How many entries.
+        #[arg(long, default_value_t = 300_000)]
+        entries: usize,
+    },
     /// Waits inside a group.
     #[command(hide = true)]
     WaitForJournals {
@@ -42,6 +49,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Group { runs } => group::measure(runs),
         Bench::Boot { runs } => boot::measure(runs),
+        Bench::Logs { entries } => logs::measure(entries),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),
     }
 }
