@@ -28,10 +28,25 @@ pub enum Need {
 
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AtLeast(bytes) => write!(f, "at least {bytes} bytes are needed"),
-            Self::About(bytes) => write!(f, "about {bytes} bytes are needed"),
-            Self::AtMost(bytes) => write!(f, "up to {bytes} bytes are needed"),
+        match *self {
+            Self::AtLeast(bytes) => write!(f, "at least {} are needed", Mib(bytes)),
+            Self::About(bytes) => write!(f, "about {} are needed", Mib(bytes)),
+            Self::AtMost(bytes) => write!(f, "up to {} are needed", Mib(bytes)),
+        }
+    }
+}
+
+/// Bytes for people: in MiB, with a decimal where there are few.
+struct Mib(u64);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TENTH: u64 = (1 << 20) / 10;
+        let tenths = self.0 / TENTH;
+        if tenths < 1000 {
+            write!(f, "{}.{} MiB", tenths / 10, tenths % 10)
+        } else {
+            write!(f, "{} MiB", self.0 >> 20)
         }
     }
 }
@@ -39,9 +54,11 @@ impl fmt::Display for Need {
 /// Not enough room for an image.
 #[derive(Debug, Error)]
 #[error(
-    "no room to unpack image {image}: {need} and {reserve} bytes must stay free, \
-     but only {free} bytes are free in {dir} ({file_system})\n\
-     hint: free some space there, or name a directory on a larger file system by STEADING_CACHE_DIR"
+    "no room to unpack image {image}: {need} and {} must stay free, \
+     but only {} are free in {dir} ({file_system})\n\
+     hint: free some space there, or name a directory on a larger file system by STEADING_CACHE_DIR",
+    Mib(*reserve),
+    Mib(*free)
 )]
 pub struct SpaceError {
     /// The source.
@@ -182,8 +199,7 @@ mod tests {
     fn the_error_says_where_how_much_and_what_to_do() {
         let budget = Budget::new("a.img".into(), "/".into(), Need::About(u64::MAX / 2)).expect("statvfs");
         let text = budget.check_need().expect_err("too much").to_string();
-        for part in ["a.img", "about", "bytes are free in /", "file system /", "hint: ", "STEADING_CACHE_DIR"]
-        {
+        for part in ["a.img", "about", "MiB are free in /", "file system /", "hint: ", "STEADING_CACHE_DIR"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
