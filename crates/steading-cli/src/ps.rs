@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use steading_api::VmStatus;
-use steading_harness::{exit_code, live};
+use steading_harness::exit_code;
+use steading_harness::live::{self, Found};
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -13,7 +14,10 @@ struct Row<'a> {
 }
 
 pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
-    let groups = live::groups()?;
+    let Found { groups, strangers } = live::groups()?;
+    for owner in &strangers {
+        eprintln!("the group of owner {owner} is of another version of Steading");
+    }
     if json {
         let rows: Vec<Row> = groups
             .iter()

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use fs_err as fs;
-use steading_api::{Client, GroupStatus, OWNER_PREFIX, VmState, socket_path};
+use steading_api::{Client, ClientError, GroupStatus, OWNER_PREFIX, VmState, socket_path};
 use steading_plan::VmPlan;
 
 /// A group that runs.
@@ -34,24 +34,36 @@ impl LiveGroup {
     }
 }
 
-/// All groups of this user, by name.
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// All groups of this user, by name.
+    pub groups: Vec<LiveGroup>,
+    /// Owners that answer in a way that this program does not understand: they are of another
+    /// version.
+    pub strangers: Vec<i32>,
+}
+
+/// Looks for the groups of this user.
 ///
 /// # Errors
 ///
 /// When `/proc` cannot be read.
-pub fn groups() -> anyhow::Result<Vec<LiveGroup>> {
+pub fn groups() -> anyhow::Result<Found> {
     let mut found = super::wait_for(async {
-        let mut found = Vec::new();
+        let mut found = Found::default();
         for owner in owners()? {
             let client = Client::new(socket_path(owner));
-            // It may be another user's, may be ending, or only be called like one.
-            if let Ok(status) = client.status().await {
-                found.push(LiveGroup { owner, status, client });
+            match client.status().await {
+                Ok(status) => found.groups.push(LiveGroup { owner, status, client }),
+                Err(ClientError::Answer(_)) => found.strangers.push(owner),
+                // It is another user's, is ending, or is only called like one.
+                Err(_) => {}
             }
         }
         Ok(found)
     })?;
-    found.sort_by(|a, b| (a.name(), a.owner).cmp(&(b.name(), b.owner)));
+    found.groups.sort_by(|a, b| (a.name(), a.owner).cmp(&(b.name(), b.owner)));
     Ok(found)
 }
 
@@ -70,7 +82,8 @@ pub(crate) fn choose(wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
     choose_from(groups()?, wanted)
 }
 
-fn choose_from(all: Vec<LiveGroup>, wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
+fn choose_from(found: Found, wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
+    let Found { groups: all, strangers } = found;
     let list = |groups: &[LiveGroup]| {
         let names = groups.iter().map(|group| format!("{} (owner {})", group.name(), group.owner));
         names.collect::<Vec<_>>().join(", ")
@@ -79,6 +92,14 @@ fn choose_from(all: Vec<LiveGroup>, wanted: Option<&str>) -> anyhow::Result<Live
         None => true,
         Some(name) => group.name() == name || group.owner.to_string() == name,
     };
+    let is_stranger = |owner: &i32| wanted.is_none_or(|wanted| wanted == owner.to_string());
+    if let Some(owner) =
+        strangers.iter().find(|owner| is_stranger(owner) && (all.is_empty() || wanted.is_some()))
+    {
+        bail!(
+            "the group of owner {owner} is of another version of Steading\nhint: use the program that brought it up; killing its owner ends it"
+        );
+    }
     if all.is_empty() {
         bail!("you have no group that runs\nhint: `up` brings one up; groups of other users cannot be seen");
     }
@@ -113,14 +134,23 @@ mod tests {
 
     fn choice(groups: &[(&str, i32)], wanted: Option<&str>) -> Result<i32, String> {
         let groups = groups.iter().map(|(name, owner)| group(name, *owner)).collect();
-        choose_from(groups, wanted).map(|group| group.owner).map_err(|error| error.to_string())
+        choose_from(Found { groups, strangers: vec![66] }, wanted)
+            .map(|group| group.owner)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_only_group_needs_no_name() {
         assert_eq!(choice(&[("etcd", 7)], None), Ok(7));
-        assert!(choice(&[], None).unwrap_err().contains("no group that runs"));
+        assert!(choose_from(Found::default(), None).unwrap_err().to_string().contains("no group that runs"));
         assert!(choice(&[("a", 7), ("b", 8)], None).unwrap_err().contains("a (owner 7), b (owner 8)"));
+    }
+
+    #[test]
+    fn a_group_of_another_version_is_told_when_it_is_meant_or_the_only_one() {
+        assert!(choice(&[], None).unwrap_err().contains("owner 66 is of another version"));
+        assert!(choice(&[("a", 7)], Some("66")).unwrap_err().contains("another version"));
+        assert_eq!(choice(&[("a", 7)], None), Ok(7));
     }
 
     #[test]

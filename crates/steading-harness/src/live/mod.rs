@@ -14,7 +14,7 @@ use clap::Subcommand;
 use steading_api::VmVerb;
 use tokio::runtime::Runtime;
 
-pub use find::{LiveGroup, groups};
+pub use find::{Found, LiveGroup, groups};
 
 /// A command for a group that runs.
 #[derive(Subcommand, Clone, Debug)]
