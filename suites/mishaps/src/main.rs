@@ -37,6 +37,7 @@ fn suite(mishap: Mishap) -> Suite {
     let suite = Suite::new("mishaps").testnet(move || testnet(mishap)).limit(BOOTS);
     match mishap {
         Mishap::NeverBoots => suite.limit(IN_VAIN).test("waits", |testnet| testnet.vm("a").wait_for_ssh()),
+        Mishap::Pictured => suite.test("fails", |_| anyhow::bail!("look at the picture")),
         Mishap::PowersOff | Mishap::Panics => suite
             .test("waits_for_ssh", |testnet| testnet.vm("a").wait_for_ssh())
             .test("waits_for_its_console", |testnet| {
@@ -54,6 +55,7 @@ fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
     let named = |name: &str| Ok(Testnet::new().vm(bios(name)?));
     match mishap {
         Mishap::Image | Mishap::NeverBoots => named("a"),
+        Mishap::Pictured => Ok(Testnet::new().vm(bios("a")?.display())),
         Mishap::WrongHash => {
             let other: Sha256 = "0".repeat(64).parse()?;
             let disk = ImageSource::new(image()?).sha256(other);

@@ -20,6 +20,8 @@ pub(crate) enum Mishap {
     SlashInName,
     /// That image, which holds nothing to boot.
     NeverBoots,
+    /// A test that fails while a VM with a display is on.
+    Pictured,
     /// A guest that powers off as soon as it is up.
     PowersOff,
     /// A guest whose kernel panics.
@@ -29,7 +31,7 @@ pub(crate) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [(Self, &str); 12] = [
+    const ALL: [(Self, &str); 13] = [
         (Self::Image, "image"),
         (Self::WrongHash, "wrong-hash"),
         (Self::TooMuchMemory, "too-much-memory"),
@@ -39,6 +41,7 @@ impl Mishap {
         (Self::SpaceInName, "space-in-name"),
         (Self::SlashInName, "slash-in-name"),
         (Self::NeverBoots, "never-boots"),
+        (Self::Pictured, "pictured"),
         (Self::PowersOff, "powers-off"),
         (Self::Panics, "panics"),
         (Self::Neighbours, "neighbours"),

@@ -28,6 +28,16 @@ fn a_wait_for_a_guest_that_never_boots_ends_in_time_to_say_what_it_saw() {
 }
 
 #[test]
+fn a_test_that_fails_has_a_picture_of_each_display_in_its_report() {
+    let ran = Mishap::new("pictured").image(&vec![0; 1 << 20]).run();
+    ran.assert_code(FAILED);
+    let picture = std::fs::read(ran.path("out/pictures/fails.a.png")).expect("a picture");
+    assert!(picture.starts_with(b"\x89PNG\r\n"), "{:?}", &picture[..8.min(picture.len())]);
+    let page = std::fs::read_to_string(ran.path("out/report.html")).expect("a page");
+    assert!(page.contains(r#""pictures":[["fails.a","iVBORw0KGgo"#), "the page has no picture");
+}
+
+#[test]
 fn waits_for_a_guest_that_powers_off_end_at_once_with_its_last_words() {
     guest();
     let ran = Mishap::new("powers-off").with_the_hosts_cache().run();

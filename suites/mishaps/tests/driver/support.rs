@@ -184,8 +184,10 @@ impl Ran {
             let left = files(&self.path(part));
             assert!(left.is_empty(), "left in {part}: {left:?}");
         }
-        let is_log =
-            |file: &PathBuf| LOGS.iter().any(|log| file.file_name().is_some_and(|name| name == *log));
+        let is_log = |file: &PathBuf| {
+            LOGS.iter().any(|log| file.file_name().is_some_and(|name| name == *log))
+                || file.parent().is_some_and(|dir| dir.ends_with("pictures"))
+        };
         let left: Vec<_> = files(&self.path("out")).into_iter().filter(|file| !is_log(file)).collect();
         assert!(left.is_empty(), "left beside the logs: {left:?}");
         self.assert_cache_is_whole();
