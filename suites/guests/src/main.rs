@@ -41,14 +41,14 @@ fn main() -> ExitCode {
         .test("a_guest_boots_by_uefi", |testnet| boots(&testnet.vm("uefi"), "test -d /sys/firmware/efi"))
         .test("a_guest_boots_by_bios", |testnet| boots(&testnet.vm("bios"), "test ! -d /sys/firmware/efi"))
         .test("a_screenshot_is_a_picture", screenshot)
+        .test("a_guest_that_floods_its_console_costs_no_other_its_lines", flood)
         .test("waiting_ends_when_the_vm_is_killed", waiting_ends)
         .main()
 }
 
-/// A directory as a test would have it in its repository.
+/// A directory as a test would have it in its repository; here beside the logs.
 fn config_dir() -> anyhow::Result<Utf8PathBuf> {
-    let dir =
-        Utf8PathBuf::try_from(std::env::temp_dir())?.join(format!("steading-config-{}", std::process::id()));
+    let dir = Utf8PathBuf::try_from(std::env::current_dir()?)?.join("out/guests.config");
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("activate"), "#!/bin/sh\ncp \"$(dirname \"$0\")/greeting\" /run/greeting\n")?;
     fs::write(dir.join("greeting"), "good morning")?;
@@ -147,6 +147,20 @@ fn screenshot(testnet: &Context) -> anyhow::Result<()> {
     testnet.vm("bios").screenshot(&file)?;
     ensure!(fs::read(&file)?.starts_with(PNG), "{file} is no PNG file");
     ensure!(testnet.vm("configured").screenshot(&file).is_err(), "a VM without a display was pictured");
+    Ok(())
+}
+
+/// Both write to their consoles as fast as emulation lets them, one of them without an end.
+fn flood(testnet: &Context) -> anyhow::Result<()> {
+    const LINES: usize = 50;
+    let (loud, quiet) = (testnet.vm("bios"), testnet.vm("configured"));
+    loud.succeed("systemd-run --unit=flood sh -c 'exec yes a flood of words >/dev/ttyS0'")?;
+    loud.wait_for_console("a flood of words\\s+a flood of words")?;
+    quiet.succeed(&format!("for i in $(seq {LINES}); do echo \"line $i of {LINES}\" >/dev/ttyS0; done"))?;
+    for line in 1..=LINES {
+        quiet.wait_for_console(&format!("line {line} of {LINES}"))?;
+    }
+    loud.succeed("systemctl stop flood")?;
     Ok(())
 }
 
