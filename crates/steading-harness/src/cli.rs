@@ -11,8 +11,8 @@ use steading_report::{Event, Report};
 use crate::exit_code;
 use crate::function;
 use crate::live;
-use crate::run::{self, Mode};
-use crate::suite::Declared;
+use crate::run::{self, Mode, RunArgs};
+use crate::suite::{Declared, Suite};
 
 #[derive(Parser)]
 #[command(
@@ -49,42 +49,6 @@ struct AsLibtest {
     run: RunArgs,
     #[command(flatten)]
     libtest: LibtestArgs,
-}
-
-#[derive(Args, Clone, Default)]
-pub(crate) struct RunArgs {
-    /// Run only tests whose name contains one of these.
-    pub(crate) filter: Vec<String>,
-    /// Names must be equal to a filter, not contain it.
-    #[arg(long)]
-    pub(crate) exact: bool,
-    /// Leave out tests whose name contains this; may be given more than once.
-    #[arg(long, value_name = "FILTER")]
-    pub(crate) skip: Vec<String>,
-    /// Run only tests that are declared as ignored.
-    #[arg(long)]
-    pub(crate) ignored: bool,
-    /// Run tests that are declared as ignored, too.
-    #[arg(long, conflicts_with = "ignored")]
-    pub(crate) include_ignored: bool,
-    /// How many functions may run at once in parallel sections [default: as many as there are].
-    #[arg(long, short, alias = "test-threads", value_name = "N")]
-    pub(crate) jobs: Option<usize>,
-    /// How often each test that fails is tried again, at least.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) retries: u32,
-    /// After the first test that fails, begin no other.
-    #[arg(long)]
-    pub(crate) fail_fast: bool,
-    /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<Utf8PathBuf>,
-    /// Of all commands; put here from there.
-    #[arg(skip)]
-    pub(crate) group: Option<String>,
-    /// Keep the testnet up after the tests, until Ctrl-C.
-    #[arg(long)]
-    pub(crate) keepalive: bool,
 }
 
 /// What libtest has beside, as far as `cargo test` and nextest use it (`rustc` book, "Tests").
@@ -147,8 +111,20 @@ enum Command {
     },
 }
 
-/// Does what the command line says.
-pub(crate) fn main(suite: &Declared) -> ExitCode {
+impl Suite {
+    /// Does what the command line says.
+    pub fn main(self) -> ExitCode {
+        main(&self.declared())
+    }
+
+    /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
+    pub fn up(self, out: Option<Utf8PathBuf>, report: &Report) -> u8 {
+        let args = RunArgs { out, ..RunArgs::default() };
+        run::run(&self.declared(), &args, Mode::SetupOnly, report)
+    }
+}
+
+fn main(suite: &Declared) -> ExitCode {
     let Parsed { command, run, libtest } = parse(std::env::args_os().collect());
     let report = Report::new();
     if let Some(name) = suite.tree.duplicate() {

@@ -1,6 +1,7 @@
 //! Runs a suite: brings its group up, runs its functions in the order of its schedule, tears it
 //! down, and judges.
 
+mod args;
 mod attempt;
 mod command;
 mod pictures;
@@ -15,10 +16,10 @@ use steading_group::Owner;
 use steading_plan::{PlanError, Testnet};
 use steading_report::{Event, Report};
 
-use crate::cli::RunArgs;
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::Declared;
+pub(crate) use args::RunArgs;
 pub use command::run_command;
 use progress::Progress;
 use runner::Runner;

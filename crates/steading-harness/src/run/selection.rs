@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::cli::RunArgs;
-use crate::run::Mode;
+use crate::run::{Mode, RunArgs};
 use crate::suite::{FunctionId, Tree};
 
 /// What is to be run, and how.

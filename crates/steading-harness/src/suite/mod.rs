@@ -6,16 +6,11 @@ mod section;
 mod tree;
 
 use std::ops::RangeBounds;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
 use steading_plan::Testnet;
-use steading_report::Report;
 
-use crate::cli::RunArgs;
 use crate::context::Context;
-use crate::run::Mode;
 
 pub(crate) use function::Role;
 pub use function::TestOptions;
@@ -147,18 +142,7 @@ impl Suite {
         self
     }
 
-    /// Does what the command line says.
-    pub fn main(self) -> ExitCode {
-        crate::cli::main(&self.declared())
-    }
-
-    /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
-    pub fn up(self, out: Option<Utf8PathBuf>, report: &Report) -> u8 {
-        let args = RunArgs { out, ..RunArgs::default() };
-        crate::run::run(&self.declared(), &args, Mode::SetupOnly, report)
-    }
-
-    fn declared(self) -> Declared {
+    pub(crate) fn declared(self) -> Declared {
         Declared {
             name: self.name,
             testnet: self.testnet,

@@ -1,0 +1,40 @@
+//! What may be asked of a run on the command line.
+
+use camino::Utf8PathBuf;
+use clap::Args;
+
+#[derive(Args, Clone, Default)]
+pub(crate) struct RunArgs {
+    /// Run only tests whose name contains one of these.
+    pub(crate) filter: Vec<String>,
+    /// Names must be equal to a filter, not contain it.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Leave out tests whose name contains this; may be given more than once.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) skip: Vec<String>,
+    /// Run only tests that are declared as ignored.
+    #[arg(long)]
+    pub(crate) ignored: bool,
+    /// Run tests that are declared as ignored, too.
+    #[arg(long, conflicts_with = "ignored")]
+    pub(crate) include_ignored: bool,
+    /// How many functions may run at once in parallel sections [default: as many as there are].
+    #[arg(long, short, alias = "test-threads", value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// How often each test that fails is tried again, at least.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) retries: u32,
+    /// After the first test that fails, begin no other.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<Utf8PathBuf>,
+    /// Of all commands; put here from there.
+    #[arg(skip)]
+    pub(crate) group: Option<String>,
+    /// Keep the testnet up after the tests, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) keepalive: bool,
+}
