@@ -6,6 +6,7 @@ mod doctor;
 mod image;
 mod plan;
 mod ps;
+mod testnet_file;
 mod topology;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Rules on how files stand together: every crate has the lints, every design page is linked.
+//! Rules on how files stand together: every crate has the lints, every page is linked.
 
 use camino::Utf8Path;
 
@@ -8,6 +8,7 @@ use super::{File, Finding};
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = files.iter().filter_map(lints).collect();
     findings.extend(unlinked_pages(files));
+    findings.extend(pages_out_of_the_book(files));
     findings
 }
 
@@ -50,6 +51,18 @@ fn unlinked_pages(files: &[File]) -> Vec<Finding> {
     unlinked.map(|page| Finding::of(page, "no link of ARCHITECTURE.md leads here")).collect()
 }
 
+/// A page that the book's table of contents does not list is no part of the book.
+fn pages_out_of_the_book(files: &[File]) -> Vec<Finding> {
+    const CONTENTS: &str = "docs/SUMMARY.md";
+    let Some(contents) = files.iter().find(|file| file.path == CONTENTS) else { return Vec::new() };
+    let pages = files.iter().filter(|file| file.path.extension() == Some("md") && file.path != CONTENTS);
+    pages
+        .filter_map(|page| Some((page, page.path.strip_prefix("docs").ok()?)))
+        .filter(|(_, path)| !links_to(contents.text(), path))
+        .map(|(page, _)| Finding::of(page, format!("{CONTENTS} does not list it")))
+        .collect()
+}
+
 /// `](docs/design/x.md)`, also with a section, or `[x]: docs/design/x.md`.
 fn links_to(text: &str, path: &Utf8Path) -> bool {
     text.match_indices(path.as_str()).any(|(at, _)| {
@@ -88,6 +101,14 @@ mod tests {
         assert_eq!(check("See [fork](./docs/design/fork.md#why)."), 0);
         assert_eq!(check("See [fork].\n\n[fork]: docs/design/fork.md\n"), 0);
         assert_eq!(check("See docs/design/fork.md and [x](docs/design/fork.md.old)."), 1);
+    }
+
+    #[test]
+    fn a_page_that_the_book_does_not_list_is_found() {
+        let page = || File::new("docs/guide/first.md", "# First\n");
+        let check = |contents: &str| check(&[page(), File::new("docs/SUMMARY.md", contents)]).len();
+        assert_eq!(check("- [First](guide/first.md)\n"), 0);
+        assert_eq!(check("- [First](first.md)\n"), 1);
     }
 
     #[test]
