@@ -1,6 +1,8 @@
 //! What a testnet in TOML says. It differs from a declared testnet in that a VM may name a guest
 //! that is to be found on this machine; a declared one knows the files, so its plan stays pure.
 
+use std::fmt;
+
 use anyhow::{Context as _, bail};
 use ipnet::Ipv6Net;
 use schemars::JsonSchema;
@@ -65,6 +67,18 @@ enum Guest {
     Reference,
 }
 
+/// This host has no such guest, which is no fault of the declaration.
+#[derive(Debug)]
+pub(crate) struct GuestNotFound {
+    vm: String,
+}
+
+impl fmt::Display for GuestNotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VM {}: cannot find its guest", self.vm)
+    }
+}
+
 const fn yes() -> bool {
     true
 }
@@ -77,7 +91,7 @@ impl TestnetFile {
         find: impl Fn() -> anyhow::Result<ReferenceGuest>,
     ) -> anyhow::Result<Testnet> {
         let reference = match self.vms.iter().find(|vm| vm.guest.is_some()) {
-            Some(vm) => Some(find().with_context(|| format!("VM {}: cannot find its guest", vm.name))?),
+            Some(vm) => Some(find().with_context(|| GuestNotFound { vm: vm.name.clone() })?),
             None => None,
         };
         let vms = self.vms.into_iter().map(|vm| vm.resolve(reference.as_ref()));

@@ -2,6 +2,8 @@
 //!
 //! A line `<!-- examples/… -->` says that the fenced block after it is that file.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, bail};
 
 /// The page, with the files in it as they are now.
@@ -21,7 +23,7 @@ pub(super) fn insert(page: &str, read: &dyn Fn(&str) -> anyhow::Result<String>) 
         if !lines.by_ref().any(|line| line == "```") {
             bail!("the block of {path} does not end");
         }
-        made.push_str(&format!("{fence}\n{}\n```\n", read(&path)?.trim_end()));
+        let _ = write!(made, "{fence}\n{}\n```\n", read(&path)?.trim_end());
     }
     Ok(made)
 }

@@ -38,7 +38,9 @@ pub(super) fn of(program: &Utf8Path) -> anyhow::Result<Help> {
 }
 
 fn ask(program: &Utf8Path, words: &[&str]) -> anyhow::Result<Help> {
-    let text = command::output(Command::new(program).args(words).arg("--help").env("COLUMNS", COLUMNS))?;
+    let mut asked = Command::new(program);
+    asked.args(words).arg("--help").env("COLUMNS", COLUMNS).env_remove("CLICOLOR_FORCE");
+    let text = command::output(&mut asked)?;
     let mut commands = Vec::new();
     for name in commands_of(&text) {
         commands.push(ask(program, &[words, &[name]].concat())?);
