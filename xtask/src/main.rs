@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup`, `test`, `demo`, `bench` and `tidy`.
+//! The project's own commands: `cargo xtask setup`, `test`, `demo`, `bench`, `docs` and `tidy`.
 //!
 //! What matters here runs as an ordinary user. Started as root, as continuous integration often
 //! is, xtask builds as root and runs what it built as the account `steading`; see [`place`].
@@ -10,6 +10,7 @@ mod cargo;
 mod checkout;
 mod command;
 mod demo;
+mod docs;
 mod error;
 mod guest;
 mod place;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask", about = "Set-up, demo, test, bench and tidy.")]
+#[command(bin_name = "cargo xtask", about = "Set-up, demo, test, bench, docs and tidy.")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -42,6 +43,8 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Make the pages of the book that are generated: the reference, and the code in the guide.
+    Docs(docs::Options),
     /// Check the rules of the repository that no compiler knows.
     Tidy,
     /// Run a program as the ordinary user. Cargo is given this as the runner of doc tests.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo => demo::run(),
         Task::Bench { bench } => bench::run(&bench),
+        Task::Docs(options) => docs::run(&options),
         Task::Tidy => tidy::run(),
         Task::AsUser { program } => user::become_and_exec(&program),
     };

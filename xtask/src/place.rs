@@ -56,6 +56,12 @@ impl Place {
         user.make_directory(&run)?;
         Ok(Place { sources, target: Some(state.join("target")), run, user, _lock: Some(lock) })
     }
+
+    /// The clone, where cargo builds by itself: for what asks programs for no more than their help.
+    pub(crate) fn clone_itself() -> anyhow::Result<Place> {
+        let clone = clone();
+        Ok(Place { run: clone.join("out"), sources: clone, target: None, user: User::find()?, _lock: None })
+    }
 }
 
 /// The root of the clone that xtask was built in.

@@ -6,13 +6,14 @@ mod doctor;
 mod image;
 mod plan;
 mod ps;
+mod testnet_file;
 mod topology;
 
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use steading_harness::live;
+use steading_harness::{exit_code, live};
 
 #[derive(Parser)]
 #[command(
@@ -117,18 +118,18 @@ fn main() -> ExitCode {
         Command::Plan { topology, json } => plan::print(&topology, group.as_deref(), json),
         Command::Schema => topology::schema().map(|schema| {
             println!("{schema}");
-            steading_harness::exit_code::PASSED
+            exit_code::PASSED
         }),
         Command::Report { dir } => steading_report::write(&dir).map_err(anyhow::Error::from).map(|page| {
             println!("{page}");
-            steading_harness::exit_code::PASSED
+            exit_code::PASSED
         }),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
-            Ok(steading_harness::exit_code::PASSED)
+            Ok(exit_code::PASSED)
         }
         Command::Man { dir } => clap_mangen::generate_to(Cli::command(), dir)
-            .map(|()| steading_harness::exit_code::PASSED)
+            .map(|()| exit_code::PASSED)
             .map_err(anyhow::Error::from),
         Command::Image(command) => image::run(&command),
     };
@@ -136,7 +137,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {}", steading_harness::chain(error.as_ref()));
-            ExitCode::from(steading_harness::exit_code::USAGE)
+            let is_host = error.downcast_ref::<testnet_file::GuestNotFound>().is_some();
+            ExitCode::from(if is_host { exit_code::HOST } else { exit_code::USAGE })
         }
     }
 }

@@ -7,6 +7,8 @@ use steading_harness::{Suite, run_command};
 use steading_plan::Testnet;
 use steading_report::Report;
 
+use crate::testnet_file::{self, TestnetFile};
+
 /// A testnet and the name of its group.
 pub(crate) struct Topology {
     pub(crate) group: String,
@@ -24,14 +26,15 @@ pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topol
         "{file} has {size} bytes, and a testnet at most {LARGEST}\nhint: is it the right file?"
     );
     let text = fs::read_to_string(file)?;
-    let testnet = parse(&text).with_context(|| format!("cannot understand {file}"))?;
+    let declared = parse(&text).with_context(|| format!("cannot understand {file}"))?;
+    let testnet = declared.resolve(testnet_file::installed).with_context(|| format!("cannot use {file}"))?;
     let group =
         group.or(file.file_stem()).context("the file has no name\nhint: name the group with --group")?;
     Ok(Topology { group: group.to_owned(), testnet })
 }
 
 /// The error shows the place, and the nearest right word for one that is unknown.
-fn parse(text: &str) -> anyhow::Result<Testnet> {
+fn parse(text: &str) -> anyhow::Result<TestnetFile> {
     toml::from_str(text).map_err(|error| {
         let said = error.to_string();
         match nearest_word(error.message()) {
@@ -55,7 +58,7 @@ fn nearest_word(message: &str) -> Option<&str> {
 
 /// The schema of such files (JSON Schema, draft 2020-12).
 pub(crate) fn schema() -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(&schemars::schema_for!(Testnet))?)
+    Ok(serde_json::to_string_pretty(&schemars::schema_for!(TestnetFile))?)
 }
 
 pub(crate) fn up(file: &Utf8Path, group: Option<&str>, out: Option<Utf8PathBuf>) -> anyhow::Result<u8> {

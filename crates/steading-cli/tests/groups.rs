@@ -193,6 +193,17 @@ fn a_file_of_fifty_megabytes_is_no_testnet() {
 }
 
 #[test]
+fn a_reference_guest_that_is_not_there_is_told_with_its_vm_and_how_to_make_it() {
+    let place = Place::new("guestless");
+    std::fs::write(place.dir.path().join(place.file()), "[[vm]]\nname = \"a\"\nguest = \"reference\"\n")
+        .unwrap();
+    let ran = place.command(&["up", &place.file()]).env("STEADING_GUEST", "/no/such/guest").output().unwrap();
+    assert_eq!(ran.status.code(), Some(3));
+    let said = text(&ran.stderr);
+    assert!(said.contains("VM a: cannot find its guest") && said.contains("hint: guest/build"), "{said}");
+}
+
+#[test]
 fn completions_and_manual_pages_are_written() {
     let place = Place::new("pages");
     for shell in ["bash", "zsh", "fish"] {

@@ -10,6 +10,7 @@ use fs_err as fs;
 use rustix::process::{Pid, Signal};
 use steading_api::{Failure, FailureKind, Note, ProcessEvent, ProcessSpec, chain};
 use steading_logs::{LineSplitter, Stripper};
+use steading_plan::env_vars;
 use steading_sys::process::{Exit, Program, Started};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -21,7 +22,7 @@ use crate::log::Log;
 use crate::processes::Processes;
 
 /// Marks every process that a program starts, however deep, unless it clears its environment.
-const MARK: &str = "STEADING_JOB";
+const MARK: &str = env_vars::STEADING_JOB;
 
 /// How many lines may wait for a listener; a program that floods is held up by its pipe.
 const LINES_WAITING: usize = 256;
@@ -55,7 +56,7 @@ impl Jobs {
         let mark = format!("{MARK}={}-{}", spec.name, jiff::Timestamp::now().as_nanosecond());
         let mut env = spec.env;
         env.extend(mark.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
-        env.push(("STEADING_SOCKET".to_owned(), crate::owner::socket_path()));
+        env.push((env_vars::STEADING_SOCKET.to_owned(), crate::owner::socket_path()));
         let program = Program {
             argv: spec.argv,
             package: None,

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steading_api::{Client, GroupStatus, LogLine, Note};
-use steading_plan::Plan;
+use steading_plan::{Plan, env_vars};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
@@ -50,7 +50,7 @@ impl Context {
             builder.worker_threads(1).enable_all().build().context("cannot start the event loop")?;
         let client = Client::new(socket);
         let status = runtime.block_on(client.status())?;
-        let factor = std::env::var("STEADING_TIMEOUT_FACTOR").ok().and_then(|text| text.parse().ok());
+        let factor = std::env::var(env_vars::STEADING_TIMEOUT_FACTOR).ok().and_then(|text| text.parse().ok());
         let limit = LIMIT.mul_f64(factor.filter(|factor| *factor > 0.0).unwrap_or(1.0));
         let function = function.to_owned();
         let shared = Shared { client, status, runtime, connections: Mutex::default(), limit, end, function };
@@ -122,7 +122,7 @@ impl Context {
 
     /// Which attempt at this test this is; the first is 1.
     pub fn attempt(&self) -> u32 {
-        std::env::var("STEADING_ATTEMPT").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+        std::env::var(env_vars::STEADING_ATTEMPT).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
     }
 
     /// Writes a line to the log.

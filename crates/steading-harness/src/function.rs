@@ -2,21 +2,21 @@
 
 use anyhow::Context as _;
 use steading_api::chain;
+use steading_plan::env_vars::STEADING_SOCKET;
 use steading_report::{Event, Report};
 
 use crate::context::{Context, Skip};
 use crate::exit_code;
 use crate::suite::Declared;
 
-/// Where the control socket is, for a process inside the group. Set by the group's owner.
-const SOCKET: &str = "STEADING_SOCKET";
-
 pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
     let ran = || -> anyhow::Result<()> {
         let function = suite.tree.by_name(name);
         let function = function.with_context(|| format!("the suite has no function named {name:?}"))?;
-        let socket = std::env::var(SOCKET).with_context(|| {
-            format!("{SOCKET} is not set\nhint: functions are run inside a group; use the command `run`")
+        let socket = std::env::var(STEADING_SOCKET).with_context(|| {
+            format!(
+                "{STEADING_SOCKET} is not set\nhint: functions are run inside a group; use the command `run`"
+            )
         })?;
         let context = Context::connect(&socket, name, function.limit)?;
         (function.body)(&context)

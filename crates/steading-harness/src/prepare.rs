@@ -5,6 +5,7 @@ use fs_err as fs;
 use steading_group::GroupConfig;
 use steading_plan::{
     Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,
+    env_vars,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,
@@ -89,7 +90,7 @@ pub fn prepare(
     let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |step| progress(&vm.name, step)));
     let prepared = prepared.collect::<Result<_, _>>()?;
     let failed = |what, hint| move |source| PrepareError::Directory { what, hint, source };
-    let scratch = match std::env::var("STEADING_SCRATCH_DIR") {
+    let scratch = match std::env::var(env_vars::STEADING_SCRATCH_DIR) {
         Ok(dir) => Utf8PathBuf::from(dir),
         Err(_) => cache.dir().to_owned(),
     };

@@ -8,6 +8,7 @@
 
 mod address;
 mod dnsmasq;
+pub mod env_vars;
 mod handle;
 mod hash;
 mod mac;
@@ -25,4 +26,6 @@ pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, ParseIfNameE
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
 pub use qemu::{Acceleration, QemuCommand, QemuFacts};
 pub use resources::{HostResources, OVERHEAD_MIB, ResourceError, Resources};
-pub use testnet::{Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec};
+pub use testnet::{
+    Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
+};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Sha256, VmName};
 
 /// The declared VMs and network of one test.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Testnet {
     /// The VMs, in the order in which they were declared.
@@ -18,7 +18,6 @@ pub struct Testnet {
     pub vms: Vec<VmSpec>,
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub prefix: Option<Ipv6Net>,
 }
 
@@ -51,7 +50,7 @@ impl Testnet {
 }
 
 /// One declared VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmSpec {
     /// Its name, which is also its host name. Checked when the plan is derived.
@@ -84,11 +83,13 @@ pub struct VmSpec {
     pub config: GuestConfig,
 }
 
-const fn default_vcpus() -> u32 {
+/// How many virtual CPUs a VM has unless it is said.
+pub const fn default_vcpus() -> u32 {
     1
 }
 
-const fn default_memory_mib() -> u32 {
+/// How much memory a VM has unless it is said, in MiB.
+pub const fn default_memory_mib() -> u32 {
     512
 }
 

@@ -7,13 +7,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_logs::Record;
+use steading_plan::env_vars;
 use thiserror::Error;
 
 use crate::timeline::Timeline;
 use crate::{Summary, html, junit, trace};
-
-/// Where Bazel wants the results, and nobody else sets it (Bazel's test encyclopedia).
-const BAZEL_XML: &str = "XML_OUTPUT_FILE";
 
 /// The directory of pictures of displays, below that of the logs; each is called
 /// `FUNCTION.VM.png`.
@@ -53,7 +51,7 @@ pub fn write(dir: &Utf8Path) -> Result<Utf8PathBuf, ReportError> {
     let timeline = Timeline::new(&summary, &records);
     let xml = junit::render(&summary)?;
     fs::write(dir.join("junit.xml"), &xml)?;
-    if let Some(path) = std::env::var_os(BAZEL_XML) {
+    if let Some(path) = std::env::var_os(env_vars::XML_OUTPUT_FILE) {
         fs::write(path, &xml)?;
     }
     fs::write(dir.join("trace.json"), trace::render(&timeline).to_string())?;

@@ -21,7 +21,9 @@ pub struct Summary {
     steading_results: u32,
     /// The suite, which is also what its group is called unless it was given another name.
     suite: String,
+    /// What ran, or was left out, in order of their ends; and the rules.
     functions: Vec<Row>,
+    /// What was measured.
     metrics: Vec<Metric>,
     /// What was not as it should be, beside the functions: kernels in trouble, full disks.
     warnings: Vec<String>,

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use steading_plan::env_vars;
 
 use crate::process::RunError;
 
@@ -17,7 +18,7 @@ const FORBIDDEN: &str = "\nhint: it must be executable (chmod +x), its file syst
 
 /// The error of a program that could not be started.
 pub(crate) fn explain(program: &str, package: Option<&'static str>, source: io::Error) -> RunError {
-    explain_with(program, package, source, env::var_os("PATH").as_deref())
+    explain_with(program, package, source, env::var_os(env_vars::PATH).as_deref())
 }
 
 fn explain_with(

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
-use steading_plan::{Boot, ImageSource, VmSpec};
+use steading_plan::{Boot, ImageSource, VmSpec, env_vars};
 
 /// The files of a built reference guest.
 #[derive(Clone, Debug)]
@@ -26,16 +26,25 @@ struct Manifest {
 ///
 /// When there is none.
 pub fn guest() -> anyhow::Result<ReferenceGuest> {
-    let dir = match std::env::var("STEADING_GUEST") {
+    let dir = match std::env::var(env_vars::STEADING_GUEST) {
         Ok(dir) => Utf8PathBuf::from(dir),
         Err(_) => newest(&steading_harness::prepare::cache_dir().join("guest"))?,
     };
+    guest_in(&dir)
+}
+
+/// The reference guest in the directory that `guest/build` printed.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn guest_in(dir: &Utf8Path) -> anyhow::Result<ReferenceGuest> {
     let file = dir.join("manifest.json");
     let text = fs_err::read_to_string(&file).with_context(|| {
         format!("{dir} holds no reference guest\nhint: guest/build makes one and prints where")
     })?;
     let manifest = serde_json::from_str(&text).with_context(|| format!("cannot understand {file}"))?;
-    Ok(ReferenceGuest { dir, manifest })
+    Ok(ReferenceGuest { dir: dir.to_owned(), manifest })
 }
 
 fn newest(dir: &Utf8Path) -> anyhow::Result<Utf8PathBuf> {

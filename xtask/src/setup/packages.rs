@@ -25,6 +25,7 @@ const PACKAGES: &[&str] = &[
     "mmdebstrap",
     "ovmf",
     "pkg-config",
+    "python3-pytest",
     "qemu-system-x86",
     "qemu-utils",
     "uidmap",

@@ -22,13 +22,14 @@ use self::{
 use crate::{
     cargo::{self, Executable, Kind},
     command::{self, End},
-    error, guest,
+    docs, error, guest,
     place::Place,
     setup, tidy,
 };
 
-/// The system tests of real software on real guests: packages in `suites/`, each a program.
-const SUITES: &[&str] = &["suite-guests", "suite-health", "suite-etcd"];
+/// The system tests of real software on real guests: packages in `suites/`, and the test of the guide,
+/// each a program.
+const SUITES: &[&str] = &["suite-guests", "suite-health", "suite-etcd", "first-test"];
 
 /// What a test target is called that is a suite itself, and ends as suites do.
 const SUITE: &str = "suite";
@@ -66,6 +67,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let programs = cargo::build(&place, &["build", "--locked", "--workspace", "--bins"]);
     let tests = summary.check("building tests", tests).unwrap_or_default();
     let programs = summary.check("building programs", programs).unwrap_or_default();
+
+    title("book");
+    summary.check("book", docs::check(&place.sources, &programs));
 
     let run = Run { place: &place, image: image.as_deref(), filter: options.filter.as_deref() };
     for test in tests.iter().filter(|test| test.is_test) {

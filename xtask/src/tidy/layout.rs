@@ -1,6 +1,6 @@
-//! Rules on how files stand together: every crate has the lints, every design page is linked.
+//! Rules on how files stand together: every crate has the lints, every page is linked.
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{File, Finding};
 
@@ -8,6 +8,8 @@ use super::{File, Finding};
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = files.iter().filter_map(lints).collect();
     findings.extend(unlinked_pages(files));
+    findings.extend(pages_out_of_the_book(files));
+    findings.extend(broken_links(files));
     findings
 }
 
@@ -50,6 +52,47 @@ fn unlinked_pages(files: &[File]) -> Vec<Finding> {
     unlinked.map(|page| Finding::of(page, "no link of ARCHITECTURE.md leads here")).collect()
 }
 
+/// A page that the book's table of contents does not list is no part of the book.
+fn pages_out_of_the_book(files: &[File]) -> Vec<Finding> {
+    const CONTENTS: &str = "docs/SUMMARY.md";
+    let Some(contents) = files.iter().find(|file| file.path == CONTENTS) else { return Vec::new() };
+    let pages = files.iter().filter(|file| file.path.extension() == Some("md") && file.path != CONTENTS);
+    pages
+        .filter_map(|page| Some((page, page.path.strip_prefix("docs").ok()?)))
+        .filter(|(_, path)| !links_to(contents.text(), path))
+        .map(|(page, _)| Finding::of(page, format!("{CONTENTS} does not list it")))
+        .collect()
+}
+
+/// Links between files of the repository that lead nowhere.
+fn broken_links(files: &[File]) -> Vec<Finding> {
+    let is_there = |path: &Utf8Path| files.iter().any(|file| file.path.starts_with(path));
+    let mut findings = Vec::new();
+    for page in files.iter().filter(|file| file.path.extension() == Some("md")) {
+        for (at, line) in page.text().lines().enumerate() {
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
+            let ours = links.filter(|link| !link.is_empty() && !link.contains(':'));
+            for link in ours.filter(|link| !is_there(&resolve(&page.path, link))) {
+                findings.push(Finding::at(page, at + 1, format!("the link to {link} leads nowhere")));
+            }
+        }
+    }
+    findings
+}
+
+/// Where a relative link of a page leads.
+fn resolve(page: &Utf8Path, link: &str) -> Utf8PathBuf {
+    let mut path = page.parent().unwrap_or_else(|| "".into()).to_owned();
+    for part in link.split('/') {
+        match part {
+            ".." => _ = path.pop(),
+            "" | "." => {}
+            name => path.push(name),
+        }
+    }
+    path
+}
+
 /// `](docs/design/x.md)`, also with a section, or `[x]: docs/design/x.md`.
 fn links_to(text: &str, path: &Utf8Path) -> bool {
     text.match_indices(path.as_str()).any(|(at, _)| {
@@ -83,11 +126,35 @@ mod tests {
     #[test]
     fn a_page_that_nothing_leads_to_is_found() {
         let page = || File::new("docs/design/fork.md", "# Fork\n");
-        let check = |architecture: &str| check(&[page(), File::new("ARCHITECTURE.md", architecture)]).len();
+        let check =
+            |architecture: &str| unlinked_pages(&[page(), File::new("ARCHITECTURE.md", architecture)]).len();
         assert_eq!(check("See [fork](docs/design/fork.md)."), 0);
         assert_eq!(check("See [fork](./docs/design/fork.md#why)."), 0);
         assert_eq!(check("See [fork].\n\n[fork]: docs/design/fork.md\n"), 0);
         assert_eq!(check("See docs/design/fork.md and [x](docs/design/fork.md.old)."), 1);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_found() {
+        let broken = |link: &str| {
+            let page = File::new(
+                "docs/guide/first.md",
+                &format!("See [it]({link}) and [x](https://example.org/y).\n"),
+            );
+            broken_links(&[page, File::new("docs/concepts.md", "# Concepts\n")]).len()
+        };
+        assert_eq!((broken("../concepts.md"), broken("../concepts.md#words"), broken("#here")), (0, 0, 0));
+        assert_eq!((broken("first.md"), broken("..")), (0, 0));
+        assert_eq!((broken("concepts.md"), broken("../../concepts.md")), (1, 1));
+    }
+
+    #[test]
+    fn a_page_that_the_book_does_not_list_is_found() {
+        let page = || File::new("docs/guide/first.md", "# First\n");
+        let check =
+            |contents: &str| pages_out_of_the_book(&[page(), File::new("docs/SUMMARY.md", contents)]).len();
+        assert_eq!(check("- [First](guide/first.md)\n"), 0);
+        assert_eq!(check("- [First](first.md)\n"), 1);
     }
 
     #[test]

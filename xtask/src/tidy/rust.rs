@@ -19,6 +19,9 @@ const PROCESSES: &str = "crates/steading-sys/src/process.rs";
 const PRINTS: &[&str] =
     &["crates/steading-cli/", "crates/steading-report/", "crates/steading-bench/", "suites/", "xtask/"];
 
+/// Where every environment variable is named.
+const VARIABLES: &str = "crates/steading-plan/src/env_vars.rs";
+
 /// Where something may sleep, and why no event could be waited for instead.
 const SLEEPS: &[(&str, &str)] = &[
     (
@@ -48,6 +51,7 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     findings.extend(signal_handlers(file, &code));
     findings.extend(prints(file, &code));
     findings.extend(unfinished(file, &code));
+    findings.extend(variables(file, &code));
     findings
 }
 
@@ -149,6 +153,18 @@ fn prints(file: &File, code: &str) -> Vec<Finding> {
     })
 }
 
+/// The reference page on the environment is made of that one file, so a name elsewhere is not in it.
+fn variables(file: &File, code: &str) -> Vec<Finding> {
+    if !file.path.starts_with("crates") || is_test(&file.path) {
+        return Vec::new();
+    }
+    // A literal is blank here, so nothing but one is followed by a space.
+    let words = ["env::var( ", "env::var_os( "];
+    lines_with(file, code, tests_start(code), &words, |_| {
+        format!("environment variables are named in {VARIABLES} only, which the reference is made of")
+    })
+}
+
 fn unfinished(file: &File, code: &str) -> Vec<Finding> {
     let words = ["todo!", "unimplemented!"];
     lines_with(file, code, usize::MAX, &words, |word| format!("{word} does not belong in what is committed"))
@@ -213,6 +229,16 @@ mod tests {
         assert!(finds("crates/x/tests/a.rs", "tokio::time::sleep(wait).await", "sleeps"));
         assert!(finds("crates/x/src/a.rs", "std::thread::sleep(wait)", "sleeps"));
         assert!(!finds("crates/x/src/a.rs", "// no sleep(here)", "sleeps"));
+    }
+
+    #[test]
+    fn a_variable_that_is_named_where_it_is_read_is_found() {
+        for text in ["std::env::var(\"A\")", "std::env::var_os(\"A\")"] {
+            assert!(finds("crates/x/src/a.rs", text, "environment"), "{text}");
+            assert!(!finds("crates/x/tests/a.rs", text, "environment"));
+            assert!(!finds("suites/x/src/main.rs", text, "environment"));
+        }
+        assert!(!finds("crates/x/src/a.rs", "std::env::var(env_vars::A)", "environment"));
     }
 
     #[test]

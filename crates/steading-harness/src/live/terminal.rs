@@ -3,6 +3,7 @@
 use std::io;
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use steading_plan::env_vars;
 
 /// The terminal in raw mode: each key goes on as it is. It is put back when this is dropped.
 pub(crate) struct Raw {
@@ -41,5 +42,5 @@ pub(crate) fn size() -> (u32, u32) {
 
 /// What kind of terminal it is (terminfo(5)).
 pub(crate) fn kind() -> String {
-    std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned())
+    std::env::var(env_vars::TERM).unwrap_or_else(|_| "vt100".to_owned())
 }

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use steading_api::{
     Client, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec, socket_path,
 };
-use steading_plan::Testnet;
+use steading_plan::{Testnet, env_vars};
 use steading_report::{Event, Report};
 use steading_sys::signal::Signals;
 
@@ -95,11 +95,11 @@ fn facts(status: &GroupStatus) -> Vec<(String, String)> {
     let private = |name: &str| format!("/proc/1/fd/{DIRECTORY_FD}/{name}");
     let plan = &status.plan;
     let mut facts = vec![
-        ("STEADING_GROUP".to_owned(), plan.group.to_string()),
-        ("STEADING_DOMAIN".to_owned(), plan.addresses.domain.clone()),
-        ("STEADING_LOG_DIR".to_owned(), status.log_dir.clone()),
-        ("STEADING_FACTS".to_owned(), private(FACTS_NAME)),
-        ("STEADING_SSH_KEY".to_owned(), private(KEY_NAME)),
+        (env_vars::STEADING_GROUP.to_owned(), plan.group.to_string()),
+        (env_vars::STEADING_DOMAIN.to_owned(), plan.addresses.domain.clone()),
+        (env_vars::STEADING_LOG_DIR.to_owned(), status.log_dir.clone()),
+        (env_vars::STEADING_FACTS.to_owned(), private(FACTS_NAME)),
+        (env_vars::STEADING_SSH_KEY.to_owned(), private(KEY_NAME)),
     ];
     for vm in &plan.vms {
         facts.push((variable(vm.name.as_str()), vm.address.to_string()));
@@ -107,10 +107,10 @@ fn facts(status: &GroupStatus) -> Vec<(String, String)> {
     facts
 }
 
-/// `STEADING_VM_` and the name as shells take it (POSIX.1-2017, Base Definitions, 8.1).
+/// The prefix and the name as shells take it (POSIX.1-2017, Base Definitions, 8.1).
 fn variable(vm: &str) -> String {
     let upper = vm.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
-    format!("STEADING_VM_{}", upper.collect::<String>())
+    env_vars::STEADING_VM_PREFIX.chars().chain(upper).collect()
 }
 
 #[cfg(test)]

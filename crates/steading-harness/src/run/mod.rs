@@ -13,7 +13,7 @@ mod verdict;
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_group::Owner;
-use steading_plan::{PlanError, Testnet};
+use steading_plan::{PlanError, Testnet, env_vars};
 use steading_report::{Event, Report};
 
 use crate::exit_code;
@@ -125,7 +125,7 @@ pub(crate) fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
 }
 
 fn default_log_dir(group: &str) -> Utf8PathBuf {
-    if let Ok(dir) = std::env::var("TEST_UNDECLARED_OUTPUTS_DIR") {
+    if let Ok(dir) = std::env::var(env_vars::TEST_UNDECLARED_OUTPUTS_DIR) {
         return Utf8PathBuf::from(dir);
     }
     let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();

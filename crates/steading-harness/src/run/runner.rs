@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::{GroupError, Owner};
+use steading_plan::env_vars;
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Row, Summary};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
@@ -215,7 +216,7 @@ impl<'a> Runner<'a> {
         let spec = ProcessSpec {
             name: function.name.clone(),
             argv: vec![me, "__function".to_owned(), function.name.clone()],
-            env: vec![("STEADING_ATTEMPT".to_owned(), attempt.to_string())],
+            env: vec![(env_vars::STEADING_ATTEMPT.to_owned(), attempt.to_string())],
         };
         self.tasks.spawn(follow(self.client.clone(), spec, id, self.sender.clone()));
     }

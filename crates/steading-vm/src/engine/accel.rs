@@ -18,7 +18,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
-use steading_plan::{Acceleration, Sha256};
+use steading_plan::{Acceleration, Sha256, env_vars};
 use steading_sys::process::Program;
 
 use super::{QEMU, QEMU_PACKAGE};
@@ -51,7 +51,7 @@ impl AccelerationChoice {
 /// `$STEADING_ACCEL` set to `kvm` or `tcg` decides without a probe. `kernel` is one to try; without
 /// one the host's own is, where it may be read.
 pub fn choose_acceleration(cache: &Utf8Path, kernel: Option<&Utf8Path>) -> AccelerationChoice {
-    match std::env::var("STEADING_ACCEL").as_deref() {
+    match std::env::var(env_vars::STEADING_ACCEL).as_deref() {
         Ok("tcg") => return AccelerationChoice::tcg("STEADING_ACCEL=tcg"),
         Ok("kvm") => {
             let reason = "STEADING_ACCEL=kvm".to_owned();
@@ -94,7 +94,7 @@ fn host_kernel() -> Option<Utf8PathBuf> {
 fn key(kernel: &Utf8Path) -> Sha256 {
     let boot = steading_sys::sysctl::read("kernel/random/boot_id").unwrap_or_default();
     let release = steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default();
-    let qemu = std::env::var_os("PATH")
+    let qemu = std::env::var_os(env_vars::PATH)
         .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(QEMU)).find(|file| file.exists()))
         .and_then(|file| Some((file.clone(), fs::metadata(file).ok()?.modified().ok()?)));
     let changed = fs::metadata(kernel).and_then(|data| data.modified()).ok();

@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::Access;
-use steading_plan::Sha256;
+use steading_plan::{Sha256, env_vars};
 
 use super::aside::Aside;
 use super::entry::{Found, Image, Record, find, raw_path, read_record, record_path};
@@ -370,15 +370,15 @@ fn default_dir(
     is_own_or_missing: &dyn Fn(&Utf8Path) -> bool,
 ) -> Utf8PathBuf {
     let variable = |name| variable(name).filter(|value| !value.is_empty());
-    if let Some(dir) = variable("STEADING_CACHE_DIR") {
+    if let Some(dir) = variable(env_vars::STEADING_CACHE_DIR) {
         return dir.into();
     }
     // The XDG base directory specification: a relative path is to be ignored.
     let absolute = |dir: String| Some(Utf8PathBuf::from(dir)).filter(|dir| dir.is_absolute());
     let candidates = [
         Some(SHARED.into()),
-        variable("XDG_CACHE_HOME").and_then(absolute).map(|dir| dir.join("steading")),
-        variable("HOME").and_then(absolute).map(|dir| dir.join(".cache/steading")),
+        variable(env_vars::XDG_CACHE_HOME).and_then(absolute).map(|dir| dir.join("steading")),
+        variable(env_vars::HOME).and_then(absolute).map(|dir| dir.join(".cache/steading")),
     ];
     if let Some(dir) = candidates.into_iter().flatten().find(|dir| is_writable(dir)) {
         return dir;

@@ -1,0 +1,75 @@
+//! Every environment variable that Steading reads, and every one that it sets, by name.
+//!
+//! `cargo xtask docs` makes the reference page of this file: a line `// ## …` begins a section, and
+//! each constant's documentation is its description.
+
+// ## Read by `steading` and by test programs
+
+/// `kvm` or `tcg` (emulation): what runs guests, without a probe. With anything else, or nothing, KVM
+/// is used where it really boots a kernel, and emulation elsewhere.
+pub const STEADING_ACCEL: &str = "STEADING_ACCEL";
+
+/// Where unpacked images are kept. By default the first of `/var/cache/steading`,
+/// `$XDG_CACHE_HOME/steading` and `$HOME/.cache/steading` that can be written to, else
+/// `/var/tmp/steading-UID`.
+pub const STEADING_CACHE_DIR: &str = "STEADING_CACHE_DIR";
+
+/// Where VMs' own disks are, as files without a name. By default where unpacked images are.
+pub const STEADING_SCRATCH_DIR: &str = "STEADING_SCRATCH_DIR";
+
+/// The directory of a built reference guest, as `guest/build` prints it. By default the one that was
+/// built last in the directory of unpacked images.
+pub const STEADING_GUEST: &str = "STEADING_GUEST";
+
+/// A number by which the limit of waits (300 s) is multiplied, for slow hosts.
+pub const STEADING_TIMEOUT_FACTOR: &str = "STEADING_TIMEOUT_FACTOR";
+
+/// Where logs go when `--out` is not given. Bazel sets it.
+pub const TEST_UNDECLARED_OUTPUTS_DIR: &str = "TEST_UNDECLARED_OUTPUTS_DIR";
+
+/// A file that JUnit XML is written to as well. Bazel sets it.
+pub const XML_OUTPUT_FILE: &str = "XML_OUTPUT_FILE";
+
+/// See `STEADING_CACHE_DIR`. A path that is not absolute is ignored.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
+
+/// See `STEADING_CACHE_DIR`. A path that is not absolute is ignored.
+pub const HOME: &str = "HOME";
+
+/// Where `qemu-system-x86_64`, `qemu-img` and dnsmasq are looked for.
+pub const PATH: &str = "PATH";
+
+/// The kind of this terminal, which `ssh` passes on to the guest; `vt100` when it is not set.
+pub const TERM: &str = "TERM";
+
+// ## Set for a program under `steading run`
+
+/// The group's name.
+pub const STEADING_GROUP: &str = "STEADING_GROUP";
+
+/// The domain of the group: the VM `n1` is `n1.$STEADING_DOMAIN` to the group's name server.
+pub const STEADING_DOMAIN: &str = "STEADING_DOMAIN";
+
+/// Where the group's logs are.
+pub const STEADING_LOG_DIR: &str = "STEADING_LOG_DIR";
+
+/// A JSON file with all of the plan, as `steading plan --json` prints it.
+pub const STEADING_FACTS: &str = "STEADING_FACTS";
+
+/// A file with the private key for root in guests, in OpenSSH's format.
+pub const STEADING_SSH_KEY: &str = "STEADING_SSH_KEY";
+
+/// Followed by the name of a VM, in capitals and with `_` for each character that is neither letter
+/// nor digit: its IPv6 address. That of `node-1` is in `STEADING_VM_NODE_1`.
+pub const STEADING_VM_PREFIX: &str = "STEADING_VM_";
+
+// ## Set for every program in a group, test functions among them
+
+/// Where the group's control API listens.
+pub const STEADING_SOCKET: &str = "STEADING_SOCKET";
+
+/// Which attempt at its test a function is, from 1. Not set under `steading run`.
+pub const STEADING_ATTEMPT: &str = "STEADING_ATTEMPT";
+
+/// A mark by which what a program leaves running is found and ended.
+pub const STEADING_JOB: &str = "STEADING_JOB";
