@@ -7,9 +7,11 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use steading_plan::env_vars;
+
 /// The program as it is to be started: with its path if only an `sbin` has it.
 pub(crate) fn resolve(program: &str) -> OsString {
-    resolve_with(program, env::var_os("PATH").as_deref())
+    resolve_with(program, env::var_os(env_vars::PATH).as_deref())
 }
 
 fn resolve_with(program: &str, path: Option<&OsStr>) -> OsString {

@@ -58,8 +58,10 @@ fn only(mishap: &Mishap, programs: &[&str]) -> PathBuf {
     let dir = mishap.path("programs");
     std::fs::create_dir(&dir).expect("a directory");
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // Ordinary users have daemons on the machine, not on PATH.
+    let dirs = || std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     for program in programs {
-        let mut found = std::env::split_paths(&path).map(|dir| dir.join(program));
+        let mut found = dirs().map(|dir| dir.join(program));
         let found = found.find(|file| file.is_file());
         let found = found.unwrap_or_else(|| panic!("{program} (`cargo xtask setup` installs it)"));
         symlink(found, dir.join(program)).expect("a link");
