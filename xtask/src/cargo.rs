@@ -125,16 +125,29 @@ fn package_name(id: &str) -> String {
 pub(crate) fn doc_tests(place: &Place, filter: Option<&str>) -> anyhow::Result<Command> {
     let mut command = command(place, &["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
     let xtask = env::current_exe().context("cannot tell where xtask itself is")?;
-    let runner = serde_json::to_string(&[xtask.to_str().context("xtask's path is not UTF-8")?, "as-user"])?;
+    let xtask = in_place(xtask.to_str().context("xtask's path is not UTF-8")?);
+    let runner = serde_json::to_string(&[xtask, "as-user"])?;
     command.arg("--config").arg(format!("target.'cfg(unix)'.runner = {runner}"));
     command.arg("--").args(filter);
     command.stdin(Stdio::null());
     Ok(command)
 }
 
+/// Where a program is that runs: building all programs builds this one, too, and then the kernel
+/// says of the one that runs that its file was deleted (proc_pid_exe(5)). The new one serves.
+fn in_place(program: &str) -> &str {
+    program.strip_suffix(" (deleted)").unwrap_or(program)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_was_built_anew_while_it_runs_is_where_it_was() {
+        assert_eq!(in_place("/x/xtask (deleted)"), "/x/xtask");
+        assert_eq!(in_place("/x/xtask"), "/x/xtask");
+    }
 
     const MESSAGE: &str = r#"{"reason":"compiler-artifact","package_id":"path+file:///x/suites/etcd#suite-etcd@0.1.0",
         "manifest_path":"/x/suites/etcd/Cargo.toml","target":{"kind":["bin"],"crate_types":["bin"],
