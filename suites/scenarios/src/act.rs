@@ -41,6 +41,15 @@ pub(crate) fn meet() -> anyhow::Result<()> {
     Ok(stream.read_exact(&mut [0])?)
 }
 
+/// Returns once a file of this name is in the run's directory.
+pub(crate) fn wait_for_file(name: &str) -> anyhow::Result<()> {
+    let path = directory()?.join(name);
+    while !path.exists() {
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
 /// Never returns.
 pub(crate) fn hang() -> anyhow::Result<()> {
     loop {

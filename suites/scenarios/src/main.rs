@@ -99,6 +99,12 @@ fn suite(name: &str) -> Option<Suite> {
             })
             .test("after", passes)
             .teardown(trace("teardown")),
+        "replaced" => suite
+            .test("waits", |testnet| {
+                trace("first")(testnet)?;
+                act::wait_for_file("removed")
+            })
+            .test("second", trace("second")),
         "slow_teardown" => suite.test("test", passes).teardown(|testnet| {
             trace("tearing down")(testnet)?;
             hang()

@@ -126,6 +126,11 @@ impl<'a> Runner<'a> {
                 self.report.tell(&Event::Staying { socket, owner });
             }
             let input = match self.deadline() {
+                // However much there is to be taken: a function that prints without end has one.
+                Some(deadline) if deadline <= Instant::now() => {
+                    self.time_is_over().await;
+                    continue;
+                }
                 Some(deadline) => timeout_at(deadline.into(), self.inputs.recv()).await,
                 None => Ok(self.inputs.recv().await),
             };
@@ -211,11 +216,9 @@ impl<'a> Runner<'a> {
             self.report.tell(&Event::Started { name: function.name.clone() });
         }
         self.running.insert(id, Attempt::new(attempt, function.limit));
-        let me = std::env::current_exe()
-            .map_or_else(|_| "/proc/self/exe".to_owned(), |path| path.to_string_lossy().into_owned());
         let spec = ProcessSpec {
             name: function.name.clone(),
-            argv: vec![me, "__function".to_owned(), function.name.clone()],
+            argv: vec![this_program(), "__function".to_owned(), function.name.clone()],
             env: vec![(env_vars::STEADING_ATTEMPT.to_owned(), attempt.to_string())],
         };
         self.tasks.spawn(follow(self.client.clone(), spec, id, self.sender.clone()));
@@ -392,6 +395,13 @@ impl<'a> Runner<'a> {
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }
+}
+
+/// This program, for those who start it again, even if it was built anew meanwhile: then its file
+/// has no name any more (proc_pid_exe(5)), and who starts it is a copy of this process.
+fn this_program() -> String {
+    let path = std::env::current_exe().ok().filter(|path| path.exists());
+    path.map_or_else(|| "/proc/self/exe".to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
 const fn kind(role: Role) -> Kind {

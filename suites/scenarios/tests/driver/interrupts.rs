@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use steading::exit_code;
 
-use crate::support::{Scenario, signal, wait_for_line};
+use crate::support::{Scenario, program, signal, wait_for_line};
 
 const INTERRUPTED: i32 = exit_code::INTERRUPTED as i32;
 
@@ -85,4 +85,17 @@ fn an_owner_that_is_killed_fails_what_runs_and_is_told() {
     ran.assert_code(1).assert_skipped("after", "the group has ended");
     let reason = ran.failure("waits")["group"]["reason"].as_str().unwrap_or_default().to_owned();
     assert!(reason.contains("the group has ended"), "{reason}");
+}
+
+#[test]
+fn a_program_that_is_built_anew_while_it_runs_goes_on_as_it_was() {
+    let mut scenario = Scenario::new("replaced", &[]);
+    let copy = scenario.dir.path().join("program");
+    std::fs::copy(program(), &copy).expect("a copy");
+    scenario.replace_program(&copy);
+    let child = scenario.command.spawn().expect("it starts");
+    wait_for_line(&child, &scenario, "trace", "first");
+    std::fs::remove_file(&copy).expect("it is there");
+    std::fs::write(scenario.dir.path().join("removed"), "").expect("a sign");
+    scenario.wait(child).assert_code(0).assert_passed(&["waits", "second"]);
 }

@@ -49,9 +49,25 @@ impl Scenario {
             .env_remove("TEST_UNDECLARED_OUTPUTS_DIR")
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
-            .stdout(Stdio::from(file(&dir, "stdout")))
-            .stderr(Stdio::from(file(&dir, "stderr")));
+            .stdout(Stdio::from(file_in(&dir, "stdout")))
+            .stderr(Stdio::from(file_in(&dir, "stderr")));
         Self { name: name.to_owned(), dir, command }
+    }
+
+    /// Runs another file with the same program in it.
+    pub(crate) fn replace_program(&mut self, file: &Path) {
+        let mut command = Command::new(file);
+        command.current_dir(&self.dir).stdin(Stdio::null());
+        command
+            .stdout(Stdio::from(file_in(&self.dir, "stdout")))
+            .stderr(Stdio::from(file_in(&self.dir, "stderr")));
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
     }
 
     /// Lets functions that meet go on once so many are there at the same time.
@@ -133,7 +149,7 @@ impl Ran {
     }
 }
 
-fn file(dir: &TempDir, name: &str) -> std::fs::File {
+fn file_in(dir: &TempDir, name: &str) -> std::fs::File {
     std::fs::File::create(dir.path().join(name)).expect("a file")
 }
 
