@@ -119,12 +119,7 @@ impl Client {
 
     /// What a VM's console says from now on.
     pub async fn console_output(&self, vm: &str) -> Result<Bytestream, ClientError> {
-        let target = format!("/vms/{}/console/output", encoded(vm));
-        let (response, connection) = self.send(Method::GET, &target, &[]).await?;
-        if response.status() != StatusCode::OK {
-            return Err(failure(&response.into_body().collect().await?.to_bytes()));
-        }
-        Ok(Bytestream { body: response.into_body(), _connection: connection })
+        self.bytes(Method::GET, &format!("/vms/{}/console/output", encoded(vm)), &[]).await
     }
 
     /// Types on a VM's console.
@@ -216,12 +211,16 @@ impl Client {
         target: &str,
         body: &[u8],
     ) -> Result<Lines<T>, ClientError> {
+        let bytes = self.bytes(method, target, body).await?;
+        Ok(Lines { bytes, buffer: BytesMut::new(), kind: std::marker::PhantomData })
+    }
+
+    async fn bytes(&self, method: Method, target: &str, body: &[u8]) -> Result<Bytestream, ClientError> {
         let (response, connection) = self.send(method, target, body).await?;
         if response.status() != StatusCode::OK {
             return Err(failure(&response.into_body().collect().await?.to_bytes()));
         }
-        let body = response.into_body();
-        Ok(Lines { body, buffer: BytesMut::new(), _connection: connection, kind: std::marker::PhantomData })
+        Ok(Bytestream { body: response.into_body(), _connection: connection })
     }
 
     async fn send(
@@ -293,10 +292,8 @@ impl Bytestream {
 /// A stream of JSON values, one a line.
 #[derive(Debug)]
 pub struct Lines<T> {
-    body: Incoming,
+    bytes: Bytestream,
     buffer: BytesMut,
-    /// The connection lives as long as the stream.
-    _connection: JoinSet<()>,
     kind: std::marker::PhantomData<T>,
 }
 
@@ -308,13 +305,9 @@ impl<T: DeserializeOwned> Lines<T> {
                 let line = self.buffer.split_to(end + 1);
                 return Ok(Some(serde_json::from_slice(&line)?));
             }
-            match self.body.frame().await {
+            match self.bytes.next().await? {
                 None => return Ok(None),
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
+                Some(data) => self.buffer.extend_from_slice(&data),
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use steading_plan::{Plan, VmName};
 
@@ -158,6 +160,22 @@ pub struct CommandOutput {
 pub struct Screenshot {
     /// A PNG file, in base64.
     pub png: String,
+}
+
+impl Screenshot {
+    /// One of this PNG file.
+    pub fn new(png: impl AsRef<[u8]>) -> Self {
+        Self { png: BASE64.encode(png) }
+    }
+
+    /// The PNG file.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in base64.
+    pub fn bytes(&self) -> Result<Vec<u8>, base64::DecodeError> {
+        BASE64.decode(&self.png)
+    }
 }
 
 /// A program to run inside the group.

@@ -231,15 +231,7 @@ async fn records(State(group): Shared) -> Result<Response, Failed> {
     let Some(records) = group.log.subscribe().await else {
         return Err(bad_request("the group is ending"));
     };
-    let next = async |mut records: broadcast::Receiver<_>| loop {
-        match records.recv().await {
-            Ok(record) => return Some((record, records)),
-            // Who reads too slowly misses some; the files have all.
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return None,
-        }
-    };
-    Ok(lines(stream::unfold(records, next).map(|record| record.as_ref().clone())))
+    Ok(lines(received(records).map(|record| record.as_ref().clone())))
 }
 
 async fn teardown(State(group): Shared) -> Json<()> {
@@ -248,19 +240,25 @@ async fn teardown(State(group): Shared) -> Json<()> {
     Json(())
 }
 
-/// What a console says from now on, byte by byte.
-async fn console_output(State(group): Shared, Path(vm): Path<String>) -> Result<Response, Failed> {
-    let output = group.vm(&vm)?.output.subscribe();
-    let pieces = stream::unfold(output, async |mut output| {
+/// What comes from now on. Who reads too slowly misses some; the files have all.
+fn received<T: Clone + Send + 'static>(
+    receiver: broadcast::Receiver<T>,
+) -> impl futures::Stream<Item = T> + Send + 'static {
+    stream::unfold(receiver, async |mut receiver| {
         loop {
-            match output.recv().await {
-                Ok(bytes) => return Some((Ok::<_, std::convert::Infallible>(bytes), output)),
-                // Who looks on too slowly misses some; the files have all.
+            match receiver.recv().await {
+                Ok(value) => return Some((value, receiver)),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
-    });
+    })
+}
+
+/// What a console says from now on, byte by byte.
+async fn console_output(State(group): Shared, Path(vm): Path<String>) -> Result<Response, Failed> {
+    let output = group.vm(&vm)?.output.subscribe();
+    let pieces = received(output).map(Ok::<_, std::convert::Infallible>);
     Ok(Body::from_stream(pieces).into_response())
 }
 

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
-use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, Stream, TestLog, VmEvent};
+use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, Stream, TestLog, VmEvent, WARNING};
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-
-/// The priority of a warning (syslog(3)).
-const WARNING: u8 = 4;
 
 /// So many messages may wait. More hold up those who send: a console, and with it its guest, for
 /// as long as the disk takes.

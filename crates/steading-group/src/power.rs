@@ -7,8 +7,6 @@
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::Utf8Path;
 use serde_json::json;
 use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
@@ -76,7 +74,7 @@ pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
     done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await).await?;
     let read = fs_err::read(format!("/proc/self/fd/{}", file.as_raw_fd()));
     match read {
-        Ok(png) => Ok(Screenshot { png: BASE64.encode(png) }),
+        Ok(png) => Ok(Screenshot::new(png)),
         Err(error) => Err(vm.failure(FailureKind::Failed, chain(&error)).await),
     }
 }

@@ -112,13 +112,12 @@ impl Vm {
         // Without it the VM has all but pictures.
         let screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
         let (output, _) = broadcast::channel(OUTPUT_WAITING);
-        let (commander, log_too, output_too) = (sender, log.clone(), output.clone());
         let vm = Self {
             plan: Arc::clone(&plan),
-            commands: commander,
+            commands: sender,
             view,
-            log: log_too,
-            output: output_too,
+            log: log.clone(),
+            output: output.clone(),
             screenshot,
         };
         let task = VmTask {

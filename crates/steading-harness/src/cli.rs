@@ -24,11 +24,7 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    group: GroupName,
-    #[command(flatten)]
-    run: RunArgs,
-    #[command(flatten)]
-    libtest: LibtestArgs,
+    options: Options,
 }
 
 #[derive(Args, Clone, Default)]
@@ -41,8 +37,14 @@ struct GroupName {
 
 /// As a libtest executable: no subcommands, since a test may be named like one.
 #[derive(Parser)]
-#[command(no_binary_name = false)]
 struct AsLibtest {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What may be said without a subcommand.
+#[derive(Args)]
+struct Options {
     #[command(flatten)]
     group: GroupName,
     #[command(flatten)]
@@ -170,13 +172,13 @@ fn parse(args: Vec<OsString>) -> Parsed {
     let says = |word: &str| args.iter().any(|arg| arg == word);
     let is_libtest = says("--list") || says("--nocapture") || says("--no-capture") || says("--exact");
     let is_command = args.get(1).is_some_and(|arg| arg == "run" || arg == "up") && !says("--nocapture");
-    let (command, group, run, libtest) = if is_libtest && !is_command {
-        let AsLibtest { group, run, libtest } = AsLibtest::parse_from(args);
-        (None, group, run, libtest)
+    let (command, options) = if is_libtest && !is_command {
+        (None, AsLibtest::parse_from(args).options)
     } else {
-        let Cli { command, group, run, libtest } = Cli::parse_from(args);
-        (command, group, run, libtest)
+        let Cli { command, options } = Cli::parse_from(args);
+        (command, options)
     };
+    let Options { group, run, libtest } = options;
     let run = match &command {
         Some(Command::Run(args) | Command::Up(args)) => args.clone(),
         _ => run,

@@ -8,8 +8,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{
@@ -276,7 +274,7 @@ impl Vm {
     /// Takes a picture of its display, as a PNG file.
     pub fn screenshot(&self, file: &Utf8Path) -> anyhow::Result<()> {
         let shot = self.block_on(self.shared.client.screenshot(self.name()))?;
-        let png = BASE64.decode(shot.png).context("the picture is not in base64")?;
+        let png = shot.bytes().context("the picture is not in base64")?;
         Ok(fs::write(file, png)?)
     }
 

@@ -26,6 +26,6 @@ pub use console::{Console, ConsoleLine, PARTIAL_QUIET_TIME, TAIL_LINES};
 pub use files::{LogError, LogFiles, sort_human_log};
 pub use line::{LINE_MAX, LineSplitter, SplitLine, Stripper};
 pub use merge::{Merger, REORDER_WINDOW};
-pub use record::{LOG_VERSION, LogHeader, ParseLogError, Record, Stream, VmEvent, parse_log};
+pub use record::{LOG_VERSION, LogHeader, ParseLogError, Record, Stream, VmEvent, WARNING, parse_log};
 pub use test_log::{ConsoleAlarm, TestLog};
 pub use text::{ConsoleMatch, ConsoleText, ConsoleWait, TEXT_KEPT};

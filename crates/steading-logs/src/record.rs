@@ -14,6 +14,10 @@ use thiserror::Error;
 /// The version of the file format that is written.
 pub const LOG_VERSION: u32 = 1;
 
+/// The priority of a warning (syslog(3)); lower is worse. Records of the driver that have it are
+/// for people.
+pub const WARNING: u8 = 4;
+
 /// Where a record comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

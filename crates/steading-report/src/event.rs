@@ -195,6 +195,20 @@ pub enum Failure {
     },
 }
 
+impl Outcome {
+    /// A word for styles, and what there is to say beside.
+    pub(crate) fn class_and_detail(&self) -> (&'static str, String) {
+        match self {
+            Self::Passed => ("passed", String::new()),
+            Self::Flaky { attempt, before } => {
+                ("flaky", format!("passed at attempt {attempt}; the one before {before}"))
+            }
+            Self::Failed(failure) => ("failed", failure.to_string()),
+            Self::Skipped { reason } => ("skipped", reason.clone()),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,7 +5,7 @@ use steading_logs::Record;
 
 use crate::summary::Row;
 use crate::timeline::Timeline;
-use crate::{Metric, Outcome, Summary};
+use crate::{Metric, Summary};
 
 /// How many records a page holds: browsers become slow with more.
 const RECORDS: usize = 100_000;
@@ -78,14 +78,7 @@ fn harmless(json: &str) -> String {
 }
 
 fn shown(row: &Row) -> ShownRow<'_> {
-    let (class, detail) = match &row.outcome {
-        Outcome::Passed => ("passed", String::new()),
-        Outcome::Flaky { attempt, before } => {
-            ("flaky", format!("passed at attempt {attempt}; the one before {before}"))
-        }
-        Outcome::Failed(failure) => ("failed", failure.to_string()),
-        Outcome::Skipped { reason } => ("skipped", reason.clone()),
-    };
+    let (class, detail) = row.outcome.class_and_detail();
     ShownRow { name: &row.name, class, detail, seconds: row.seconds, lines: &row.lines }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use steading_logs::{Record, VmEvent};
 
-use crate::{Failure, Outcome, Summary};
+use crate::Summary;
 
 /// All that happened, in milliseconds from the beginning.
 #[derive(Debug, Serialize)]
@@ -49,7 +49,7 @@ impl Timeline {
                 let start = millis(row.began?);
                 #[expect(clippy::cast_possible_truncation, reason = "a run of 2^53 ms is longer than any")]
                 let end = start + (row.seconds * 1000.0) as i64;
-                let (class, detail) = verdict(&row.outcome);
+                let (class, detail) = row.outcome.class_and_detail();
                 Some(Span { name: row.name.clone(), class, start, end, detail })
             })
             .collect();
@@ -72,18 +72,6 @@ impl Timeline {
 fn beginning(summary: &Summary, records: &[Record]) -> Timestamp {
     let functions = summary.rows().iter().filter_map(|row| row.began);
     functions.chain(records.iter().map(|record| record.time)).min().unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn verdict(outcome: &Outcome) -> (&'static str, String) {
-    match outcome {
-        Outcome::Passed => ("passed", String::new()),
-        Outcome::Flaky { attempt, before } => {
-            ("flaky", format!("passed at attempt {attempt}; the one before {before}"))
-        }
-        Outcome::Failed(Failure::Interrupted) => ("failed", "was interrupted".to_owned()),
-        Outcome::Failed(failure) => ("failed", failure.to_string()),
-        Outcome::Skipped { reason } => ("skipped", reason.clone()),
-    }
 }
 
 /// What lies between events. A VM that is on when the log ends was so to its end.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{Client, VmState};
@@ -22,7 +20,7 @@ async fn take_all(client: &Client, function: &str, log_dir: &Utf8Path) -> anyhow
     for vm in status.vms.iter().filter(|vm| vm.state != VmState::Off) {
         let has_display = status.plan.vm(vm.name.as_str()).is_some_and(|plan| plan.spec.display);
         if has_display {
-            let png = BASE64.decode(client.screenshot(vm.name.as_str()).await?.png)?;
+            let png = client.screenshot(vm.name.as_str()).await?.bytes()?;
             let dir = log_dir.join(PICTURES);
             fs::create_dir_all(&dir)?;
             fs::write(dir.join(file_name(function, vm.name.as_str())), png)?;

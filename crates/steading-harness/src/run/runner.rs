@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::{GroupError, Owner};
+use steading_logs::{Record, Stream, WARNING};
 use steading_plan::env_vars;
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Row, Summary};
 use steading_sys::signal::Signals;
@@ -24,9 +25,6 @@ const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many inputs may wait. A function that floods is held up by its pipe.
 const INPUTS_WAITING: usize = 256;
-
-/// The priority of a warning (syslog(3)); lower is worse.
-const WARNING: u64 = 4;
 
 /// Why nothing is started any more once the first interrupt has come.
 const INTERRUPTED: &str = "interrupted";
@@ -145,13 +143,7 @@ impl<'a> Runner<'a> {
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Process(id, event) => {
-                let has_failed = self.has_failed(id, &event);
-                if has_failed {
-                    pictures::take(&self.client, &self.suite.tree[id].name, self.log_dir).await;
-                }
-                self.process(id, event);
-            }
+            Input::Process(id, event) => self.process(id, event).await,
             Input::Lost(id, error) => {
                 if error.kind().is_none() {
                     // Nobody but the owner's end breaks a connection.
@@ -179,14 +171,7 @@ impl<'a> Runner<'a> {
         self.schedule.abandon("the group has ended");
     }
 
-    /// Whether this is the end of a function that has failed.
-    fn has_failed(&self, id: FunctionId, event: &ProcessEvent) -> bool {
-        let ProcessEvent::Ended { status, signal, .. } = event else { return false };
-        let attempt = self.running.get(&id);
-        attempt.is_some_and(|attempt| matches!(attempt.ended(*status, *signal), Outcome::Failed(_)))
-    }
-
-    fn process(&mut self, id: FunctionId, event: ProcessEvent) {
+    async fn process(&mut self, id: FunctionId, event: ProcessEvent) {
         let function = &self.suite.tree[id];
         let name = function.name.clone();
         let Some(attempt) = self.running.get_mut(&id) else { return };
@@ -202,6 +187,9 @@ impl<'a> Runner<'a> {
             ProcessEvent::Note { note } => attempt.noted(note),
             ProcessEvent::Ended { status, signal, left } => {
                 let outcome = attempt.ended(status, signal);
+                if matches!(outcome, Outcome::Failed(_)) {
+                    pictures::take(&self.client, &name, self.log_dir).await;
+                }
                 if !left.is_empty() {
                     self.report.tell(&Event::Left { name, processes: left });
                 }
@@ -443,16 +431,23 @@ async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input>) {
 async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>) {
     if let Ok(mut records) = client.records().await {
         while let Ok(Some(record)) = records.next().await {
-            let is_driver = record.get("stream").is_some_and(|stream| stream == "driver");
-            let priority = record.get("priority").and_then(serde_json::Value::as_u64);
-            let message = record.get("message").and_then(serde_json::Value::as_str);
-            let vm = record.get("vm").and_then(serde_json::Value::as_str);
-            let Some(message) = message.filter(|_| is_driver) else { continue };
-            if let (Some(vm), true) = (vm, record.get("event").is_some()) {
-                let _ = inputs.send(Input::Vm(vm.to_owned(), message.to_owned())).await;
-            } else if priority.is_some_and(|priority| priority <= WARNING) {
-                let message = vm.map_or_else(|| message.to_owned(), |vm| format!("VM {vm}: {message}"));
-                let _ = inputs.send(Input::Problem(message)).await;
+            // One of another version is none of those that are waited for.
+            let Ok(record) = serde_json::from_value::<Record>(record) else { continue };
+            let Record { stream: Stream::Driver, vm, event, priority, message, .. } = record else {
+                continue;
+            };
+            match (vm, event) {
+                (Some(vm), Some(_)) => {
+                    let _ = inputs.send(Input::Vm(vm.to_string(), message)).await;
+                }
+                (vm, _) if priority.is_some_and(|priority| priority <= WARNING) => {
+                    let message = match vm {
+                        Some(vm) => format!("VM {vm}: {message}"),
+                        None => message,
+                    };
+                    let _ = inputs.send(Input::Problem(message)).await;
+                }
+                _ => {}
             }
         }
     }

@@ -24,16 +24,16 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) fn new(tree: &Tree, args: &RunArgs, mode: Mode) -> anyhow::Result<Self> {
         let mut left_out = HashMap::new();
-        let mut is_any = false;
+        let mut is_any = args.filter.is_empty();
         for id in tree.tests() {
             let reason = reason(args, mode, &tree[id].name, tree[id].options.ignored.as_deref());
-            is_any |= reason.as_deref() != Some(NOT_SELECTED);
+            is_any |= is_named(args, &tree[id].name);
             if let Some(reason) = reason {
                 left_out.insert(id, reason);
             }
         }
         anyhow::ensure!(
-            is_any || args.filter.is_empty() || mode == Mode::SetupOnly,
+            is_any || mode == Mode::SetupOnly,
             "no test is selected by {}\nhint: `list` shows what there is",
             args.filter.join(" ")
         );
@@ -53,18 +53,24 @@ pub(crate) fn is_selected(args: &RunArgs, name: &str, ignored: Option<&str>) -> 
     reason(args, Mode::Tests, name, ignored).is_none()
 }
 
-const NOT_SELECTED: &str = "not selected by the filter";
+fn is_match(args: &RunArgs, name: &str, wanted: &str) -> bool {
+    if args.exact { name == wanted } else { name.contains(wanted) }
+}
+
+/// Whether the filter, if there is one, names a test.
+fn is_named(args: &RunArgs, name: &str) -> bool {
+    args.filter.is_empty() || args.filter.iter().any(|wanted| is_match(args, name, wanted))
+}
 
 /// Why a test is not run, if so.
 fn reason(args: &RunArgs, mode: Mode, name: &str, ignored: Option<&str>) -> Option<String> {
-    let is_match = |wanted: &String| if args.exact { name == wanted } else { name.contains(wanted.as_str()) };
     if mode == Mode::SetupOnly {
         return Some("only setup is run".to_owned());
     }
-    if !args.filter.is_empty() && !args.filter.iter().any(is_match) {
-        return Some(NOT_SELECTED.to_owned());
+    if !is_named(args, name) {
+        return Some("not selected by the filter".to_owned());
     }
-    if args.skip.iter().any(is_match) {
+    if args.skip.iter().any(|skip| is_match(args, name, skip)) {
         return Some("left out by --skip".to_owned());
     }
     match ignored {
