@@ -16,8 +16,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::{
-    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
-    LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
+    GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -175,6 +175,32 @@ impl Client {
     /// The records of the log from now on, as JSON values.
     pub async fn records(&self) -> Result<Lines<serde_json::Value>, ClientError> {
         self.lines(Method::GET, "/records", &[]).await
+    }
+
+    /// Freezes the group: all VMs at one instant. It goes on, unless it is to stand.
+    pub async fn freeze(&self, request: &FreezeRequest) -> Result<Freeze, ClientError> {
+        self.post("/frozen", request).await
+    }
+
+    /// Lets a group that stands frozen go on, as the first fork of what was kept.
+    pub async fn thaw(&self) -> Result<(), ClientError> {
+        self.post("/thaw", &()).await
+    }
+
+    /// What was kept of the group under this name, to fork from, as a JSON value; its files are
+    /// open in the owner's process.
+    pub async fn frozen(&self, id: &str) -> Result<serde_json::Value, ClientError> {
+        self.get(&format!("/frozen/{}", encoded(id))).await
+    }
+
+    /// Everything that was kept of the group.
+    pub async fn freezes(&self) -> Result<Vec<Freeze>, ClientError> {
+        self.get("/frozen").await
+    }
+
+    /// Keeps it no longer. Forks of it go on.
+    pub async fn forget(&self, id: &str) -> Result<(), ClientError> {
+        self.post(&format!("/frozen/{}/forget", encoded(id)), &()).await
     }
 
     /// Ends the group in an orderly way.

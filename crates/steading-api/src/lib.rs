@@ -13,8 +13,9 @@ mod types;
 pub use chain::chain;
 pub use client::{Bytestream, Client, ClientError, Lines};
 pub use types::{
-    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus,
-    GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze,
+    FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState,
+    VmStatus, VmVerb,
 };
 
 /// The number of the owner's descriptor of its private directory, the same in every group.

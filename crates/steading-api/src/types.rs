@@ -18,6 +18,9 @@ pub struct GroupStatus {
     pub log_dir: String,
     /// The private key that may log in to guests, in OpenSSH's format.
     pub ssh_key: String,
+    /// The freeze that it is a fork of, if it is one.
+    #[serde(default)]
+    pub forked_from: Option<String>,
 }
 
 /// Whether a VM runs.
@@ -30,6 +33,8 @@ pub enum VmState {
     Running,
     /// Its CPUs stand still.
     Paused,
+    /// It is about to go on from where it was frozen.
+    Frozen,
 }
 
 impl VmState {
@@ -39,6 +44,7 @@ impl VmState {
             Self::Off => "off",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Frozen => "frozen",
         }
     }
 }
@@ -92,6 +98,30 @@ impl VmVerb {
             Self::Resume => "resume",
         }
     }
+}
+
+/// How a group is to be frozen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeRequest {
+    /// The name of the freeze; one is made if none is given.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Whether the group stands still afterwards, until it is told to go on.
+    #[serde(default)]
+    pub stay: bool,
+}
+
+/// A group that was frozen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Its name.
+    pub id: String,
+    /// From the request until all was kept, in seconds.
+    pub kept_seconds: f64,
+    /// From the first VM that stood still until all ran again, in seconds; none if they stand.
+    pub stood_seconds: Option<f64>,
+    /// What was kept: bytes of memory and of device state.
+    pub bytes: u64,
 }
 
 /// Where in a console to begin to look.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::Utf8Path;
 use steading_api::{Client, ProcessEvent, ProcessSpec};
-use steading_group::{GroupConfig, Owner};
+use steading_group::{GroupConfig, Origin, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, QemuFacts, Testnet};
 use steading_vm::engine::PreparedVm;
 use tokio::runtime::Runtime;
@@ -51,7 +51,7 @@ pub(crate) struct Up {
 pub(crate) fn bring_up(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Result<Up> {
     let mut owner = steading_group::spawn(GroupConfig {
         plan: plan.clone(),
-        prepared: prepared.to_vec(),
+        origin: Origin::Prepared(prepared.to_vec()),
         log_dir: dir.to_owned(),
         scratch: dir.to_owned(),
     })?;

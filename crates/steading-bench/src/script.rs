@@ -87,10 +87,18 @@ fn start(text: &mut String, prepared: &Prepared, vm: &VmPlan, dir: &Utf8Path) ->
     for (handle, how, path) in files {
         write!(open, " {}{how}{path}", handle.number())?;
     }
-    let command: Vec<String> =
-        vm.qemu.argv().iter().map(|arg| quoted(&without_handles(arg, vm, dir))).collect();
+    let command = without_memory_file(vm.qemu.argv());
+    let command: Vec<String> = command.iter().map(|arg| quoted(&without_handles(arg, vm, dir))).collect();
     writeln!(text, "{}{open} &", command.join(" "))?;
     Ok(())
+}
+
+/// A shell script gives its VMs memory as QEMU does by default.
+fn without_memory_file(argv: &[String]) -> Vec<String> {
+    let is_memory = |arg: &String| arg.starts_with("memory-backend-file,");
+    let of_memory = argv.iter().position(is_memory).unwrap_or(argv.len());
+    let rest = argv.iter().enumerate().filter(|(at, _)| *at != of_memory && at + 1 != of_memory);
+    rest.map(|(_, arg)| arg.replace(",memory-backend=memory", "")).collect()
 }
 
 /// Sockets and TAPs that a shell cannot open become ones that QEMU opens itself.

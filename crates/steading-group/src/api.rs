@@ -15,15 +15,18 @@ use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
 use steading_api::{
-    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, GroupStatus, GuestCommand,
-    LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
+    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
+    GroupStatus, GuestCommand, LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
 };
 use steading_plan::Plan;
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
+use crate::freeze::{self, Freezes};
+use crate::frozen::FrozenGroup;
 use crate::job::Jobs;
+use crate::key::LoginKey;
 use crate::log::Log;
 use crate::vm::Vm;
 use crate::{console, power};
@@ -37,7 +40,10 @@ pub(crate) struct Group {
     pub(crate) vms: BTreeMap<String, Vm>,
     pub(crate) log: Log,
     pub(crate) log_dir: String,
-    pub(crate) ssh_key: String,
+    pub(crate) key: LoginKey,
+    /// The freeze that it is a fork of, if it is one.
+    pub(crate) forked_from: Option<String>,
+    pub(crate) freezes: Freezes,
     pub(crate) jobs: Jobs,
     /// Where jobs run.
     pub(crate) tasks: TaskTracker,
@@ -88,6 +94,10 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/processes/{pid}/end", post(end_process))
         .route("/processes/{pid}/note", post(note))
         .route("/records", get(records))
+        .route("/frozen", get(freezes).post(freeze_group))
+        .route("/frozen/{id}", get(frozen))
+        .route("/frozen/{id}/forget", post(forget))
+        .route("/thaw", post(thaw))
         .route("/teardown", post(teardown))
         .with_state(group)
 }
@@ -114,7 +124,8 @@ async fn status(State(group): Shared) -> Json<GroupStatus> {
         plan: group.plan.clone(),
         vms: group.statuses(),
         log_dir: group.log_dir.clone(),
-        ssh_key: group.ssh_key.clone(),
+        ssh_key: group.key.private.clone(),
+        forked_from: group.forked_from.clone(),
     })
 }
 
@@ -232,6 +243,35 @@ async fn records(State(group): Shared) -> Result<Response, Failed> {
         return Err(bad_request("the group is ending"));
     };
     Ok(lines(received(records).map(|record| record.as_ref().clone())))
+}
+
+async fn freeze_group(
+    State(group): Shared,
+    Json(request): Json<FreezeRequest>,
+) -> Result<Json<Freeze>, Failed> {
+    // It is carried to its end even if nobody waits for it any more: half of it would be a group
+    // that stands still.
+    let tasks = group.tasks.clone();
+    let frozen = tasks.spawn(async move { freeze::freeze(&group, request).await }).await;
+    Ok(Json(frozen.map_err(|error| bad_request(error.to_string()))??))
+}
+
+async fn thaw(State(group): Shared) -> Result<Json<()>, Failed> {
+    let tasks = group.tasks.clone();
+    let thawed = tasks.spawn(async move { freeze::thaw(&group).await }).await;
+    Ok(Json(thawed.map_err(|error| bad_request(error.to_string()))??))
+}
+
+async fn freezes(State(group): Shared) -> Json<Vec<Freeze>> {
+    Json(group.freezes.summaries())
+}
+
+async fn frozen(State(group): Shared, Path(id): Path<String>) -> Result<Json<FrozenGroup>, Failed> {
+    Ok(Json(group.freezes.description(&id)?))
+}
+
+async fn forget(State(group): Shared, Path(id): Path<String>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.freezes.forget(&id)?))
 }
 
 async fn teardown(State(group): Shared) -> Json<()> {

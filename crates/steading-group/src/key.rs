@@ -2,13 +2,17 @@
 
 use russh::keys::ssh_key::{Algorithm, LineEnding, PrivateKey};
 
+use serde::{Deserialize, Serialize};
+
 use crate::GroupError;
 
 /// Both halves, in OpenSSH's formats.
-#[derive(Clone, Debug)]
-pub(crate) struct LoginKey {
-    pub(crate) private: String,
-    pub(crate) public: String,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoginKey {
+    /// For the driver.
+    pub private: String,
+    /// For guests.
+    pub public: String,
 }
 
 impl LoginKey {

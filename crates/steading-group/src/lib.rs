@@ -10,6 +10,8 @@ mod api;
 mod console;
 mod error;
 mod flood;
+mod freeze;
+mod frozen;
 mod job;
 mod key;
 mod log;
@@ -20,4 +22,7 @@ mod router;
 mod vm;
 
 pub use error::GroupError;
-pub use owner::{GroupConfig, Owner, spawn};
+pub use freeze::Clock;
+pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
+pub use key::LoginKey;
+pub use owner::{GroupConfig, Origin, Owner, spawn};

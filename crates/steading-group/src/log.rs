@@ -16,6 +16,7 @@ enum Message {
     Console(VmName, Vec<u8>, oneshot::Sender<Vec<ConsoleAlarm>>),
     Boot(VmName, oneshot::Sender<u32>),
     Reset(VmName, oneshot::Sender<Option<u32>>),
+    GoOn(VmName, u32),
     Journal(VmName, Box<FollowEvent>),
     Driver(Option<VmName>, String),
     Warning(Option<VmName>, String),
@@ -67,6 +68,11 @@ impl Log {
     /// Marks a reset and returns the boot's number, if it begins one.
     pub(crate) async fn reset(&self, vm: &VmName) -> Option<u32> {
         self.ask(|reply| Message::Reset(vm.clone(), reply)).await.flatten()
+    }
+
+    /// Marks that a VM goes on from where it was frozen, in this boot.
+    pub(crate) async fn go_on(&self, vm: &VmName, boot: u32) {
+        self.tell(Message::GoOn(vm.clone(), boot)).await;
     }
 
     pub(crate) async fn journal(&self, vm: &VmName, event: FollowEvent) {
@@ -181,6 +187,7 @@ impl LogTask {
             Message::Reset(vm, reply) => {
                 let _ = reply.send(log.mark_reset(&vm));
             }
+            Message::GoOn(vm, boot) => log.go_on(&vm, boot),
             Message::Journal(vm, event) => log.journal_event(&vm, *event),
             Message::Driver(vm, message) => log.driver(vm.as_ref(), &message),
             Message::Test(function, message) => log.test(function.as_deref(), &message),

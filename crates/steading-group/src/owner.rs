@@ -1,7 +1,7 @@
 //! The owner's process, from its first instruction to its last.
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use fs_err as fs;
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain};
 use steading_logs::TestLog;
-use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT};
+use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_net::Network;
 use steading_plan::{Plan, VmPlan};
 use steading_sys::namespace::{self, Child, Identity};
@@ -26,12 +26,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::GroupError;
 use crate::api::{self, Group};
+use crate::freeze::{self, Clock, Freezes};
+use crate::frozen::{FrozenGroup, OpenedGroup, Past};
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::log::Log;
 use crate::processes::Processes;
 use crate::router::Router;
-use crate::vm::Vm;
+use crate::vm::{Shared, Vm};
 
 /// What the owner says when the group is up.
 const READY: &[u8] = b"ready";
@@ -41,12 +43,21 @@ const READY: &[u8] = b"ready";
 pub struct GroupConfig {
     /// Everything that was derived.
     pub plan: Plan,
-    /// The VMs' inputs, in the order of the plan.
-    pub prepared: Vec<PreparedVm>,
+    /// What its VMs begin with.
+    pub origin: Origin,
     /// Where logs go; an existing directory.
     pub log_dir: Utf8PathBuf,
     /// Where VMs' disks go, as files without a name; an existing directory with room.
     pub scratch: Utf8PathBuf,
+}
+
+/// What the VMs of a group begin with.
+#[derive(Debug)]
+pub enum Origin {
+    /// Their images and other inputs, in the order of the plan.
+    Prepared(Vec<PreparedVm>),
+    /// What was kept of another group.
+    Frozen(OpenedGroup, Clock),
 }
 
 /// The owner of a group, seen from the process that started it. It dies with that process.
@@ -201,7 +212,7 @@ fn keep_directory(directory: &OwnedFd) -> Result<OwnedFd, GroupError> {
 
 /// Serves the group until somebody asks for its end; what went wrong with the log at the last.
 async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, GroupError> {
-    let GroupConfig { plan, prepared, log_dir, scratch } = config;
+    let GroupConfig { plan, origin, log_dir, scratch } = config;
     let mut background = JoinSet::new();
     let (log, log_task) = Log::new(TestLog::open(&log_dir)?);
     let mut log_running = JoinSet::new();
@@ -219,20 +230,27 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
     let router = Router::start(&plan, &processes).await?;
     background.spawn(router.run(log.clone()));
 
-    let key = LoginKey::new()?;
+    let Beginning { key, values, vms: beginnings, forked_from, clock } = Beginning::of(origin)?;
     tell_facts(&plan, &key)?;
+    let shared = Shared { qemu: plan.qemu.clone(), processes: processes.clone(), log: log.clone() };
     let mut vms = BTreeMap::new();
-    for (vm, prepared) in plan.vms.iter().zip(&prepared) {
-        let mut files = VmFiles::open(vm, prepared, &scratch, &key.public)?;
+    for (vm, beginning) in plan.vms.iter().zip(beginnings) {
+        let mut options = journal_options(vm, &plan);
+        let (mut files, past) = match beginning {
+            VmBeginning::Prepared(prepared) => (VmFiles::open(vm, &prepared, &scratch, &key.public)?, None),
+            VmBeginning::Past(past) => {
+                let frozen = past.frozen.try_clone().map_err(GroupError::io("hold frozen files"))?;
+                options.start = past.record.journal.clone().map_or(options.start, StartAt::After);
+                (VmFiles::from_frozen(vm, frozen, &scratch)?, Some(*past))
+            }
+        };
         for (handle, name) in vm.taps() {
             let device = tap::create(name)?;
             network.attach(name).await?;
             files.insert(handle, device);
         }
-        let options = journal_options(vm, &plan);
-        let (handle, task) = Vm::new(vm.clone(), files, processes.clone(), log.clone(), |power, events| {
-            Follower::new(options, power, events)
-        });
+        let (handle, task) =
+            Vm::new(vm.clone(), files, past, &shared, |power, events| Follower::new(options, power, events));
         background.spawn(task.run());
         vms.insert(vm.name.to_string(), handle);
     }
@@ -243,9 +261,11 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
         jobs: Jobs::new(processes, log.clone()),
         log: log.clone(),
         log_dir: log_dir.into_string(),
-        ssh_key: key.private,
+        key,
+        forked_from,
+        freezes: Freezes::default(),
         tasks,
-        values: Mutex::default(),
+        values: Mutex::new(values),
         teardown,
         vms: vms.clone(),
         plan,
@@ -256,7 +276,10 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
         let _ = axum::serve(listener, app).await;
     });
     log.driver(None, &format!("group {} is up: {}", group.plan.group, group.plan.resources)).await;
-    let started = start_vms(&group.plan, &vms).await;
+    let started = match &group.forked_from {
+        None => start_vms(&group.plan, &vms).await,
+        Some(_) => go_on(&vms, &group, clock).await,
+    };
     if started.is_ok() {
         ready.write_all(READY).map_err(GroupError::io("tell that the group is up"))?;
         // The reader waits for the end of this pipe.
@@ -308,6 +331,47 @@ async fn start_vms(plan: &Plan, vms: &BTreeMap<String, Vm>) -> Result<(), GroupE
         outcome.map_err(|failure| GroupError::Owner(failure.message))?;
     }
     Ok(())
+}
+
+async fn go_on(vms: &BTreeMap<String, Vm>, group: &Group, clock: Clock) -> Result<(), GroupError> {
+    let vms: Vec<&Vm> = vms.values().collect();
+    let gone_on = freeze::go_on(&vms, &group.tasks, clock).await;
+    gone_on.map_err(|failure| GroupError::Owner(failure.message))
+}
+
+/// What a group begins with, whatever its origin.
+struct Beginning {
+    key: LoginKey,
+    values: HashMap<String, serde_json::Value>,
+    vms: Vec<VmBeginning>,
+    forked_from: Option<String>,
+    clock: Clock,
+}
+
+enum VmBeginning {
+    Prepared(PreparedVm),
+    Past(Box<Past>),
+}
+
+impl Beginning {
+    fn of(origin: Origin) -> Result<Self, GroupError> {
+        Ok(match origin {
+            Origin::Prepared(prepared) => Self {
+                key: LoginKey::new()?,
+                values: HashMap::new(),
+                vms: prepared.into_iter().map(VmBeginning::Prepared).collect(),
+                forked_from: None,
+                clock: Clock::default(),
+            },
+            Origin::Frozen(OpenedGroup { description, vms }, clock) => {
+                let FrozenGroup { id, key, values, vms: records, .. } = description;
+                let pasts = vms.into_iter().zip(records);
+                let pasts =
+                    pasts.map(|(frozen, record)| VmBeginning::Past(Box::new(Past { frozen, record })));
+                Self { key, values, vms: pasts.collect(), forked_from: Some(id), clock }
+            }
+        })
+    }
 }
 
 fn listen() -> Result<UnixListener, GroupError> {

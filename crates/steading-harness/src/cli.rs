@@ -9,6 +9,7 @@ use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::exit_code;
+use crate::fork::{self, HoldArgs};
 use crate::function;
 use crate::live;
 use crate::run::{self, Mode, RunArgs};
@@ -105,6 +106,9 @@ enum Command {
     Up(RunArgs),
     #[command(flatten)]
     Live(live::Command),
+    /// Make a fork of a group, and hold it.
+    #[command(name = "__fork", hide = true)]
+    Fork(HoldArgs),
     /// Run one function inside a group.
     #[command(name = "__function", hide = true)]
     Function {
@@ -155,6 +159,7 @@ fn main(suite: &Declared) -> ExitCode {
                 exit_code::USAGE
             })
         }
+        Some(Command::Fork(args)) => fork::hold(&args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),
     };
     ExitCode::from(code)

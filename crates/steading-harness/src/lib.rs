@@ -6,6 +6,7 @@ mod backoff;
 mod cli;
 mod context;
 pub mod exit_code;
+mod fork;
 mod function;
 pub mod live;
 pub mod prepare;

@@ -2,7 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_group::GroupConfig;
+use steading_group::{GroupConfig, Origin};
 use steading_plan::{
     Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,
     env_vars,
@@ -89,28 +89,39 @@ pub fn prepare(
     let cache = ImageCache::open(&ImageCache::default_dir())?;
     let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |step| progress(&vm.name, step)));
     let prepared = prepared.collect::<Result<_, _>>()?;
+    let (scratch, log_dir) = directories(log_dir)?;
+    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), log_dir, scratch })
+}
+
+/// Makes the directories of a group: for disks, and for logs.
+///
+/// # Errors
+///
+/// When they cannot be made.
+pub fn directories(log_dir: &Utf8Path) -> Result<(Utf8PathBuf, Utf8PathBuf), PrepareError> {
     let failed = |what, hint| move |source| PrepareError::Directory { what, hint, source };
     let scratch = match std::env::var(env_vars::STEADING_SCRATCH_DIR) {
         Ok(dir) => Utf8PathBuf::from(dir),
-        Err(_) => cache.dir().to_owned(),
+        Err(_) => ImageCache::default_dir(),
     };
     fs::create_dir_all(&scratch)
         .map_err(failed("disks", "\nhint: set STEADING_SCRATCH_DIR to one with room"))?;
     fs::create_dir_all(log_dir).map_err(failed("logs", "\nhint: name another with --out DIR"))?;
     let log_dir = log_dir.canonicalize_utf8().map_err(failed("logs", ""))?;
-    Ok(GroupConfig { plan, prepared, log_dir, scratch })
+    Ok((scratch, log_dir))
 }
 
 /// A warning, when the disks of a group could grow beyond the room there is for them.
 pub fn tight_room(config: &GroupConfig) -> Option<String> {
-    let most: u64 = config.prepared.iter().map(PreparedVm::disk_bytes).sum();
+    let Origin::Prepared(prepared) = &config.origin else { return None };
+    let most: u64 = prepared.iter().map(PreparedVm::disk_bytes).sum();
     let free = free_bytes(&config.scratch).ok()?;
     let mib = |bytes: u64| bytes >> 20;
     (free < most).then(|| {
         format!(
             "the disks of {} VMs can grow to {} MiB, and {} has {} MiB left\n\
              hint: a VM that finds its host's disk full gets errors of its own disk; STEADING_SCRATCH_DIR names another place",
-            config.prepared.len(),
+            prepared.len(),
             mib(most),
             config.scratch,
             mib(free)

@@ -55,6 +55,12 @@ impl GuestClock {
         self.started = Some(time);
     }
 
+    /// Marks that the guest stood still up to now: its monotonic clock with it, so what was learnt
+    /// about the beginnings of boots is too early from now on.
+    pub fn stood_still(&mut self) {
+        self.boots.values_mut().for_each(|boot| boot.epoch = None);
+    }
+
     /// When `entry`, which arrived at `arrival`, was written.
     pub fn entry_time(&mut self, entry: &JournalEntry, arrival: Timestamp) -> EntryTime {
         let boot = self.boots.entry(entry.boot_id.clone().unwrap_or_default()).or_insert(Boot {

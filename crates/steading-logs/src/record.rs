@@ -61,6 +61,16 @@ pub enum VmEvent {
     Resumed,
     /// Its kernel has panicked.
     Panicked,
+    /// It was frozen, and goes on as the first fork of that.
+    Frozen {
+        /// The name of the freeze.
+        id: String,
+    },
+    /// It goes on from where it was frozen, in a group of its own.
+    Forked {
+        /// The boot that it is in.
+        boot: u32,
+    },
     /// It is off.
     Off {
         /// Why.
@@ -76,6 +86,8 @@ impl fmt::Display for VmEvent {
             Self::Paused => f.write_str("its CPUs stand still"),
             Self::Resumed => f.write_str("its CPUs go on"),
             Self::Panicked => f.write_str("its kernel has panicked"),
+            Self::Frozen { id } => write!(f, "it was frozen as {id}, and goes on"),
+            Self::Forked { boot } => write!(f, "it goes on from where it was frozen, in boot {boot}"),
             Self::Off { reason } => write!(f, "it is off: {reason}"),
         }
     }

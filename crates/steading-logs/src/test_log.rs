@@ -99,6 +99,16 @@ impl TestLog {
         boot
     }
 
+    /// Marks that `vm` goes on from where it was frozen, in this boot.
+    pub fn go_on(&mut self, vm: &VmName, boot: u32) {
+        let log = self.vm(vm);
+        if log.console.boot() != boot {
+            log.console.go_on(boot);
+            log.clock.mark_boot(boot, Timestamp::now());
+        }
+        log.clock.stood_still();
+    }
+
     /// Marks that the machine of `vm` was reset. Returns the number of the boot that begins, unless
     /// the one before has said nothing yet: firmware resets the machine, too, before it boots
     /// anything.
@@ -129,6 +139,9 @@ impl TestLog {
 
     /// Takes what happened to a VM.
     pub fn vm_event(&mut self, vm: &VmName, event: VmEvent) {
+        if event == VmEvent::Resumed {
+            self.vm(vm).clock.stood_still();
+        }
         let record = Record::new(Timestamp::now(), Some(vm.clone()), Stream::Driver, event.to_string());
         self.record(Record { event: Some(event), ..record });
     }

@@ -60,13 +60,19 @@ pub struct AddressPlan {
     pub ipv4: Ipv4Net,
     /// The bridge's IPv4 address: `.1`.
     pub ipv4_gateway: Ipv4Addr,
-    /// The addresses given by DHCP: `.2` to `.254`.
+    /// The addresses given by DHCP, to each second card a fixed one: `.2` to `.254`.
     pub ipv4_range: (Ipv4Addr, Ipv4Addr),
     /// The DNS domain of the group.
     pub domain: String,
 }
 
 impl AddressPlan {
+    /// The addresses of second cards, in the order in which they are given.
+    pub(crate) fn second_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let (first, last) = self.ipv4_range;
+        (first.to_bits()..=last.to_bits()).map(Ipv4Addr::from_bits)
+    }
+
     /// Derives the addresses of a group, in its own unique local prefix or in the one asked for.
     pub fn derive(group: &GroupName, prefix: Option<Ipv6Net>) -> Result<Self, PrefixError> {
         let prefix = match prefix {

@@ -44,7 +44,10 @@ pub(crate) fn configuration(addresses: &AddressPlan, vms: &[VmPlan]) -> String {
         let name = &vm.name;
         writeln!(text, "host-record={name}.{domain},{name},{}", vm.address).expect("a String takes all");
         if let Some(mac) = vm.second_mac {
-            writeln!(text, "dhcp-host={mac}").expect("a String takes all");
+            // So that there is nothing to remember: a router daemon that is started anew, or in a fork,
+            // gives and renews the same.
+            let address = vm.second_address.map(|address| format!(",{address}")).unwrap_or_default();
+            writeln!(text, "dhcp-host={mac}{address}").expect("a String takes all");
         }
     }
     text

@@ -40,11 +40,18 @@ pub enum Handle {
     AuthorizedKey,
     /// Where pictures of the display go.
     Screenshot,
+    /// The guest's memory.
+    Memory,
+    /// The devices' state that a fork begins with.
+    State,
 }
+
+/// The number of the first frozen layer of a VM's disk; the others follow.
+const FIRST_LAYER: u32 = 100;
 
 impl Handle {
     /// Every handle, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Qmp,
         Self::Console,
         Self::Agent,
@@ -60,6 +67,8 @@ impl Handle {
         Self::Ignition,
         Self::AuthorizedKey,
         Self::Screenshot,
+        Self::Memory,
+        Self::State,
     ];
 
     /// Its number in the QEMU process; 0 to 2 are the standard streams.
@@ -72,8 +81,8 @@ impl Handle {
         format!("/proc/self/fd/{}", self.number())
     }
 
-    /// The `-add-fd` set it is a member of, for block devices.
-    pub(crate) fn set(self) -> u32 {
-        self.number()
+    /// The number of a frozen layer of the VM's disk in the QEMU process; the oldest is 0.
+    pub const fn layer_number(layer: u32) -> u32 {
+        FIRST_LAYER + layer
     }
 }

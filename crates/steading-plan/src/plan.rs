@@ -1,13 +1,13 @@
 //! The plan: all that follows from a declared testnet and the name of its group.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::dnsmasq;
-use crate::qemu::{QemuCommand, QemuFacts};
+use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources};
 use crate::{
     AddressPlan, Boot, GroupName, Handle, IfName, MacAddr, NameError, PrefixError, Sha256, Testnet, VmName,
@@ -79,6 +79,8 @@ pub struct Plan {
     pub vms: Vec<VmPlan>,
     /// What it all needs.
     pub resources: Resources,
+    /// What the host's QEMU is like.
+    pub qemu: QemuFacts,
     /// The router daemon's configuration.
     pub dnsmasq: String,
 }
@@ -98,6 +100,8 @@ pub struct VmPlan {
     pub second_mac: Option<MacAddr>,
     /// The TAP of its second card, if it has one.
     pub second_tap: Option<IfName>,
+    /// The address that its second card gets by DHCP, if it has one: in the order of declaration.
+    pub second_address: Option<Ipv4Addr>,
     /// The machine's UUID, from SHA-256(uuid/group/vm); version 8 (RFC 9562, section 5.8).
     pub uuid: String,
     /// As it was declared.
@@ -114,16 +118,21 @@ impl Plan {
     /// When a name or prefix is none, when two VMs have the same, or when it can never fit.
     pub fn derive(group: &GroupName, testnet: &Testnet, host: &HostFacts) -> Result<Self, PlanError> {
         let addresses = AddressPlan::derive(group, testnet.prefix)?;
-        let vms: Vec<VmPlan> = testnet
+        let mut vms: Vec<VmPlan> = testnet
             .vms
             .iter()
             .map(|spec| VmPlan::derive(group, &addresses, spec, &host.qemu))
             .collect::<Result<_, _>>()?;
         check_distinct(&vms)?;
+        let with_second = vms.iter_mut().filter(|vm| vm.second_mac.is_some());
+        for (vm, address) in with_second.zip(addresses.second_addresses()) {
+            vm.second_address = Some(address);
+        }
         let resources = Resources::of(&testnet.vms);
         resources.check(&testnet.vms, host.resources)?;
         let dnsmasq = dnsmasq::configuration(&addresses, &vms);
-        Ok(Self { group: group.clone(), addresses, vms, resources, dnsmasq })
+        let qemu = host.qemu.clone();
+        Ok(Self { group: group.clone(), addresses, vms, resources, qemu, dnsmasq })
     }
 
     /// The VM of this name.
@@ -148,20 +157,27 @@ impl VmPlan {
             address: mac.slaac(addresses.prefix),
             second_mac: spec.second_card.then(|| MacAddr::of_second_card(group, &name)),
             second_tap: spec.second_card.then(|| IfName::second_tap(group, &name)),
+            second_address: None,
             uuid: uuid(group, &name),
             spec: spec.clone(),
             qemu: QemuCommand::default(),
             name,
         };
-        vm.qemu = QemuCommand::derive(&vm, facts);
+        vm.qemu = QemuCommand::derive(&vm, facts, Beginning::default());
         Ok(vm)
     }
 
-    /// The open files its QEMU process wants, in the order of their numbers.
+    /// The open files its QEMU process wants to boot, in the order of their numbers.
     pub fn handles(&self) -> Vec<Handle> {
         let config = &self.spec.config;
         let wanted = |handle: &Handle| match handle {
-            Handle::Qmp | Handle::Console | Handle::Agent | Handle::Tap | Handle::AuthorizedKey => true,
+            Handle::Qmp
+            | Handle::Console
+            | Handle::Agent
+            | Handle::Tap
+            | Handle::AuthorizedKey
+            | Handle::Memory => true,
+            Handle::State => false,
             Handle::SecondTap => self.second_tap.is_some(),
             Handle::Kernel => matches!(self.spec.boot, Boot::Kernel { .. }),
             Handle::Initrd => matches!(&self.spec.boot, Boot::Kernel { initrd: Some(_), .. }),

@@ -54,6 +54,15 @@ impl Default for QemuFacts {
     }
 }
 
+/// How a QEMU process begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beginning {
+    /// With the devices and the memory of a frozen VM; else by booting.
+    pub frozen: bool,
+    /// How many frozen layers lie between the image and the overlay.
+    pub layers: u32,
+}
+
 /// The arguments of one QEMU process; the first is the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -65,12 +74,14 @@ impl QemuCommand {
         &self.0
     }
 
-    pub(crate) fn derive(vm: &VmPlan, facts: &QemuFacts) -> Self {
+    /// The command line of a VM's QEMU process.
+    pub fn derive(vm: &VmPlan, facts: &QemuFacts, beginning: Beginning) -> Self {
         let mut command = Self(vec![facts.program.clone()]);
         command.machine(vm, facts);
+        command.memory(vm, beginning);
         command.channels();
         command.cards(vm);
-        command.disks(vm);
+        command.disks(vm, beginning.layers);
         command.boot(vm, facts);
         command.configuration(vm);
         command
@@ -96,7 +107,8 @@ impl QemuCommand {
             Boot::Bios | Boot::Kernel { .. } => "",
         };
         // Suspension states confuse guests whose host cannot wake them, and their tables cost boot time.
-        self.option("-machine", format!("q35,accel={},vmport=off{boot}", facts.acceleration.as_str()));
+        let accel = facts.acceleration.as_str();
+        self.option("-machine", format!("q35,accel={accel},vmport=off,memory-backend=memory{boot}"));
         self.option("-global", "ICH9-LPC.disable_s3=1");
         self.option("-global", "ICH9-LPC.disable_s4=1");
         self.option("-cpu", facts.acceleration.cpu());
@@ -114,6 +126,22 @@ impl QemuCommand {
         // A panic becomes an event; the VM is left as it is, to be looked at.
         self.option("-device", "pvpanic");
         self.option("-action", "panic=none");
+    }
+
+    /// Memory is a file of the owner's, so that a freeze has nothing to copy. What begins with a
+    /// frozen VM's memory sees it, and writes to a copy of its own, page by page. The generation
+    /// id, new for each process, has guests seed their random numbers anew.
+    fn memory(&mut self, vm: &VmPlan, beginning: Beginning) {
+        let (path, size) = (Handle::Memory.path(), vm.spec.memory_mib);
+        let share = if beginning.frozen { "off" } else { "on" };
+        self.option(
+            "-object",
+            format!("memory-backend-file,id=memory,size={size}M,mem-path={path},share={share}"),
+        );
+        self.option("-device", "vmgenid,id=generation,guid=auto");
+        if beginning.frozen {
+            self.option("-incoming", "defer");
+        }
     }
 
     fn channels(&mut self) {
@@ -143,14 +171,26 @@ impl QemuCommand {
         }
     }
 
-    fn disks(&mut self, vm: &VmPlan) {
+    fn disks(&mut self, vm: &VmPlan, layers: u32) {
         if vm.spec.disk.is_some() {
-            self.file(Handle::Image, "image-file", "read-only=on");
+            self.file(Handle::Image.number(), "image-file", "read-only=on");
             self.option("-blockdev", "raw,node-name=image,file=image-file,read-only=on");
-            self.file(Handle::Overlay, "overlay-file", "discard=unmap");
+            let mut below = "image".to_owned();
+            for layer in 0..layers {
+                let (file, node) = (format!("layer{layer}-file"), format!("layer{layer}"));
+                self.file(Handle::layer_number(layer), &file, "read-only=on");
+                self.option(
+                    "-blockdev",
+                    format!("qcow2,node-name={node},file={file},backing={below},read-only=on"),
+                );
+                below = node;
+            }
+            self.file(Handle::Overlay.number(), "overlay-file", "discard=unmap");
             self.option(
                 "-blockdev",
-                "qcow2,node-name=disk,file=overlay-file,backing=image,discard=unmap,detect-zeroes=unmap",
+                format!(
+                    "qcow2,node-name=disk,file=overlay-file,backing={below},discard=unmap,detect-zeroes=unmap"
+                ),
             );
             self.option("-device", "virtio-blk-pci,drive=disk,bootindex=1");
         }
@@ -160,7 +200,7 @@ impl QemuCommand {
         ] {
             if wanted {
                 let file = format!("{name}-file");
-                self.file(handle, &file, "read-only=on");
+                self.file(handle.number(), &file, "read-only=on");
                 self.option("-blockdev", format!("raw,node-name={name},file={file},read-only=on"));
                 self.option("-device", format!("virtio-blk-pci,drive={name},serial={name}"));
             }
@@ -168,9 +208,9 @@ impl QemuCommand {
     }
 
     /// A file that QEMU gets open. It has no lock: it belongs to this VM alone, or is read-only.
-    fn file(&mut self, handle: Handle, node: &str, more: &str) {
-        self.option("-add-fd", format!("fd={},set={}", handle.number(), handle.set()));
-        let path = format!("/dev/fdset/{}", handle.set());
+    fn file(&mut self, number: u32, node: &str, more: &str) {
+        self.option("-add-fd", format!("fd={number},set={number}"));
+        let path = format!("/dev/fdset/{number}");
         self.option("-blockdev", format!("file,node-name={node},filename={path},locking=off,{more}"));
     }
 
@@ -183,7 +223,7 @@ impl QemuCommand {
                     "-blockdev",
                     format!("file,node-name=firmware-code,filename={code},read-only=on"),
                 );
-                self.file(Handle::FirmwareVars, "firmware-vars", "read-only=off");
+                self.file(Handle::FirmwareVars.number(), "firmware-vars", "read-only=off");
             }
             Boot::Kernel { initrd, cmdline, .. } => {
                 self.option("-kernel", Handle::Kernel.path());

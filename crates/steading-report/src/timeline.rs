@@ -90,7 +90,13 @@ fn spans(events: &[(i64, &VmEvent)], end: i64) -> Vec<Span> {
                 answers = true;
                 ("on", String::new())
             }
-            VmEvent::Resumed => (if answers { "on" } else { "booting" }, String::new()),
+            VmEvent::Forked { boot: number } => {
+                boot = *number;
+                ("on", event.to_string())
+            }
+            VmEvent::Resumed | VmEvent::Frozen { .. } => {
+                (if answers { "on" } else { "booting" }, freeze(event))
+            }
             VmEvent::Paused => ("paused", event.to_string()),
             VmEvent::Panicked => ("panicked", event.to_string()),
             VmEvent::Off { .. } => continue,
@@ -98,6 +104,11 @@ fn spans(events: &[(i64, &VmEvent)], end: i64) -> Vec<Span> {
         spans.push(Span { name: format!("boot {boot}"), class, start: *start, end: until, detail });
     }
     spans
+}
+
+/// A freeze is told where it happened; that a VM goes on is seen.
+fn freeze(event: &VmEvent) -> String {
+    if matches!(event, VmEvent::Frozen { .. }) { event.to_string() } else { String::new() }
 }
 
 #[cfg(test)]

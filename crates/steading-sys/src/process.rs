@@ -174,6 +174,18 @@ impl Program {
     }
 }
 
+/// Asks the kernel to end this process when its parent, which must be this one, does.
+///
+/// # Errors
+///
+/// When the parent has ended already.
+pub fn end_with_parent(parent: i32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // The kernel tells of the parent's end from now on; of one before, it never would.
+    let present = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    if present == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{Client, ClientError, Lines, ProcessEvent, ProcessSpec};
-use steading_group::{GroupConfig, Owner};
+use steading_group::{GroupConfig, Origin, Owner};
 use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet, VmSpec};
 use steading_vm::engine::prepare;
 use steading_vm::image::ImageCache;
@@ -103,7 +103,12 @@ fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
     let plan = Plan::derive(&group.parse().expect("a good name"), testnet, &host).expect("a good testnet");
     let cache = ImageCache::open(&dirs.join("cache")).expect("a cache");
     let prepared = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {}).expect("a good VM")).collect();
-    GroupConfig { plan, prepared, log_dir: dirs.join("log"), scratch: dirs.join("scratch") }
+    GroupConfig {
+        plan,
+        origin: Origin::Prepared(prepared),
+        log_dir: dirs.join("log"),
+        scratch: dirs.join("scratch"),
+    }
 }
 
 /// An event loop without a thread of its own.

@@ -128,7 +128,13 @@ mod tests {
         let host =
             HostFacts { resources: HostResources { cpus: 1, memory_mib: 1024 }, qemu: QemuFacts::default() };
         let plan = Plan::derive(&name.parse().unwrap(), &Testnet::new(), &host).unwrap();
-        let status = GroupStatus { plan, vms: Vec::new(), log_dir: String::new(), ssh_key: String::new() };
+        let status = GroupStatus {
+            plan,
+            vms: Vec::new(),
+            log_dir: String::new(),
+            ssh_key: String::new(),
+            forked_from: None,
+        };
         LiveGroup { owner, status, client: Client::new("") }
     }
 

@@ -2,6 +2,7 @@
 
 mod console;
 mod find;
+mod freeze;
 mod logs;
 mod shell;
 mod terminal;
@@ -14,6 +15,7 @@ use clap::Subcommand;
 use steading_api::VmVerb;
 use tokio::runtime::Runtime;
 
+use crate::fork::{self, ForkArgs};
 pub use find::{Found, LiveGroup, groups};
 
 /// A command for a group that runs.
@@ -84,6 +86,12 @@ pub enum Command {
         #[arg(required = true)]
         vms: Vec<String>,
     },
+    /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
+    Freeze(freeze::FreezeArgs),
+    /// Let a group that was frozen with --stay go on.
+    Thaw,
+    /// Bring up a fork of the group: another one that begins where this one was frozen.
+    Fork(ForkArgs),
     /// Tear the group down.
     Down,
 }
@@ -109,6 +117,9 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         Command::Shutdown { vms } => verb(VmVerb::Shutdown, vms),
         Command::Pause { vms } => verb(VmVerb::Pause, vms),
         Command::Resume { vms } => verb(VmVerb::Resume, vms),
+        Command::Freeze(args) => wait_for(freeze::freeze(&group, args)),
+        Command::Thaw => wait_for(freeze::thaw(&group)),
+        Command::Fork(args) => fork::fork(&group, args),
         Command::Down => wait_for(verbs::down(&group)),
     }
 }

@@ -27,10 +27,15 @@ pub fn run_command(
     argv: &[String],
     report: &Report,
 ) -> u8 {
-    let Up { owner, log_dir } = match bring_up(group, &|| Ok(testnet.clone()), out, report) {
-        Ok(up) => up,
-        Err((code, error)) => return fail(report, code, &error),
-    };
+    match bring_up(group, &|| Ok(testnet.clone()), out, report) {
+        Ok(up) => command_in(up, argv, report),
+        Err((code, error)) => fail(report, code, &error),
+    }
+}
+
+/// Runs the program in a group that is up, and tears that down.
+pub(crate) fn command_in(up: Up, argv: &[String], report: &Report) -> u8 {
+    let Up { owner, log_dir } = up;
     let client = Client::new(socket_path(owner.pid()));
     let ran = crate::live::wait_for(async {
         let status = follow(&client, argv, report).await;

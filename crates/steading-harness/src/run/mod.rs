@@ -18,8 +18,9 @@ use steading_report::{Event, Report};
 
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
-use crate::suite::Declared;
+use crate::suite::{Declared, Suite};
 pub(crate) use args::RunArgs;
+pub(crate) use command::command_in;
 pub use command::run_command;
 use progress::Progress;
 use runner::Runner;
@@ -54,15 +55,28 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
-    let Up { owner, log_dir } = match bring_up(group, &*suite.testnet, args.out.as_deref(), report) {
-        Ok(up) => up,
-        Err((code, error)) => return fail(report, code, &error),
-    };
+    match bring_up(group, &*suite.testnet, args.out.as_deref(), report) {
+        Ok(up) => drive(suite, &selection, up, report),
+        Err((code, error)) => fail(report, code, &error),
+    }
+}
+
+/// Stays with a group that is up, until it is interrupted or torn down.
+pub(crate) fn stay(group: &str, up: Up, report: &Report) -> u8 {
+    let suite = Suite::new(group).declared();
+    match Selection::new(&suite.tree, &RunArgs::default(), Mode::SetupOnly) {
+        Ok(selection) => drive(&suite, &selection, up, report),
+        Err(error) => fail(report, exit_code::USAGE, &error),
+    }
+}
+
+fn drive(suite: &Declared, selection: &Selection, up: Up, report: &Report) -> u8 {
+    let Up { owner, log_dir } = up;
     // Threads and event loops exist from here on only.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ran = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
-            let runner = Runner::new(suite, &selection, owner, report, &log_dir)?;
+            let runner = Runner::new(suite, selection, owner, report, &log_dir)?;
             Ok(runner.run().await)
         })
     });
@@ -124,7 +138,7 @@ pub(crate) fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
     code
 }
 
-fn default_log_dir(group: &str) -> Utf8PathBuf {
+pub(crate) fn default_log_dir(group: &str) -> Utf8PathBuf {
     if let Ok(dir) = std::env::var(env_vars::TEST_UNDECLARED_OUTPUTS_DIR) {
         return Utf8PathBuf::from(dir);
     }

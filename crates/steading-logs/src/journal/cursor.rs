@@ -5,10 +5,12 @@
 //! monotonic and realtime microseconds, hash of the contents, all in hexadecimal. We look into it
 //! only to recognise an entry that we have had, which is what `sd_journal_test_cursor` does too.
 
+use serde::{Deserialize, Serialize};
+
 use super::JournalEntry;
 
 /// The last journal entry that was read, and what recognises its neighbours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalPosition {
     /// Its cursor.
     pub cursor: String,

@@ -164,6 +164,8 @@ pub struct Follower {
     power: watch::Receiver<Power>,
     events: mpsc::Sender<FollowEvent>,
     position: Option<JournalPosition>,
+    /// The same, for those who look on.
+    shown: watch::Sender<Option<JournalPosition>>,
     /// The position is of no use for asking, only for leaving out what was read.
     position_unknown: bool,
     connected_before: bool,
@@ -182,15 +184,23 @@ impl Follower {
             StartAt::After(position) => Some(position.clone()),
             StartAt::CurrentBoot | StartAt::Beginning => None,
         };
+        let shown = watch::Sender::new(position.clone());
         Self {
             options,
             power,
             events,
             position,
+            shown,
             position_unknown: false,
             connected_before: false,
             reported: None,
         }
+    }
+
+    /// Where it is, as it gets on: what was told up to there will not be told again by one that begins
+    /// [`StartAt::After`] it.
+    pub fn position(&self) -> watch::Receiver<Option<JournalPosition>> {
+        self.shown.subscribe()
     }
 
     /// Follows until `cancel` is cancelled or nobody listens or tells about power any more.
@@ -393,6 +403,7 @@ impl Follower {
     async fn entry(&mut self, entry: JournalEntry) -> ControlFlow<()> {
         let position = JournalPosition::of(&entry);
         self.tell(FollowEvent::Entry(Box::new(entry))).await?;
+        self.shown.send_replace(Some(position.clone()));
         self.position = Some(position);
         self.position_unknown = false;
         ControlFlow::Continue(())

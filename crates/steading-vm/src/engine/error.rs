@@ -80,4 +80,24 @@ pub enum EngineError {
         /// What became of the monitor.
         source: QmpError,
     },
+    /// Its memory cannot be had, or not be read.
+    #[error("VM {vm}: cannot get at its memory of {mib} MiB")]
+    Memory {
+        /// The VM.
+        vm: VmName,
+        /// How much it is.
+        mib: u32,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// QEMU cannot write or take in the state of its devices.
+    #[error("VM {vm}: QEMU cannot {action} the state of its devices: {reason}")]
+    State {
+        /// The VM.
+        vm: VmName,
+        /// Write or take in.
+        action: &'static str,
+        /// What QEMU says.
+        reason: String,
+    },
 }

@@ -12,9 +12,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_plan::{Boot, Handle, VmName, VmPlan};
 
-use super::{EngineError, FIRMWARE_VARS};
+use super::frozen::reopen;
+use super::{EngineError, FIRMWARE_VARS, FrozenVm, Saved};
 use crate::disk::{CloudInit, cloud_init_disk, config_disk};
-use crate::image::{Image, ImageCache, Progress};
+use crate::image::{self, Image, ImageCache, Progress};
 use crate::unlinked;
 
 /// A VM whose image is in the cache and whose inputs were found good. Nothing of it is open yet.
@@ -65,6 +66,19 @@ pub fn prepare(
 #[derive(Debug)]
 pub struct VmFiles {
     files: BTreeMap<Handle, OwnedFd>,
+    /// Frozen layers of the disk, below the overlay; the oldest comes first.
+    layers: Vec<OwnedFd>,
+    vm: VmName,
+    scratch: Utf8PathBuf,
+}
+
+/// What a freeze replaces a VM's own files by, made beforehand, so that it cannot fail in the middle.
+#[derive(Debug)]
+pub struct Successors {
+    overlay: Option<OwnedFd>,
+    /// The layer that the present overlay becomes.
+    layer: Option<OwnedFd>,
+    firmware_vars: Option<OwnedFd>,
 }
 
 impl VmFiles {
@@ -123,7 +137,86 @@ impl VmFiles {
         if vm.spec.display {
             files.insert(Handle::Screenshot, maker.text("screenshot", "")?);
         }
-        Ok(Self { files })
+        Ok(Self { files, layers: Vec::new(), vm: vm.name.clone(), scratch: scratch.to_owned() })
+    }
+
+    /// The files of a VM that goes on from a frozen one, but for sockets and TAPs.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for them.
+    pub fn from_frozen(vm: &VmPlan, frozen: FrozenVm, scratch: &Utf8Path) -> Result<Self, EngineError> {
+        let FrozenVm { mut files, layers } = frozen;
+        files.remove(&Handle::State);
+        files.remove(&Handle::Memory);
+        let mut fork = Self { files, layers, vm: vm.name.clone(), scratch: scratch.to_owned() };
+        let maker = Maker { vm: &vm.name, scratch };
+        if let Some(below) = fork.layers.last() {
+            fork.files.insert(Handle::Overlay, fork.overlay_above(below)?);
+        }
+        if let Some(kept) = fork.files.get(&Handle::FirmwareVars) {
+            let copy = maker.copy("UEFI variables", &fd_path(kept))?;
+            fork.files.insert(Handle::FirmwareVars, copy);
+        }
+        if vm.spec.display {
+            fork.files.insert(Handle::Screenshot, maker.text("screenshot", "")?);
+        }
+        Ok(fork)
+    }
+
+    /// Makes what a freeze will replace files by. The VM's QEMU process must have given up its disk.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it.
+    pub fn successors(&self) -> Result<Successors, EngineError> {
+        let maker = Maker { vm: &self.vm, scratch: &self.scratch };
+        let overlay = self.files.get(&Handle::Overlay);
+        let vars = self.files.get(&Handle::FirmwareVars);
+        let layer = overlay.map(|overlay| reopen(overlay).map_err(|source| maker.failed("layer", source)));
+        Ok(Successors {
+            overlay: overlay.map(|below| self.overlay_above(below)).transpose()?,
+            layer: layer.transpose()?,
+            firmware_vars: vars.map(|kept| maker.copy("UEFI variables", &fd_path(kept))).transpose()?,
+        })
+    }
+
+    /// Freezes what there is: the overlay becomes a layer, and nobody writes to it or to the
+    /// variables any more. `machine` is what the VM remembered, if it was on: memory and state.
+    ///
+    /// # Errors
+    ///
+    /// When the process has too many open files; nothing has changed then.
+    pub fn freeze(&mut self, successors: Successors, machine: Option<Saved>) -> io::Result<FrozenVm> {
+        let mut files: BTreeMap<Handle, OwnedFd> = BTreeMap::new();
+        for (handle, file) in &self.files {
+            match handle {
+                Handle::Overlay | Handle::Tap | Handle::SecondTap | Handle::Screenshot => {}
+                _ => drop(files.insert(*handle, file.try_clone()?)),
+            }
+        }
+        let mut layers: Vec<OwnedFd> =
+            self.layers.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        let layer = successors.layer.as_ref().map(OwnedFd::try_clone).transpose()?;
+        layers.extend(layer);
+        if let Some(Saved { memory, state }) = machine {
+            files.insert(Handle::Memory, memory);
+            files.insert(Handle::State, state);
+        }
+        self.layers.extend(successors.layer);
+        self.files.extend(successors.overlay.map(|overlay| (Handle::Overlay, overlay)));
+        self.files.extend(successors.firmware_vars.map(|vars| (Handle::FirmwareVars, vars)));
+        Ok(FrozenVm { files, layers })
+    }
+
+    /// How many frozen layers the disk has.
+    pub(crate) fn layer_count(&self) -> u32 {
+        u32::try_from(self.layers.len()).unwrap_or(u32::MAX)
+    }
+
+    fn overlay_above(&self, below: &OwnedFd) -> Result<OwnedFd, EngineError> {
+        let failed = |source| EngineError::Image { vm: self.vm.clone(), source };
+        image::overlay_above(below, &self.scratch).map(OwnedFd::from).map_err(failed)
     }
 
     /// The file that pictures of the display go into, if the VM has a display.
@@ -138,7 +231,9 @@ impl VmFiles {
 
     /// Duplicates for one QEMU process, each with its number there.
     pub(crate) fn duplicates(&self) -> io::Result<Vec<(OwnedFd, u32)>> {
-        self.files.iter().map(|(handle, file)| Ok((file.try_clone()?, handle.number()))).collect()
+        let files = self.files.iter().map(|(handle, file)| (file, handle.number()));
+        let layers = (0..).zip(&self.layers).map(|(layer, file)| (file, Handle::layer_number(layer)));
+        files.chain(layers).map(|(file, number)| Ok((file.try_clone()?, number))).collect()
     }
 }
 
@@ -161,8 +256,7 @@ impl Maker<'_> {
     /// The same file once more, for reading only: QEMU takes a descriptor from a set only where its
     /// access mode is just what it wants (`fdset` in qemu(1)).
     fn read_only(&self, what: &'static str, file: &File) -> Result<OwnedFd, EngineError> {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let opened = fs::File::open(path).map(|file| file.into_parts().0.into());
+        let opened = file.try_clone().and_then(|file| reopen(&file.into()));
         opened.map_err(|source| self.failed(what, source))
     }
 
@@ -179,6 +273,11 @@ impl Maker<'_> {
     fn failed(&self, what: &'static str, source: io::Error) -> EngineError {
         EngineError::Scratch { vm: self.vm.clone(), what, dir: self.scratch.to_owned(), source }
     }
+}
+
+/// A path that opens the same file anew.
+fn fd_path(file: &OwnedFd) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn open(vm: &VmName, what: &'static str, path: &Utf8Path) -> Result<File, EngineError> {

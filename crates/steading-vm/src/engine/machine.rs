@@ -5,13 +5,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 
 use rustix::process::{Pid, Signal};
-use steading_plan::{Handle, VmPlan};
+use steading_plan::{Beginning, Handle, QemuCommand, QemuFacts, VmPlan};
 use steading_sys::process::{Program, Started};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
-use super::{EngineError, QEMU_PACKAGE, VmFiles};
+use super::frozen::FrozenMachine;
+use super::{EngineError, FrozenVm, GuestMemory, QEMU_PACKAGE, VmFiles};
 use crate::agent::GuestAgent;
+
+/// The number of the state that a frozen VM's QEMU process takes in.
+pub const STATE_NUMBER: u32 = Handle::State.number();
 
 /// A QEMU process that was just started, with our ends of its sockets. It may yet fail.
 #[derive(Debug)]
@@ -26,17 +30,52 @@ pub struct Machine {
     pub agent: GuestAgent,
     /// What QEMU says on its error output.
     pub errors: pipe::Receiver,
+    /// The guest's memory.
+    pub memory: GuestMemory,
 }
 
 impl Machine {
-    /// Starts QEMU as planned. Its end is learnt by whoever reaps the caller's children.
+    /// Starts QEMU, to boot the guest. Its end is learnt by whoever reaps the caller's children.
     ///
     /// # Errors
     ///
     /// When QEMU is not installed or the kernel refuses.
-    pub fn start(vm: &VmPlan, files: &VmFiles) -> Result<Self, EngineError> {
+    pub fn start(vm: &VmPlan, facts: &QemuFacts, files: &VmFiles) -> Result<Self, EngineError> {
+        let bytes = u64::from(vm.spec.memory_mib) << 20;
+        let memory = GuestMemory::new(bytes).map_err(|source| memory_error(vm, source))?;
+        Self::launch(vm, facts, files, memory, None)
+    }
+
+    /// Starts QEMU, to go on from a VM that was frozen while it was on: it then waits to be told to
+    /// take in its state ([`crate::qmp::Qmp::load_state`], number [`STATE_NUMBER`]).
+    ///
+    /// # Errors
+    ///
+    /// When the VM was off, when QEMU is not installed or the kernel refuses.
+    pub fn go_on(
+        vm: &VmPlan,
+        facts: &QemuFacts,
+        files: &VmFiles,
+        frozen: &FrozenVm,
+    ) -> Result<Self, EngineError> {
+        let machine = frozen.machine().and_then(|machine| machine.ok_or(io::ErrorKind::NotFound.into()));
+        let FrozenMachine { memory, state } = machine.map_err(|source| memory_error(vm, source))?;
+        Self::launch(vm, facts, files, GuestMemory::frozen(memory), Some(state))
+    }
+
+    fn launch(
+        vm: &VmPlan,
+        facts: &QemuFacts,
+        files: &VmFiles,
+        memory: GuestMemory,
+        state: Option<OwnedFd>,
+    ) -> Result<Self, EngineError> {
         let socket = |source| EngineError::Socket { vm: vm.name.clone(), source };
+        let beginning = Beginning { frozen: state.is_some(), layers: files.layer_count() };
         let mut fds = files.duplicates().map_err(socket)?;
+        let memory_file = memory.file().try_clone().map_err(|source| memory_error(vm, source))?;
+        fds.push((memory_file.into(), Handle::Memory.number()));
+        fds.extend(state.map(|state| (state, STATE_NUMBER)));
         let mut pair = |handle: Handle| -> io::Result<UnixStream> {
             let (ours, theirs) = StdStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -47,7 +86,7 @@ impl Machine {
         let console = pair(Handle::Console).map_err(socket)?;
         let agent = GuestAgent::new(pair(Handle::Agent).map_err(socket)?);
         let program = Program {
-            argv: vm.qemu.argv().to_vec(),
+            argv: QemuCommand::derive(vm, facts, beginning).argv().to_vec(),
             package: Some(QEMU_PACKAGE),
             env: Vec::new(),
             cwd: None,
@@ -57,8 +96,12 @@ impl Machine {
         let Started { pid, stderr, .. } =
             program.start().map_err(|source| EngineError::Start { vm: vm.name.clone(), source })?;
         let errors = pipe::Receiver::from_owned_fd(stderr.into()).map_err(socket)?;
-        Ok(Self { pid, monitor, console, agent, errors })
+        Ok(Self { pid, monitor, console, agent, errors, memory })
     }
+}
+
+fn memory_error(vm: &VmPlan, source: io::Error) -> EngineError {
+    EngineError::Memory { vm: vm.name.clone(), mib: vm.spec.memory_mib, source }
 }
 
 /// Pulls the plug: the guest learns nothing of it.

@@ -3,12 +3,19 @@
 mod accel;
 mod error;
 mod files;
+mod frozen;
 mod machine;
+mod memory;
+mod save;
+mod stream;
 
 pub use accel::{AccelerationChoice, choose_acceleration};
 pub use error::EngineError;
-pub use files::{PreparedVm, VmFiles, prepare};
-pub use machine::{Machine, kill};
+pub use files::{PreparedVm, Successors, VmFiles, prepare};
+pub use frozen::{FrozenNames, FrozenVm};
+pub use machine::{Machine, STATE_NUMBER, kill};
+pub use memory::GuestMemory;
+pub use save::{Saved, load, save};
 
 /// The QEMU program for the only architecture so far.
 pub const QEMU: &str = "qemu-system-x86_64";

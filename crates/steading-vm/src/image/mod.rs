@@ -25,7 +25,7 @@ pub use cache::{Entry, ImageCache};
 pub use entry::Image;
 pub use error::ImageError;
 pub use format::Format;
-pub use overlay::empty_overlay;
+pub use overlay::{empty_overlay, overlay_above};
 pub use space::{Need, SpaceError, free_bytes};
 
 /// How far [`ImageCache::prepare`] is, in bytes.

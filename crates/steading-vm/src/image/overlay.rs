@@ -16,6 +16,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use camino::Utf8Path;
@@ -49,6 +50,26 @@ pub fn empty_overlay(scratch: &Utf8Path, size: u64) -> Result<File, ImageError> 
     let file = unlinked::create(scratch).map_err(error)?;
     write(&file, size).map_err(error)?;
     Ok(file)
+}
+
+/// Makes an empty qcow2 file for what will be written to the disk whose layers up to now end with
+/// `below`; see [`empty_overlay`].
+pub fn overlay_above(below: &OwnedFd, scratch: &Utf8Path) -> Result<File, ImageError> {
+    let error = |source| ImageError::Overlay { scratch: scratch.to_owned(), source };
+    let below = below.try_clone().map(File::from).map_err(error)?;
+    let size = virtual_size(&below).map_err(error)?;
+    empty_overlay(scratch, size)
+}
+
+/// The size of the disk that a qcow2 file of our own is a layer of.
+fn virtual_size(layer: &File) -> io::Result<u64> {
+    let mut header = [0; 32];
+    layer.read_exact_at(&mut header, 0)?;
+    let (magic, size) = (&header[..4], &header[24..]);
+    if magic != MAGIC.to_be_bytes() {
+        return Err(io::Error::other("a layer below is no qcow2 file"));
+    }
+    Ok(u64::from_be_bytes(size.try_into().expect("eight bytes")))
 }
 
 fn write(file: &File, size: u64) -> io::Result<()> {

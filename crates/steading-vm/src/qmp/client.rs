@@ -3,12 +3,16 @@
 //! One task owns the socket: it writes commands as they come, gives each answer to whoever asked,
 //! by its id, and passes events on. Handles to it are cheap and can be used by many at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, Bytes};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -74,6 +78,7 @@ impl QemuVersion {
 struct Request {
     command: String,
     arguments: Option<Value>,
+    file: Option<OwnedFd>,
     answer: oneshot::Sender<Result<Value, QmpError>>,
 }
 
@@ -143,9 +148,19 @@ impl Qmp {
     ///
     /// [`QmpError::Command`] when QEMU says so, [`QmpError::Closed`] when it ended.
     pub async fn execute(&self, command: &str, arguments: Option<Value>) -> Result<Value, QmpError> {
+        self.execute_with(command, arguments, None).await
+    }
+
+    /// Executes `command`, with an open file that goes along (SCM_RIGHTS, unix(7)).
+    pub(super) async fn execute_with(
+        &self,
+        command: &str,
+        arguments: Option<Value>,
+        file: Option<OwnedFd>,
+    ) -> Result<Value, QmpError> {
         let closed = || QmpError::Closed { command: command.to_owned() };
         let (answer, answered) = oneshot::channel();
-        let request = Request { command: command.to_owned(), arguments, answer };
+        let request = Request { command: command.to_owned(), arguments, file, answer };
         self.requests.send(request).await.map_err(|_| closed())?;
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -170,9 +185,9 @@ impl QmpDriver {
     ///
     /// When what QEMU says is not QMP. An orderly end is none, nor is the death of QEMU.
     pub async fn run(self) -> Result<(), QmpError> {
-        let Self { mut messages, mut writer, mut requests, events } = self;
+        let Self { mut messages, writer, mut requests, events } = self;
         let mut waiting = HashMap::new();
-        let mut unsent = BytesMut::new();
+        let mut unsent = VecDeque::new();
         let mut next_id = 0_u64;
         let mut handles = true;
         while handles || !waiting.is_empty() {
@@ -183,20 +198,20 @@ impl QmpDriver {
                     Err(error) => return ended(error),
                 },
                 request = requests.recv(), if handles => match request {
-                    Some(Request { command, arguments, answer }) => {
+                    Some(Request { command, arguments, file, answer }) => {
                         next_id += 1;
                         let mut message = json!({ "execute": command, "id": next_id });
                         if let Some(arguments) = arguments {
                             message["arguments"] = arguments;
                         }
-                        unsent.extend_from_slice(&encode(&message));
+                        unsent.push_back(Unsent { bytes: encode(&message).into(), file });
                         waiting.insert(next_id, (command, answer));
                     }
                     None => handles = false,
                 },
                 // Beside reading, never before it: QEMU stops reading while it cannot write.
-                written = writer.write_buf(&mut unsent), if !unsent.is_empty() => {
-                    if written.is_err() {
+                sent = send(&writer, &mut unsent), if !unsent.is_empty() => {
+                    if sent.is_err() {
                         // QEMU is gone; its last words are still to be read, up to their end.
                         unsent.clear();
                     }
@@ -205,6 +220,42 @@ impl QmpDriver {
         }
         Ok(())
     }
+}
+
+/// What is still to be sent of a command. Its file goes with the first byte.
+struct Unsent {
+    bytes: Bytes,
+    file: Option<OwnedFd>,
+}
+
+/// Sends some of it. When it is dropped, what was sent is no longer there, and nothing else.
+async fn send(writer: &OwnedWriteHalf, unsent: &mut VecDeque<Unsent>) -> std::io::Result<()> {
+    let stream: &UnixStream = writer.as_ref();
+    stream.writable().await?;
+    while let Some(first) = unsent.front_mut() {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut along = SendAncillaryBuffer::new(&mut space);
+        let files = first.file.as_ref().map(|file| [file.as_fd()]);
+        if let Some(files) = &files {
+            along.push(SendAncillaryMessage::ScmRights(files));
+        }
+        let parts = [IoSlice::new(&first.bytes)];
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            Ok(sendmsg(stream.as_fd(), &parts, &mut along, SendFlags::NOSIGNAL)?)
+        });
+        match sent {
+            Ok(sent) => {
+                first.file = None;
+                first.bytes.advance(sent);
+                if first.bytes.is_empty() {
+                    unsent.pop_front();
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 type Waiting = HashMap<u64, (String, oneshot::Sender<Result<Value, QmpError>>)>;

@@ -1,5 +1,7 @@
 //! The commands that Steading uses, with types.
 
+use std::os::fd::OwnedFd;
+
 use camino::Utf8Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -105,6 +107,37 @@ impl Qmp {
     /// Writes a picture of the first screen to the file `path`, which QEMU opens, as PNG.
     pub async fn screendump(&self, path: &Utf8Path) -> Result<(), QmpError> {
         self.order("screendump", Some(json!({ "filename": path, "format": "png" }))).await
+    }
+
+    /// Prepares for leaving or taking in a machine whose memory is shared by a file: only the state of
+    /// its devices goes over, and each step is told as an event.
+    pub async fn share_memory(&self) -> Result<(), QmpError> {
+        let capabilities = ["x-ignore-shared", "events"];
+        let capabilities = capabilities.map(|name| json!({ "capability": name, "state": true }));
+        self.order("migrate-set-capabilities", Some(json!({ "capabilities": capabilities }))).await?;
+        // The usual limit of 128 MiB a second is for networks. What is not shared, such as the
+        // memory of a display, goes over too.
+        self.order("migrate-set-parameters", Some(json!({ "max-bandwidth": 1_u64 << 40 }))).await
+    }
+
+    /// Begins to write the state of the devices of a machine that stands still into this file. Its
+    /// end is told by an event.
+    pub async fn save_state(&self, file: OwnedFd) -> Result<(), QmpError> {
+        const NAME: &str = "state";
+        self.execute_with("getfd", Some(json!({ "fdname": NAME })), Some(file)).await?;
+        self.order("migrate", Some(json!({ "uri": format!("fd:{NAME}") }))).await
+    }
+
+    /// Begins to take in such a state, from a file that QEMU was started with under this number.
+    /// Its end is told by an event.
+    pub async fn load_state(&self, number: u32) -> Result<(), QmpError> {
+        self.order("migrate-incoming", Some(json!({ "uri": format!("fd:{number}") }))).await
+    }
+
+    /// What QEMU says of a state that could not be written or taken in.
+    pub async fn migration_error(&self) -> Option<String> {
+        let answer = self.execute("query-migrate", None).await.ok()?;
+        Some(answer.get("error-desc")?.as_str()?.to_owned())
     }
 
     async fn order(&self, command: &str, arguments: Option<Value>) -> Result<(), QmpError> {

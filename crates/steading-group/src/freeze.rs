@@ -1,0 +1,219 @@
+//! Freezing a group: all VMs at one instant, or none.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
+use steading_logs::VmEvent;
+use steading_vm::engine::FrozenVm;
+use tokio_util::task::TaskTracker;
+
+use crate::api::Group;
+use crate::frozen::{FROZEN_VERSION, FrozenGroup, FrozenRecord};
+use crate::vm::Vm;
+
+/// How long a guest's agent may take to set its clock. Those without one never answer.
+const CLOCK_LIMIT: Duration = Duration::from_secs(30);
+
+/// The longest name of a freeze, which may become a file's.
+const NAME_MAX: usize = 64;
+
+/// Everything that was kept of one group.
+#[derive(Debug, Default)]
+pub(crate) struct Freezes {
+    kept: Mutex<BTreeMap<String, Kept>>,
+    /// One at a time: a freeze is made of several steps of all VMs.
+    busy: tokio::sync::Mutex<u32>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    description: FrozenGroup,
+    summary: Freeze,
+    /// Holds the files open that the description names.
+    _vms: Vec<FrozenVm>,
+}
+
+impl Freezes {
+    /// What was kept under this name, for those who fork from it.
+    pub(crate) fn description(&self, id: &str) -> Result<FrozenGroup, Failure> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(id).map(|kept| kept.description.clone()).ok_or_else(|| unknown(id, &kept))
+    }
+
+    pub(crate) fn summaries(&self) -> Vec<Freeze> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.values().map(|kept| kept.summary.clone()).collect()
+    }
+
+    pub(crate) fn forget(&self, id: &str) -> Result<(), Failure> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.remove(id) {
+            Some(_) => Ok(()),
+            None => Err(unknown(id, &kept)),
+        }
+    }
+
+    fn name(&self, asked: Option<String>, count: &mut u32) -> Result<String, Failure> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(name) = asked else {
+            loop {
+                *count += 1;
+                let name = format!("f{count}");
+                if !kept.contains_key(&name) {
+                    return Ok(name);
+                }
+            }
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > NAME_MAX || name.starts_with('.') || !name.chars().all(fits) {
+            return Err(bad_request(format!(
+                "{name:?} cannot be the name of a freeze\nhint: names have up to {NAME_MAX} letters, digits, '-', '_' and '.'"
+            )));
+        }
+        if kept.contains_key(&name) {
+            return Err(bad_request(format!(
+                "the group was frozen as {name} already\nhint: give another name, or have that one forgotten"
+            )));
+        }
+        Ok(name)
+    }
+}
+
+/// Freezes the group. It goes on as the first fork of what was kept, unless it is to stand.
+pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Freeze, Failure> {
+    let mut count = group.freezes.busy.lock().await;
+    let id = group.freezes.name(request.id, &mut count)?;
+    let began = Instant::now();
+    let vms: Vec<&Vm> = group.plan.vms.iter().filter_map(|vm| group.vms.get(vm.name.as_str())).collect();
+    let statuses: Vec<VmStatus> = vms.iter().map(|vm| vm.status()).collect();
+    let qemu_version = vms.iter().find_map(|vm| Some(vm.view().borrow().qmp.as_ref()?.version().to_string()));
+    let stopped = Instant::now();
+    let held = async {
+        all(&vms, async |vm| vm.hold().await).await?;
+        all(&vms, async |vm| vm.save().await).await
+    };
+    if let Err(failure) = held.await {
+        // What cannot go on tells so itself.
+        let _ = all(&vms, async |vm| vm.release().await).await;
+        return Err(failure);
+    }
+    let journals: Vec<_> = vms.iter().map(|vm| vm.read_to.borrow().clone()).collect();
+    let frozen = all(&vms, async |vm| vm.commit().await).await?;
+    let records = vms.iter().zip(statuses).zip(journals).zip(&frozen);
+    let records = records.map(|(((vm, status), journal), frozen)| FrozenRecord {
+        name: vm.name().clone(),
+        state: status.state,
+        boot: status.boot,
+        panicked: status.panicked,
+        ended: status.ended,
+        journal,
+        files: frozen.names(),
+    });
+    let description = FrozenGroup {
+        steading_frozen: FROZEN_VERSION,
+        id: id.clone(),
+        frozen_at: Timestamp::now(),
+        plan: group.plan.clone(),
+        qemu_version: qemu_version.unwrap_or_default(),
+        key: group.key.clone(),
+        values: group.values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        vms: records.collect(),
+    };
+    let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();
+    let kept_seconds = began.elapsed().as_secs_f64();
+    let mut summary = Freeze { id: id.clone(), kept_seconds, stood_seconds: None, bytes };
+    let kept = Kept { description, summary: summary.clone(), _vms: frozen };
+    group.freezes.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), kept);
+    group.log.driver(None, &format!("the group was frozen as {id} in {kept_seconds:.3} s")).await;
+    for vm in vms.iter().filter(|vm| vm.status().state == VmState::Frozen) {
+        group.log.event(vm.name(), VmEvent::Frozen { id: id.clone() }).await;
+    }
+    if !request.stay {
+        go_on(&vms, &group.tasks, Clock::Host).await?;
+        let stood = stopped.elapsed().as_secs_f64();
+        summary.stood_seconds = Some(stood);
+        group.log.driver(None, &format!("it stood still for {stood:.3} s")).await;
+        let mut kept = group.freezes.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = kept.get_mut(&id) {
+            kept.summary = summary.clone();
+        }
+    }
+    Ok(summary)
+}
+
+/// Lets a group that stands frozen go on.
+pub(crate) async fn thaw(group: &Group) -> Result<(), Failure> {
+    let _busy = group.freezes.busy.lock().await;
+    let vms: Vec<&Vm> = group.vms.values().collect();
+    go_on(&vms, &group.tasks, Clock::Host).await
+}
+
+/// What a guest's clock shows when it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's time.
+    #[default]
+    Host,
+    /// The time at which it was frozen: it stood still.
+    Still,
+}
+
+/// Lets frozen VMs go on: all are loaded before the first runs.
+pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Result<(), Failure> {
+    let standing: Vec<&Vm> = vms.iter().copied().filter(|vm| vm.status().state == VmState::Frozen).collect();
+    all(&standing, async |vm| vm.load().await).await?;
+    all(&standing, async |vm| vm.run().await).await?;
+    if clock == Clock::Host {
+        for vm in standing.into_iter().filter(|vm| vm.status().state == VmState::Running) {
+            tasks.spawn(set_clock(vm.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.
+async fn set_clock(vm: Vm) {
+    let Some(agent) = vm.view().borrow().agent.clone() else { return };
+    if let Err(error) = agent.set_time(Timestamp::now(), CLOCK_LIMIT).await {
+        let why = chain(&error);
+        let message = format!(
+            "its clock is behind by the time that it was frozen, since its agent did not set it: {why}"
+        );
+        vm.log.driver(Some(vm.name()), &message).await;
+    }
+}
+
+/// Does one step to all VMs at once, and waits for all; the first failure, if any.
+async fn all<T: Send + 'static>(
+    vms: &[&Vm],
+    step: impl AsyncFn(Vm) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let outcomes = futures::future::join_all(vms.iter().map(|vm| step((*vm).clone()))).await;
+    outcomes.into_iter().collect()
+}
+
+fn allocated(file: &OwnedFd) -> u64 {
+    // A file that cannot be looked at takes no less room, but nobody can tell.
+    let data = file.try_clone().and_then(|file| File::from(file).metadata());
+    data.map_or(0, |data| data.blocks() * 512)
+}
+
+fn unknown(id: &str, kept: &BTreeMap<String, Kept>) -> Failure {
+    let names: Vec<&str> = kept.keys().map(String::as_str).collect();
+    let hint = if names.is_empty() {
+        "the group was not frozen yet".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    };
+    bad_request(format!("nothing was kept of the group as {id:?}\nhint: {hint}"))
+}
+
+fn bad_request(message: String) -> Failure {
+    Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
+}

@@ -1,0 +1,203 @@
+//! One VM of the group: a task that owns its QEMU process and says how it does.
+
+mod freeze;
+mod streams;
+mod task;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use steading_api::{Failure, FailureKind, VmState, VmStatus};
+use steading_logs::journal::{FollowEvent, Follower, JournalPosition, Power};
+use steading_plan::{QemuFacts, VmName, VmPlan};
+use steading_vm::agent::GuestAgent;
+use steading_vm::engine::{FrozenVm, VmFiles};
+use steading_vm::qmp::Qmp;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::frozen::Past;
+use crate::log::Log;
+use crate::processes::Processes;
+pub(crate) use task::VmTask;
+
+/// How many of the last console lines a failure shows.
+pub(crate) const CONSOLE_SHOWN: usize = 12;
+
+/// How many pieces of a console's output may wait for those who look on; more are lost to them.
+const OUTPUT_WAITING: usize = 256;
+
+/// How a VM does, with what is needed to act on it.
+#[derive(Clone, Debug)]
+pub(crate) struct VmView {
+    pub(crate) status: VmStatus,
+    pub(crate) qmp: Option<Qmp>,
+    pub(crate) agent: Option<Arc<GuestAgent>>,
+    /// How often the guest has powered off without QEMU's ending (see `power`).
+    pub(crate) guest_shutdowns: u32,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+enum Command {
+    Start(Reply<()>),
+    Kill(Reply<()>),
+    Type(Vec<u8>, Reply<()>),
+    /// The steps of a freeze, in this order; see `freeze`.
+    Hold(Reply<()>),
+    Save(Reply<()>),
+    Commit(Reply<FrozenVm>),
+    /// Goes on as if there had been no freeze.
+    Release(Reply<()>),
+    /// The steps from a frozen VM to one that runs.
+    Load(Reply<()>),
+    Run(Reply<()>),
+}
+
+/// What all VMs of a group have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) qemu: QemuFacts,
+    pub(crate) processes: Processes,
+    pub(crate) log: Log,
+}
+
+/// A handle to a VM.
+#[derive(Clone, Debug)]
+pub(crate) struct Vm {
+    pub(crate) plan: Arc<VmPlan>,
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<VmView>,
+    pub(crate) log: Log,
+    /// What its console says, as it comes.
+    pub(crate) output: broadcast::Sender<Vec<u8>>,
+    /// What QEMU writes pictures of the display into.
+    pub(crate) screenshot: Option<Arc<OwnedFd>>,
+    /// Where its journal was read to.
+    pub(crate) read_to: watch::Receiver<Option<JournalPosition>>,
+}
+
+impl Vm {
+    pub(crate) fn new(
+        plan: VmPlan,
+        files: VmFiles,
+        past: Option<Past>,
+        shared: &Shared,
+        follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
+    ) -> (Self, VmTask) {
+        let plan = Arc::new(plan);
+        let mut status = VmStatus {
+            name: plan.name.clone(),
+            address: plan.address,
+            state: VmState::Off,
+            boot: 0,
+            panicked: false,
+            pid: None,
+            ended: Some("it was not started yet".to_owned()),
+        };
+        let standing = past.and_then(|past| {
+            let Past { frozen, record } = past;
+            (status.boot, status.panicked) = (record.boot, record.panicked);
+            if frozen.was_on() {
+                (status.state, status.ended) = (VmState::Frozen, None);
+            } else {
+                status.ended = record.ended;
+            }
+            frozen.was_on().then_some(freeze::Standing { frozen, state: record.state })
+        });
+        let (view_sender, view) =
+            watch::channel(VmView { status, qmp: None, agent: None, guest_shutdowns: 0 });
+        let (sender, commands) = mpsc::channel(8);
+        let (power, powered) = watch::channel(Power::Off);
+        let (journal_sender, journal) = mpsc::channel(64);
+        let follower = follower(powered, journal_sender);
+        let read_to = follower.position();
+        // Without it the VM has all but pictures.
+        let screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
+        let (output, _) = broadcast::channel(OUTPUT_WAITING);
+        let vm = Self {
+            plan: Arc::clone(&plan),
+            commands: sender,
+            view,
+            log: shared.log.clone(),
+            output: output.clone(),
+            screenshot,
+            read_to,
+        };
+        let shared = shared.clone();
+        let view = view_sender;
+        let task = VmTask { plan, files, standing, shared, commands, view, power, follower, journal, output };
+        (vm, task)
+    }
+
+    pub(crate) fn name(&self) -> &VmName {
+        &self.plan.name
+    }
+
+    pub(crate) fn status(&self) -> VmStatus {
+        self.view.borrow().status.clone()
+    }
+
+    pub(crate) fn view(&self) -> watch::Receiver<VmView> {
+        self.view.clone()
+    }
+
+    pub(crate) async fn start(&self) -> Result<(), Failure> {
+        self.ask(Command::Start).await
+    }
+
+    pub(crate) async fn kill(&self) -> Result<(), Failure> {
+        self.ask(Command::Kill).await
+    }
+
+    /// Types on its console.
+    pub(crate) async fn type_on_console(&self, bytes: Vec<u8>) -> Result<(), Failure> {
+        self.ask(|reply| Command::Type(bytes, reply)).await
+    }
+
+    /// Has its CPUs stand still for a freeze; nobody is told.
+    pub(crate) async fn hold(&self) -> Result<(), Failure> {
+        self.ask(Command::Hold).await
+    }
+
+    /// Writes down what it remembers, while it stands still.
+    pub(crate) async fn save(&self) -> Result<(), Failure> {
+        self.ask(Command::Save).await
+    }
+
+    /// Gives up what was written down, which cannot fail but by its end; it stands until [`Self::load`].
+    pub(crate) async fn commit(&self) -> Result<FrozenVm, Failure> {
+        self.ask(Command::Commit).await
+    }
+
+    /// Goes on as if there had been no freeze.
+    pub(crate) async fn release(&self) -> Result<(), Failure> {
+        self.ask(Command::Release).await
+    }
+
+    /// Becomes a fork of what was frozen; its CPUs do not run yet.
+    pub(crate) async fn load(&self) -> Result<(), Failure> {
+        self.ask(Command::Load).await
+    }
+
+    /// Lets the CPUs run, if they ran when it was frozen.
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        self.ask(Command::Run).await
+    }
+
+    /// A failure that is about this VM, with the end of its console.
+    pub(crate) async fn failure(&self, kind: FailureKind, message: impl Into<String>) -> Failure {
+        let console = self.log.tail(self.name(), CONSOLE_SHOWN).await;
+        Failure { kind, message: message.into(), console }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
+        let ending = || Failure {
+            kind: FailureKind::VmEnded,
+            message: format!("VM {}: the group is ending", self.plan.name),
+            console: Vec::new(),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| ending())?;
+        answer.await.unwrap_or_else(|_| Err(ending()))
+    }
+}

@@ -1,0 +1,161 @@
+//! Forks: groups that begin where another was frozen.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use steading_api::{Client, FreezeRequest, chain, socket_path};
+use steading_group::{Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin, Owner};
+use steading_report::{Event, Report};
+use steading_sys::process::end_with_parent;
+
+use crate::exit_code;
+use crate::live::{LiveGroup, wait_for};
+use crate::prepare;
+use crate::run::{self, Up};
+
+/// A group to be made from what was kept of another.
+#[derive(Args, Clone, Debug)]
+pub struct ForkArgs {
+    /// What to fork from [default: freeze the group now].
+    #[arg(long, value_name = "ID")]
+    from: Option<String>,
+    /// What guests' clocks show.
+    #[arg(long, value_enum, value_name = "TIME", default_value_t)]
+    clock: ClockArg,
+    /// Where logs go [default: out/GROUP/TIME].
+    #[arg(long, value_name = "DIR")]
+    out: Option<Utf8PathBuf>,
+    /// A program to run in the fork, which is torn down afterwards; see `run`. Without one the
+    /// fork stays until Ctrl-C or `down`.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// What guests' clocks show when they go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClockArg {
+    /// The host's time, set by the guests' agents.
+    #[default]
+    Host,
+    /// The time at which they were frozen.
+    Still,
+}
+
+impl From<ClockArg> for Clock {
+    fn from(clock: ClockArg) -> Self {
+        match clock {
+            ClockArg::Host => Self::Host,
+            ClockArg::Still => Self::Still,
+        }
+    }
+}
+
+/// Forks a group that runs, and stays or runs a program.
+pub(crate) fn fork(group: &LiveGroup, args: &ForkArgs) -> anyhow::Result<u8> {
+    let report = Report::new();
+    let id = match &args.from {
+        Some(id) => id.clone(),
+        None => wait_for(async { Ok(group.client.freeze(&FreezeRequest::default()).await?.id) })?,
+    };
+    let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(group.name()));
+    let up = bring_up(&group.client, group.owner, &id, &log_dir, args.clock.into())?;
+    Ok(if args.command.is_empty() {
+        run::stay(group.name(), up, &report)
+    } else {
+        run::command_in(up, &args.command, &report)
+    })
+}
+
+/// Makes a fork of what was kept as `id` by the owner of this number. The caller must have one thread.
+fn bring_up(client: &Client, owner: i32, id: &str, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
+    let description = wait_for(async { Ok(client.frozen(id).await?) })?;
+    let description: FrozenGroup = serde_json::from_value(description)
+        .context("what was kept of the group is described in a way that this program does not understand")?;
+    let opened = OpenedGroup::open(description, &Utf8PathBuf::from(format!("/proc/{owner}/fd")))?;
+    go_on(opened, log_dir, clock)
+}
+
+/// Makes a group that goes on from what was kept of another.
+pub(crate) fn go_on(opened: OpenedGroup, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
+    let (scratch, log_dir) = prepare::directories(log_dir)?;
+    let plan = opened.description().plan.clone();
+    let origin = Origin::Frozen(opened, clock);
+    let mut owner = steading_group::spawn(GroupConfig { plan, origin, log_dir: log_dir.clone(), scratch })?;
+    if let Err(error) = owner.wait_until_ready() {
+        owner.kill();
+        let _ = owner.wait();
+        return Err(error.into());
+    }
+    Ok(Up { owner, log_dir })
+}
+
+/// What the runner asks of a process of its own that makes and holds a fork.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HoldArgs {
+    /// The owner of the group that was frozen.
+    #[arg(long)]
+    owner: i32,
+    #[arg(long)]
+    id: String,
+    #[arg(long)]
+    out: Utf8PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    clock: ClockArg,
+    /// The runner; this process ends with it.
+    #[arg(long)]
+    parent: i32,
+}
+
+impl HoldArgs {
+    /// The arguments by which such a process is told.
+    pub(crate) fn argv(owner: i32, id: &str, out: &Utf8Path) -> Vec<String> {
+        let parent = std::process::id();
+        [
+            "__fork",
+            "--owner",
+            &owner.to_string(),
+            "--id",
+            id,
+            "--out",
+            out.as_str(),
+            "--parent",
+            &parent.to_string(),
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+}
+
+/// What such a process prints when its fork is up.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    /// The process number of the fork's owner.
+    pub(crate) owner: i32,
+}
+
+/// Makes a fork, tells of it, and holds it until its end.
+pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
+    let held = || -> anyhow::Result<Owner> {
+        end_with_parent(args.parent)?;
+        let client = Client::new(socket_path(args.owner));
+        let up = bring_up(&client, args.owner, &args.id, &args.out, args.clock.into())?;
+        Ok(up.owner)
+    };
+    match held() {
+        Ok(owner) => {
+            let holding = Holding { owner: owner.pid() };
+            report.print(&serde_json::to_string(&holding).unwrap_or_default());
+            let problems = owner.wait_for_farewell().unwrap_or_default();
+            // Standard error is the runner's to read.
+            let _ = std::io::stderr().write_all(problems.as_bytes());
+            exit_code::PASSED
+        }
+        Err(error) => {
+            report.tell(&Event::Error { message: chain(error.as_ref()) });
+            exit_code::HOST
+        }
+    }
+}

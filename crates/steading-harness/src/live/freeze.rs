@@ -1,0 +1,57 @@
+//! Freezing a group from outside.
+
+use std::io::Write as _;
+
+use clap::Args;
+use steading_api::FreezeRequest;
+
+use crate::exit_code;
+use crate::live::find::LiveGroup;
+
+/// How a group is to be frozen, or what is to be told of that.
+#[derive(Args, Clone, Debug)]
+pub struct FreezeArgs {
+    /// The name of the freeze [default: one is made].
+    id: Option<String>,
+    /// The group stands still afterwards, until `thaw`.
+    #[arg(long)]
+    stay: bool,
+    /// Print what was kept of the group up to now; nothing is frozen.
+    #[arg(long, conflicts_with_all = ["id", "stay", "forget"])]
+    list: bool,
+    /// Keep it no longer. Forks of it go on.
+    #[arg(long, requires = "id", conflicts_with = "stay")]
+    forget: bool,
+}
+
+pub(crate) async fn freeze(group: &LiveGroup, args: &FreezeArgs) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout();
+    if args.list {
+        for freeze in group.client.freezes().await? {
+            writeln!(out, "{:<16} {:>8.1} MiB", freeze.id, mib(freeze.bytes))?;
+        }
+        return Ok(exit_code::PASSED);
+    }
+    if let (true, Some(id)) = (args.forget, &args.id) {
+        group.client.forget(id).await?;
+        return Ok(exit_code::PASSED);
+    }
+    let request = FreezeRequest { id: args.id.clone(), stay: args.stay };
+    let freeze = group.client.freeze(&request).await?;
+    let stood = freeze.stood_seconds.map(|stood| format!("; it stood still for {stood:.3} s"));
+    writeln!(out, "{}", freeze.id)?;
+    let (seconds, mib) = (freeze.kept_seconds, mib(freeze.bytes));
+    let said = format!("frozen in {seconds:.3} s, {mib:.1} MiB{}", stood.unwrap_or_default());
+    writeln!(std::io::stderr(), "{said}")?;
+    Ok(exit_code::PASSED)
+}
+
+pub(crate) async fn thaw(group: &LiveGroup) -> anyhow::Result<u8> {
+    group.client.thaw().await?;
+    Ok(exit_code::PASSED)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "to one decimal")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

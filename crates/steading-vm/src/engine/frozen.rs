@@ -1,0 +1,119 @@
+//! A VM that stands still for good: files from which any number of VMs can go on.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use steading_plan::Handle;
+
+/// The files of a frozen VM, each by what it is called in its directory.
+///
+/// For a group that runs, the directory is `/proc/PID/fd` of its owner, and the names are numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenNames {
+    /// By what each is to QEMU. Without memory and state the VM was off.
+    pub files: BTreeMap<Handle, String>,
+    /// The layers of its disk above the image; the oldest comes first.
+    pub layers: Vec<String>,
+}
+
+/// The open files of a frozen VM. Nobody writes to them.
+#[derive(Debug)]
+pub struct FrozenVm {
+    pub(crate) files: BTreeMap<Handle, OwnedFd>,
+    pub(crate) layers: Vec<OwnedFd>,
+}
+
+impl FrozenVm {
+    /// Opens the files in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be opened.
+    pub fn open(directory: &Utf8Path, names: &FrozenNames) -> io::Result<Self> {
+        let files = names.files.iter().map(|(handle, name)| {
+            let path = directory.join(name);
+            // QEMU opens memory for writing even where it maps it privately.
+            let file = fs::OpenOptions::new().read(true).write(*handle == Handle::Memory).open(path)?;
+            Ok((*handle, OwnedFd::from(file.into_parts().0)))
+        });
+        let layers = names.layers.iter().map(|name| open_layer(&directory.join(name)));
+        Ok(Self { files: files.collect::<io::Result<_>>()?, layers: layers.collect::<io::Result<_>>()? })
+    }
+
+    /// What the files are called in this process's `/proc/PID/fd`.
+    pub fn names(&self) -> FrozenNames {
+        let name = |file: &OwnedFd| file.as_raw_fd().to_string();
+        FrozenNames {
+            files: self.files.iter().map(|(handle, file)| (*handle, name(file))).collect(),
+            layers: self.layers.iter().map(name).collect(),
+        }
+    }
+
+    /// The files, to be written elsewhere.
+    pub fn files(&self) -> impl Iterator<Item = (Handle, &OwnedFd)> {
+        self.files.iter().map(|(handle, file)| (*handle, file))
+    }
+
+    /// The layers of its disk above the image; the oldest comes first.
+    pub fn layers(&self) -> &[OwnedFd] {
+        &self.layers
+    }
+
+    /// What it takes memory for.
+    pub fn memory_and_state(&self) -> impl Iterator<Item = &OwnedFd> {
+        [Handle::Memory, Handle::State].into_iter().filter_map(|handle| self.files.get(&handle))
+    }
+
+    /// Whether it ran or was paused; else it was off.
+    pub fn was_on(&self) -> bool {
+        self.files.contains_key(&Handle::State)
+    }
+
+    /// Another holder of the same files.
+    ///
+    /// # Errors
+    ///
+    /// When the process has too many open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let files = self.files.iter().map(|(handle, file)| Ok((*handle, file.try_clone()?)));
+        let layers = self.layers.iter().map(OwnedFd::try_clone);
+        Ok(Self { files: files.collect::<io::Result<_>>()?, layers: layers.collect::<io::Result<_>>()? })
+    }
+
+    /// Memory and state, to go on from; none if it was off. The state is opened anew, since a
+    /// duplicate would have been read to its end by the first who reads.
+    pub(crate) fn machine(&self) -> io::Result<Option<FrozenMachine>> {
+        let (Some(memory), Some(state)) = (self.files.get(&Handle::Memory), self.files.get(&Handle::State))
+        else {
+            return Ok(None);
+        };
+        let memory = File::from(memory.try_clone()?);
+        Ok(Some(FrozenMachine { memory, state: reopen(state)? }))
+    }
+}
+
+/// What a QEMU process goes on from.
+#[derive(Debug)]
+pub(crate) struct FrozenMachine {
+    pub(crate) memory: File,
+    pub(crate) state: OwnedFd,
+}
+
+/// A file for the state of a machine that is about to be written.
+pub(crate) fn state_file() -> io::Result<OwnedFd> {
+    crate::unlinked::in_memory("device state").map(OwnedFd::from)
+}
+
+/// The same file once more, for reading only, from its beginning.
+pub(crate) fn reopen(file: &OwnedFd) -> io::Result<OwnedFd> {
+    open_layer(&Utf8PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+}
+
+fn open_layer(path: &Utf8Path) -> io::Result<OwnedFd> {
+    Ok(fs::File::open(path)?.into_parts().0.into())
+}
