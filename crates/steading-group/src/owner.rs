@@ -57,7 +57,7 @@ pub enum Origin {
     /// Their images and other inputs, in the order of the plan.
     Prepared(Vec<PreparedVm>),
     /// What was kept of another group.
-    Frozen(OpenedGroup, Clock),
+    Frozen(Box<OpenedGroup>, Clock),
 }
 
 /// The owner of a group, seen from the process that started it. It dies with that process.
@@ -363,7 +363,8 @@ impl Beginning {
                 forked_from: None,
                 clock: Clock::default(),
             },
-            Origin::Frozen(OpenedGroup { description, vms }, clock) => {
+            Origin::Frozen(opened, clock) => {
+                let OpenedGroup { description, vms } = *opened;
                 let FrozenGroup { id, key, values, vms: records, .. } = description;
                 let pasts = vms.into_iter().zip(records);
                 let pasts =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steading_api::{Client, GroupStatus, LogLine, Note};
+use steading_api::{Client, Freeze, FreezeRequest, GroupStatus, LogLine, Note};
 use steading_plan::{Plan, env_vars};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -123,6 +123,16 @@ impl Context {
     /// Which attempt at this test this is; the first is 1.
     pub fn attempt(&self) -> u32 {
         std::env::var(env_vars::STEADING_ATTEMPT).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
+    /// Freezes the testnet, all VMs at one instant. It goes on at once, as the first fork of what was
+    /// kept, and `steading fork` can make others as long as it runs.
+    ///
+    /// # Errors
+    ///
+    /// When a VM cannot be frozen; all go on as they were then.
+    pub fn freeze(&self) -> anyhow::Result<Freeze> {
+        Ok(self.shared.runtime.block_on(self.shared.client.freeze(&FreezeRequest::default()))?)
     }
 
     /// Writes a line to the log.

@@ -82,14 +82,15 @@ fn bring_up(client: &Client, owner: i32, id: &str, log_dir: &Utf8Path, clock: Cl
 pub(crate) fn go_on(opened: OpenedGroup, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
     let (scratch, log_dir) = prepare::directories(log_dir)?;
     let plan = opened.description().plan.clone();
-    let origin = Origin::Frozen(opened, clock);
+    let needed = plan.resources;
+    let origin = Origin::Frozen(Box::new(opened), clock);
     let mut owner = steading_group::spawn(GroupConfig { plan, origin, log_dir: log_dir.clone(), scratch })?;
     if let Err(error) = owner.wait_until_ready() {
         owner.kill();
         let _ = owner.wait();
         return Err(error.into());
     }
-    Ok(Up { owner, log_dir })
+    Ok(Up { owner, log_dir, needed })
 }
 
 /// What the runner asks of a process of its own that makes and holds a fork.

@@ -129,13 +129,22 @@ pub fn tight_room(config: &GroupConfig) -> Option<String> {
     })
 }
 
+/// Memory that is free, or can be freed, in MiB.
+pub(crate) fn available_memory_mib() -> u64 {
+    meminfo_mib("MemAvailable:").unwrap_or(u64::MAX)
+}
+
 /// What this machine has; of memory all there is, whoever uses it now.
 pub fn host_resources() -> HostResources {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|text| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    HostResources { cpus, memory_mib: kib.map_or(u64::MAX, |kib| kib / 1024) }
+    HostResources { cpus, memory_mib: meminfo_mib("MemTotal:").unwrap_or(u64::MAX) }
+}
+
+/// A line of proc_meminfo(5).
+fn meminfo_mib(key: &str) -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
 /// Where images are kept on this host.

@@ -68,6 +68,9 @@ pub struct Row {
     pub began: Option<Timestamp>,
     /// How long it took.
     pub seconds: f64,
+    /// Where the logs of its own fork of the testnet are, within the run's, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
     /// The last lines that it printed, if it failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
@@ -76,7 +79,15 @@ pub struct Row {
 impl Row {
     /// A function that was not run, or a rule.
     pub fn new(name: &str, kind: Kind, outcome: Outcome) -> Self {
-        Self { name: name.to_owned(), kind, outcome, began: None, seconds: 0.0, lines: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            kind,
+            outcome,
+            began: None,
+            seconds: 0.0,
+            fork: None,
+            lines: Vec::new(),
+        }
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) struct RunArgs {
     /// How many functions may run at once in parallel sections [default: as many as there are].
     #[arg(long, short, alias = "test-threads", value_name = "N")]
     pub(crate) jobs: Option<usize>,
+    /// How many forks of the testnet may run at once, for tests that get one each [default: by CPUs
+    /// and memory].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) forks: Option<u32>,
     /// How often each test that fails is tried again, at least.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) retries: u32,

@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steading_api::Note;
+use steading_api::{Client, Note};
 use steading_report::{Failure, Outcome, Wait};
+
+use tokio::task::AbortHandle;
 
 use crate::exit_code;
 
@@ -15,6 +17,9 @@ const LINES_KEPT: usize = 20;
 
 /// How long a function that was told to end may take for it.
 const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// Longer than any run.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// One attempt at a function.
 #[derive(Debug)]
@@ -28,6 +33,10 @@ pub(crate) struct Attempt {
     pub(crate) deadline: Instant,
     /// Its number inside the group, once it has one.
     pub(crate) pid: Option<i32>,
+    /// Its own fork of the testnet, once it has one: the way to it, and its logs within the run's.
+    pub(crate) fork: Option<(Client, String)>,
+    /// The task that follows it.
+    pub(crate) task: Option<AbortHandle>,
     /// Why it was told to end, if it was.
     pub(crate) cut_short: Option<Failure>,
     lines: VecDeque<String>,
@@ -44,10 +53,25 @@ impl Attempt {
             began_at: Timestamp::now(),
             deadline: began + limit,
             pid: None,
+            fork: None,
+            task: None,
             cut_short: None,
             lines: VecDeque::new(),
             waits: None,
             skip: None,
+        }
+    }
+
+    /// One that waits for its fork: it has no limit of its own yet.
+    pub(crate) fn waiting(number: u32) -> Self {
+        Self::new(number, FOREVER)
+    }
+
+    /// It begins now.
+    pub(crate) fn begins(&mut self, limit: Duration) {
+        if self.cut_short.is_none() {
+            (self.began, self.began_at) = (Instant::now(), Timestamp::now());
+            self.deadline = self.began + limit;
         }
     }
 

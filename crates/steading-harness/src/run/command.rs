@@ -35,7 +35,7 @@ pub fn run_command(
 
 /// Runs the program in a group that is up, and tears that down.
 pub(crate) fn command_in(up: Up, argv: &[String], report: &Report) -> u8 {
-    let Up { owner, log_dir } = up;
+    let Up { owner, log_dir, .. } = up;
     let client = Client::new(socket_path(owner.pid()));
     let ran = crate::live::wait_for(async {
         let status = follow(&client, argv, report).await;

@@ -4,6 +4,8 @@
 mod args;
 mod attempt;
 mod command;
+mod follow;
+mod forks;
 mod pictures;
 mod progress;
 mod runner;
@@ -13,7 +15,7 @@ mod verdict;
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_group::Owner;
-use steading_plan::{PlanError, Testnet, env_vars};
+use steading_plan::{PlanError, Resources, Testnet, env_vars};
 use steading_report::{Event, Report};
 
 use crate::exit_code;
@@ -71,12 +73,12 @@ pub(crate) fn stay(group: &str, up: Up, report: &Report) -> u8 {
 }
 
 fn drive(suite: &Declared, selection: &Selection, up: Up, report: &Report) -> u8 {
-    let Up { owner, log_dir } = up;
+    let Up { owner, log_dir, needed } = up;
     // Threads and event loops exist from here on only.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ran = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
-            let runner = Runner::new(suite, selection, owner, report, &log_dir)?;
+            let runner = Runner::new(suite, selection, owner, needed, report, &log_dir)?;
             Ok(runner.run().await)
         })
     });
@@ -87,6 +89,8 @@ fn drive(suite: &Declared, selection: &Selection, up: Up, report: &Report) -> u8
 pub(crate) struct Up {
     pub(crate) owner: Owner,
     pub(crate) log_dir: Utf8PathBuf,
+    /// What it needs.
+    pub(crate) needed: Resources,
 }
 
 /// Brings a testnet up. The caller must have one thread. An error comes with its exit status, and
@@ -114,14 +118,14 @@ pub(crate) fn bring_up(
     if let Some(message) = prepare::tight_room(&config) {
         report.tell(&Event::Warning { message });
     }
-    let log_dir = config.log_dir.clone();
+    let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
     let mut owner = steading_group::spawn(config).map_err(|error| host(error.into()))?;
     if let Err(error) = owner.wait_until_ready() {
         owner.kill();
         let _ = owner.wait();
         return Err(host(error.into()));
     }
-    Ok(Up { owner, log_dir })
+    Ok(Up { owner, log_dir, needed })
 }
 
 /// A testnet that is declared wrongly is the author's mistake; all else is the host's.

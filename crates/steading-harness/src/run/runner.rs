@@ -1,14 +1,14 @@
 //! The runner: one queue of all that comes from outside, one place that acts on it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
-use steading_api::{Client, ClientError, Note, ProcessEvent, ProcessSpec, chain};
+use steading_api::{Client, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::{GroupError, Owner};
-use steading_logs::{Record, Stream, WARNING};
-use steading_plan::env_vars;
+use steading_plan::{Resources, env_vars};
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Row, Summary};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
@@ -16,9 +16,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::run::attempt::Attempt;
-use crate::run::{Mode, Selection, pictures, verdict};
+use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
+use crate::run::forks::{self, Forks, this_program};
+use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
-use crate::suite::{Declared, FunctionId, Role};
+use crate::suite::{Declared, FunctionId, Place, Role};
 
 /// How long an orderly teardown of the group may take.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -29,27 +31,13 @@ const INPUTS_WAITING: usize = 256;
 /// Why nothing is started any more once the first interrupt has come.
 const INTERRUPTED: &str = "interrupted";
 
-/// Whatever comes from outside.
-enum Input {
-    /// A function did something.
-    Process(FunctionId, ProcessEvent),
-    /// A function cannot be started, or nothing more can be learnt about it.
-    Lost(FunctionId, ClientError),
-    Signal(Signal),
-    /// The owner complains about itself, or a guest's kernel does.
-    Problem(String),
-    /// Something happened to a VM.
-    Vm(String, String),
-    /// The group's owner is no more.
-    OwnerEnded,
-}
-
 /// Runs the functions of one group.
 pub(crate) struct Runner<'a> {
     suite: &'a Declared,
     selection: &'a Selection,
     owner: Owner,
     client: Client,
+    forks: Arc<Forks>,
     report: &'a Report,
     log_dir: &'a Utf8Path,
     schedule: Schedule<'a>,
@@ -71,6 +59,7 @@ impl<'a> Runner<'a> {
         suite: &'a Declared,
         selection: &'a Selection,
         owner: Owner,
+        needed: Resources,
         report: &'a Report,
         log_dir: &'a Utf8Path,
     ) -> Result<Self, GroupError> {
@@ -78,9 +67,11 @@ impl<'a> Runner<'a> {
             .map_err(|source| GroupError::Io { action: "wait for signals", source })?;
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING);
         let client = Client::new(owner.socket_path());
+        let at_most = selection.forks.unwrap_or_else(|| forks::at_most(needed));
+        let forks = Arc::new(Forks::new(client.clone(), owner.pid(), log_dir, at_most));
         let mut tasks = JoinSet::new();
         tasks.spawn(pass_on_signals(signals, sender.clone()));
-        tasks.spawn(listen_to_owner(client.clone(), sender.clone()));
+        tasks.spawn(listen_to_owner(client.clone(), sender.clone(), None));
         let mut schedule = Schedule::new(&suite.tree.shape, &selection.left_out, selection.slots);
         if selection.stay {
             schedule = schedule.hold();
@@ -97,6 +88,7 @@ impl<'a> Runner<'a> {
             selection,
             owner,
             client,
+            forks,
             report,
             log_dir,
             schedule,
@@ -143,7 +135,7 @@ impl<'a> Runner<'a> {
 
     async fn take(&mut self, input: Input) {
         match input {
-            Input::Process(id, event) => self.process(id, event).await,
+            Input::Process(id, event) => self.process(id, event),
             Input::Lost(id, error) => {
                 if error.kind().is_none() {
                     // Nobody but the owner's end breaks a connection.
@@ -152,6 +144,11 @@ impl<'a> Runner<'a> {
                 let failure = Failure::Group { reason: chain(&error) };
                 let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
                 self.end(id, Outcome::Failed(cut_short.unwrap_or(failure)));
+            }
+            Input::Forked(id, client, log_dir) => self.forked(id, client, &log_dir),
+            Input::Unforked(id, reason) => {
+                let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
+                self.end(id, Outcome::Failed(cut_short.unwrap_or(Failure::Group { reason })));
             }
             Input::Vm(vm, what) => self.report.tell(&Event::Vm { vm, what }),
             Input::Problem(message) => {
@@ -171,7 +168,7 @@ impl<'a> Runner<'a> {
         self.schedule.abandon("the group has ended");
     }
 
-    async fn process(&mut self, id: FunctionId, event: ProcessEvent) {
+    fn process(&mut self, id: FunctionId, event: ProcessEvent) {
         let function = &self.suite.tree[id];
         let name = function.name.clone();
         let Some(attempt) = self.running.get_mut(&id) else { return };
@@ -187,9 +184,6 @@ impl<'a> Runner<'a> {
             ProcessEvent::Note { note } => attempt.noted(note),
             ProcessEvent::Ended { status, signal, left } => {
                 let outcome = attempt.ended(status, signal);
-                if matches!(outcome, Outcome::Failed(_)) {
-                    pictures::take(&self.client, &name, self.log_dir).await;
-                }
                 if !left.is_empty() {
                     self.report.tell(&Event::Left { name, processes: left });
                 }
@@ -200,16 +194,48 @@ impl<'a> Runner<'a> {
 
     fn start(&mut self, id: FunctionId, attempt: u32) {
         let function = &self.suite.tree[id];
-        if attempt == 1 {
-            self.report.tell(&Event::Started { name: function.name.clone() });
-        }
-        self.running.insert(id, Attempt::new(attempt, function.limit));
         let spec = ProcessSpec {
             name: function.name.clone(),
             argv: vec![this_program(), "__function".to_owned(), function.name.clone()],
             env: vec![(env_vars::STEADING_ATTEMPT.to_owned(), attempt.to_string())],
         };
-        self.tasks.spawn(follow(self.client.clone(), spec, id, self.sender.clone()));
+        let follower = Follower {
+            id,
+            spec,
+            log_dir: self.log_dir.to_owned(),
+            forks: Arc::clone(&self.forks),
+            inputs: self.sender.clone(),
+        };
+        let task = match self.suite.tree.place(id) {
+            Place::Fork(point) => {
+                self.running.insert(id, Attempt::waiting(attempt));
+                self.tasks.spawn(follower.in_fork(point, attempt))
+            }
+            place => {
+                if attempt == 1 {
+                    self.report.tell(&Event::Started { name: function.name.clone() });
+                }
+                self.running.insert(id, Attempt::new(attempt, function.limit));
+                self.forks.enter_group();
+                let after = if let Place::After(point) = place { Some(point) } else { None };
+                self.tasks.spawn(follower.in_group(self.client.clone(), after))
+            }
+        };
+        if let Some(attempt) = self.running.get_mut(&id) {
+            attempt.task = Some(task);
+        }
+    }
+
+    /// A function's fork is up: it begins now.
+    fn forked(&mut self, id: FunctionId, client: Client, log_dir: &Utf8Path) {
+        let function = &self.suite.tree[id];
+        let Some(attempt) = self.running.get_mut(&id) else { return };
+        if attempt.number == 1 {
+            self.report.tell(&Event::Started { name: function.name.clone() });
+        }
+        attempt.begins(function.limit);
+        let dir = log_dir.strip_prefix(self.log_dir).map(Utf8Path::to_string);
+        attempt.fork = Some((client, dir.unwrap_or_default()));
     }
 
     fn skip(&mut self, id: FunctionId, reason: String) {
@@ -226,6 +252,9 @@ impl<'a> Runner<'a> {
     fn end(&mut self, id: FunctionId, outcome: Outcome) {
         let Some(attempt) = self.running.remove(&id) else { return };
         let function = &self.suite.tree[id];
+        if !matches!(self.suite.tree.place(id), Place::Fork(_)) {
+            self.forks.leave_group();
+        }
         let attempts = match function.role {
             Role::Test => 1 + function.options.retries.max(self.selection.retries),
             Role::Setup | Role::Teardown => 1,
@@ -252,9 +281,10 @@ impl<'a> Runner<'a> {
         let has_failed = matches!(outcome, Outcome::Failed(_));
         let name = function.name.clone();
         let (began, seconds) = (Some(attempt.began_at), attempt.began.elapsed().as_secs_f64());
+        let fork = attempt.fork.as_ref().map(|(_, dir)| dir.clone());
         self.report.tell(&Event::Ended { name: name.clone(), outcome: outcome.clone(), seconds });
         let kind = kind(function.role);
-        self.summary.add(Row { name, kind, outcome, began, seconds, lines: attempt.lines() });
+        self.summary.add(Row { name, kind, outcome, began, seconds, fork, lines: attempt.lines() });
         self.schedule.ended(id, !has_failed);
         if has_failed && self.selection.fail_fast && function.role == Role::Test {
             self.schedule.stop("a test has failed before, and --fail-fast was given");
@@ -292,6 +322,9 @@ impl<'a> Runner<'a> {
             let Some(attempt) = self.running.get(&id) else { continue };
             if let Some(failure) = attempt.cut_short.clone() {
                 // It was told to end and has not: the group itself is stuck.
+                if let Some(task) = &attempt.task {
+                    task.abort();
+                }
                 self.end(id, Outcome::Failed(failure));
                 continue;
             }
@@ -305,9 +338,15 @@ impl<'a> Runner<'a> {
     async fn cut_short(&mut self, id: FunctionId, failure: Failure) {
         let Some(attempt) = self.running.get_mut(&id) else { return };
         attempt.cut_short(failure);
+        let client = attempt.fork.as_ref().map_or(&self.client, |(client, _)| client);
         if let Some(pid) = attempt.pid {
             // It may have ended by itself meanwhile; its end comes in any case.
-            let _ = tokio::time::timeout(TEARDOWN_LIMIT, self.client.end_process(pid)).await;
+            let _ = tokio::time::timeout(TEARDOWN_LIMIT, client.end_process(pid)).await;
+        } else if let Some(task) = &attempt.task {
+            // It waits for its fork.
+            task.abort();
+            let failure = attempt.cut_short.clone().unwrap_or(Failure::Interrupted);
+            self.end(id, Outcome::Failed(failure));
         }
     }
 
@@ -385,72 +424,10 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// This program, for those who start it again, even if it was built anew meanwhile: then its file
-/// has no name any more (proc_pid_exe(5)), and who starts it is a copy of this process.
-fn this_program() -> String {
-    let path = std::env::current_exe().ok().filter(|path| path.exists());
-    path.map_or_else(|| "/proc/self/exe".to_owned(), |path| path.to_string_lossy().into_owned())
-}
-
 const fn kind(role: Role) -> Kind {
     match role {
         Role::Setup => Kind::Setup,
         Role::Test => Kind::Test,
         Role::Teardown => Kind::Teardown,
     }
-}
-
-/// Starts a function and passes on what it does, until it has ended.
-async fn follow(client: Client, spec: ProcessSpec, id: FunctionId, inputs: mpsc::Sender<Input>) {
-    let followed = async {
-        let mut events = client.start_process(&spec).await?;
-        while let Some(event) = events.next().await? {
-            let is_last = matches!(event, ProcessEvent::Ended { .. });
-            // Nobody listens any more only when the run is over.
-            let _ = inputs.send(Input::Process(id, event)).await;
-            if is_last {
-                return Ok(());
-            }
-        }
-        Err(ClientError::Ended)
-    };
-    if let Err(error) = followed.await {
-        let _ = inputs.send(Input::Lost(id, error)).await;
-    }
-}
-
-async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input>) {
-    while let Ok(signal) = signals.next().await {
-        if inputs.send(Input::Signal(signal)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Passes on what the owner complains about; the stream of records ends with it.
-async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>) {
-    if let Ok(mut records) = client.records().await {
-        while let Ok(Some(record)) = records.next().await {
-            // One of another version is none of those that are waited for.
-            let Ok(record) = serde_json::from_value::<Record>(record) else { continue };
-            let Record { stream: Stream::Driver, vm, event, priority, message, .. } = record else {
-                continue;
-            };
-            match (vm, event) {
-                (Some(vm), Some(_)) => {
-                    let _ = inputs.send(Input::Vm(vm.to_string(), message)).await;
-                }
-                (vm, _) if priority.is_some_and(|priority| priority <= WARNING) => {
-                    let message = match vm {
-                        Some(vm) => format!("VM {vm}: {message}"),
-                        None => message,
-                    };
-                    let _ = inputs.send(Input::Problem(message)).await;
-                }
-                _ => {}
-            }
-        }
-    }
-    // Nobody listens any more only when the run is over.
-    let _ = inputs.send(Input::OwnerEnded).await;
 }

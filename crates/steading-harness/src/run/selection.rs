@@ -12,6 +12,8 @@ pub(crate) struct Selection {
     pub(crate) left_out: HashMap<FunctionId, String>,
     /// How many functions may run at once.
     pub(crate) slots: usize,
+    /// How many forks may run at once, if it was said.
+    pub(crate) forks: Option<usize>,
     /// The testnet stays up before it is torn down.
     pub(crate) stay: bool,
     /// After the first failure no other test is begun.
@@ -39,6 +41,7 @@ impl Selection {
         );
         Ok(Self {
             left_out,
+            forks: args.forks.and_then(|forks| usize::try_from(forks).ok()),
             slots: args.jobs.unwrap_or(usize::MAX),
             stay: mode == Mode::SetupOnly || args.keepalive,
             fail_fast: args.fail_fast,

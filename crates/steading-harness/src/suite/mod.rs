@@ -19,7 +19,7 @@ pub(crate) use section::Order;
 pub use section::Section;
 #[cfg(test)]
 pub(crate) use tree::SectionShape;
-pub(crate) use tree::{FunctionId, Item, SectionId, Shape, Tree};
+pub(crate) use tree::{FunctionId, Item, Place, SectionId, Shape, Tree};
 
 /// How long a whole run may take unless it says otherwise.
 const OVERALL_LIMIT: Duration = Duration::from_secs(3600);
@@ -72,6 +72,13 @@ impl Suite {
     pub fn overall_limit(mut self, limit: Duration) -> Self {
         self.overall_limit = limit;
         self
+    }
+
+    /// Gives each test a testnet of its own: a fork of the one that setup left; see
+    /// [`Section::fork_each`].
+    #[must_use]
+    pub fn fork_each(self) -> Self {
+        self.root(Section::fork_each)
     }
 
     /// What is done first. Without its success no test is run.

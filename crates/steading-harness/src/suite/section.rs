@@ -24,6 +24,8 @@ pub struct Section {
     pub(crate) setups: Vec<Function>,
     pub(crate) children: Vec<Child>,
     pub(crate) teardowns: Vec<Function>,
+    /// Each test gets a fork of the testnet.
+    pub(crate) forks_each: bool,
     limit: Duration,
 }
 
@@ -35,7 +37,7 @@ pub(crate) enum Child {
 impl Section {
     pub(crate) fn new(name: impl Into<String>, order: Order, limit: Duration) -> Self {
         let (setups, children, teardowns) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name: name.into(), order, setups, children, teardowns, limit }
+        Self { name: name.into(), order, setups, children, teardowns, forks_each: false, limit }
     }
 
     pub(crate) fn root() -> Self {
@@ -55,6 +57,17 @@ impl Section {
         if let Order::Parallel(at_most) = &mut self.order {
             *at_most = count.max(1);
         }
+        self
+    }
+
+    /// Gives each test, of this section and of those in it, a testnet of its own: a fork of the one
+    /// that the setups left. Nothing that a test does to its VMs is seen by another. Where the tests
+    /// run side by side, so many do as CPUs and memory allow.
+    ///
+    /// Setups and teardowns run in the group itself.
+    #[must_use]
+    pub fn fork_each(mut self) -> Self {
+        self.forks_each = true;
         self
     }
 

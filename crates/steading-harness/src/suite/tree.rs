@@ -14,6 +14,18 @@ pub(crate) struct FunctionId(pub(crate) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SectionId(pub(crate) usize);
 
+/// Where a function runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the group itself.
+    Group,
+    /// There, once it was kept as the setups of this section left it: the function changes it for
+    /// tests of its own section, and others still have to begin with it as it was.
+    After(SectionId),
+    /// In a fork of its own of the group as the setups of this section left it.
+    Fork(SectionId),
+}
+
 /// What is in a section, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
@@ -52,6 +64,7 @@ impl Index<SectionId> for Shape {
 /// All functions of a suite, and their order.
 pub(crate) struct Tree {
     functions: Vec<Function>,
+    places: Vec<Place>,
     pub(crate) shape: Shape,
 }
 
@@ -65,14 +78,19 @@ impl Index<FunctionId> for Tree {
 
 impl Tree {
     pub(crate) fn new(root: Section) -> Self {
-        let mut tree = Self { functions: Vec::new(), shape: Shape::default() };
-        tree.add_section(root);
+        let mut tree = Self { functions: Vec::new(), places: Vec::new(), shape: Shape::default() };
+        tree.add_section(root, None);
         tree.shape.functions = tree.functions.len();
         tree
     }
 
-    fn add_section(&mut self, section: Section) -> SectionId {
+    /// `fork_point` is that of the section around it. A section with setups of its own has one of
+    /// its own: its tests are to find what those did.
+    fn add_section(&mut self, section: Section, fork_point: Option<SectionId>) -> SectionId {
         let id = SectionId(self.shape.sections.len());
+        let is_point = section.forks_each || (fork_point.is_some() && !section.setups.is_empty());
+        let around = fork_point;
+        let fork_point = if is_point { Some(id) } else { fork_point };
         let empty = SectionShape {
             order: section.order,
             setups: Vec::new(),
@@ -80,22 +98,33 @@ impl Tree {
             teardowns: Vec::new(),
         };
         self.shape.sections.push(empty);
-        let setups = section.setups.into_iter().map(|setup| self.add(setup)).collect();
+        let setups = section
+            .setups
+            .into_iter()
+            .map(|setup| self.add(setup, around.map_or(Place::Group, Place::After)))
+            .collect();
         let mut items = Vec::new();
         for child in section.children {
             items.push(match child {
-                Child::Test(test) => Item::Test(self.add(test)),
-                Child::Section(section) => Item::Section(self.add_section(section)),
+                Child::Test(test) => Item::Test(self.add(test, fork_point.map_or(Place::Group, Place::Fork))),
+                Child::Section(section) => Item::Section(self.add_section(section, fork_point)),
             });
         }
-        let teardowns = section.teardowns.into_iter().map(|teardown| self.add(teardown)).collect();
+        let teardowns =
+            section.teardowns.into_iter().map(|teardown| self.add(teardown, Place::Group)).collect();
         self.shape.sections[id.0] = SectionShape { order: section.order, setups, items, teardowns };
         id
     }
 
-    fn add(&mut self, function: Function) -> FunctionId {
+    fn add(&mut self, function: Function, place: Place) -> FunctionId {
         self.functions.push(function);
+        self.places.push(place);
         FunctionId(self.functions.len() - 1)
+    }
+
+    /// Where the function runs.
+    pub(crate) fn place(&self, id: FunctionId) -> Place {
+        self.places[id.0]
     }
 
     /// The tests, in the order of declaration.
@@ -112,5 +141,40 @@ impl Tree {
     pub(crate) fn duplicate(&self) -> Option<&str> {
         let mut seen = HashSet::new();
         self.functions.iter().map(|function| function.name.as_str()).find(|name| !seen.insert(*name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+
+    #[expect(clippy::unnecessary_wraps, reason = "a test may fail")]
+    fn nothing(_: &Context) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn a_test_is_forked_from_what_the_nearest_setups_left() {
+        let root = Section::root().setup(nothing).test("in_group", nothing).parallel("forked", |forked| {
+            forked
+                .fork_each()
+                .test("first", nothing)
+                .sequential("plain", |plain| plain.test("second", nothing))
+                .sequential("deep", |deep| deep.setup(nothing).test("third", nothing).teardown(nothing))
+        });
+        let tree = Tree::new(root);
+        let place = |name: &str| {
+            let at = tree.functions.iter().position(|function| function.name == name).expect("declared");
+            tree.place(FunctionId(at))
+        };
+        assert_eq!(place("setup"), Place::Group);
+        assert_eq!(place("in_group"), Place::Group);
+        let forked = SectionId(1);
+        assert_eq!(place("forked::first"), Place::Fork(forked));
+        assert_eq!(place("forked::plain::second"), Place::Fork(forked));
+        assert_eq!(place("forked::deep::setup"), Place::After(forked));
+        assert_eq!(place("forked::deep::third"), Place::Fork(SectionId(3)));
+        assert_eq!(place("forked::deep::teardown"), Place::Group);
     }
 }

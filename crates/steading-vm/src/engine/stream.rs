@@ -103,7 +103,7 @@ impl<R: BufRead, W: Write> Splitter<'_, R, W> {
                 return Ok(());
             }
             if header.len() > HEADER_MAX {
-                return Err(strange("memory does not come first".to_owned()));
+                return Err(strange("memory does not come first"));
             }
         }
     }
@@ -120,7 +120,7 @@ impl<R: BufRead, W: Write> Splitter<'_, R, W> {
             let length = u64::from_be_bytes(self.pass()?);
             // With x-ignore-shared each has its address, too.
             self.pass::<8>()?;
-            left = left.checked_sub(length).ok_or_else(|| strange("blocks beyond their sum".to_owned()))?;
+            left = left.checked_sub(length).ok_or_else(|| strange("blocks beyond their sum"))?;
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Run {
     }
 }
 
-fn strange(what: String) -> io::Error {
+fn strange(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("QEMU wrote a state that is not understood: {what}"))
 }
 
@@ -235,14 +235,14 @@ mod tests {
         both(&[1; PAGE], false);
         both(&(PAGE as u64 | FLAG_PAGE | FLAG_CONTINUE).to_be_bytes(), false);
         both(&[2; PAGE], false);
-        both(&(3 * PAGE as u64 | FLAG_ZERO | FLAG_CONTINUE).to_be_bytes(), false);
+        both(&((3 * PAGE as u64) | FLAG_ZERO | FLAG_CONTINUE).to_be_bytes(), false);
         both(&[0], false);
         both(&FLAG_EOS.to_be_bytes(), true);
         both(b"\x7e\0\0\0\x02\x03\0\0\0\x02", true);
         both(&FLAG_PAGE.to_be_bytes(), true);
         both(b"\x03vga", true);
         both(&[3; PAGE], true);
-        both(&(7 * PAGE as u64 | FLAG_PAGE).to_be_bytes(), false);
+        both(&((7 * PAGE as u64) | FLAG_PAGE).to_be_bytes(), false);
         both(b"\x06memory", false);
         both(&[4; PAGE], false);
         both(&FLAG_EOS.to_be_bytes(), true);

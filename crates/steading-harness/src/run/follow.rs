@@ -1,0 +1,156 @@
+//! Follows functions and owners, and puts what they do into the runner's one queue.
+
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use rustix::process::Signal;
+use steading_api::{Client, ClientError, ProcessEvent, ProcessSpec, chain};
+use steading_logs::{Record, Stream, WARNING};
+use steading_sys::signal::Signals;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::exit_code;
+use crate::run::forks::Forks;
+use crate::run::pictures;
+use crate::suite::{FunctionId, SectionId};
+
+/// Whatever comes from outside.
+pub(crate) enum Input {
+    /// A function did something.
+    Process(FunctionId, ProcessEvent),
+    /// A function cannot be started, or nothing more can be learnt about it.
+    Lost(FunctionId, ClientError),
+    /// A function's fork is up, whose logs are there.
+    Forked(FunctionId, Client, Utf8PathBuf),
+    /// There is no fork for it.
+    Unforked(FunctionId, String),
+    Signal(Signal),
+    /// The owner complains about itself, or a guest's kernel does.
+    Problem(String),
+    /// Something happened to a VM.
+    Vm(String, String),
+    /// The group's owner is no more.
+    OwnerEnded,
+}
+
+/// Starts a function and passes on what it does, until it has ended.
+pub(crate) struct Follower {
+    pub(crate) id: FunctionId,
+    pub(crate) spec: ProcessSpec,
+    /// Where the run's logs go.
+    pub(crate) log_dir: Utf8PathBuf,
+    pub(crate) forks: Arc<Forks>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+}
+
+impl Follower {
+    /// In the group itself, once that was kept as the setups of this section left it.
+    pub(crate) async fn in_group(self, client: Client, after: Option<SectionId>) {
+        let followed = async {
+            if let Some(point) = after {
+                self.forks.freeze(point).await?;
+            }
+            self.forks.thawed().await?;
+            self.follow(&client).await
+        };
+        if let Err(error) = followed.await {
+            self.tell(Input::Lost(self.id, error)).await;
+        }
+    }
+
+    /// In a fork of its own, of the testnet as the setups of this section left it.
+    pub(crate) async fn in_fork(self, point: SectionId, attempt: u32) {
+        let fork = match self.forks.fork(point, &self.spec.name, attempt).await {
+            Ok(fork) => fork,
+            Err(error) => return self.tell(Input::Unforked(self.id, chain(&error))).await,
+        };
+        self.tell(Input::Forked(self.id, fork.client.clone(), fork.log_dir.clone())).await;
+        let mut listening = JoinSet::new();
+        let name = self.spec.name.clone();
+        listening.spawn(listen_to_owner(fork.client.clone(), self.inputs.clone(), Some(name.clone())));
+        if let Err(error) = self.follow(&fork.client).await {
+            self.tell(Input::Unforked(
+                self.id,
+                format!("its fork of the testnet is gone: {}", chain(&error)),
+            ))
+            .await;
+        }
+        let complaints = fork.tear_down().await;
+        for line in complaints.lines() {
+            self.tell(Input::Problem(format!("the fork of {name}: {line}"))).await;
+        }
+    }
+
+    async fn follow(&self, client: &Client) -> Result<(), ClientError> {
+        let mut events = client.start_process(&self.spec).await?;
+        while let Some(event) = events.next().await? {
+            let is_last = matches!(event, ProcessEvent::Ended { .. });
+            if let ProcessEvent::Ended { status, .. } = &event
+                && has_failed(*status)
+            {
+                pictures::take(client, &self.spec.name, &self.log_dir).await;
+            }
+            self.tell(Input::Process(self.id, event)).await;
+            if is_last {
+                return Ok(());
+            }
+        }
+        Err(ClientError::Ended)
+    }
+
+    async fn tell(&self, input: Input) {
+        // Nobody listens any more only when the run is over.
+        let _ = self.inputs.send(input).await;
+    }
+}
+
+fn has_failed(status: Option<i32>) -> bool {
+    let fine = [exit_code::RETURNED_OK, exit_code::RETURNED_SKIP].map(i32::from);
+    status.is_none_or(|status| !fine.contains(&status))
+}
+
+pub(crate) async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input>) {
+    while let Ok(signal) = signals.next().await {
+        if inputs.send(Input::Signal(signal)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what an owner complains about, that of the group or of a function's fork; the stream of
+/// records ends with it.
+pub(crate) async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>, fork: Option<String>) {
+    if let Ok(mut records) = client.records().await {
+        while let Ok(Some(record)) = records.next().await {
+            // One of another version is none of those that are waited for.
+            let Ok(record) = serde_json::from_value::<Record>(record) else { continue };
+            let Record { stream: Stream::Driver, vm, event, priority, message, .. } = record else {
+                continue;
+            };
+            match (vm, event) {
+                // Of the VMs of forks there are too many.
+                (Some(_), Some(_)) if fork.is_some() => {}
+                (Some(vm), Some(_)) => {
+                    let _ = inputs.send(Input::Vm(vm.to_string(), message)).await;
+                }
+                (vm, _) if priority.is_some_and(|priority| priority <= WARNING) => {
+                    let message = match vm {
+                        Some(vm) => format!("VM {vm}: {message}"),
+                        None => message,
+                    };
+                    let message = match &fork {
+                        Some(function) => format!("the fork of {function}: {message}"),
+                        None => message,
+                    };
+                    let _ = inputs.send(Input::Problem(message)).await;
+                }
+                _ => {}
+            }
+        }
+    }
+    if fork.is_none() {
+        // Nobody listens any more only when the run is over.
+        let _ = inputs.send(Input::OwnerEnded).await;
+    }
+}

@@ -1,0 +1,252 @@
+//! Runs functions each in a fork of the testnet of its own.
+//!
+//! The group is frozen once where its tests are to begin. Each test then has a process of its own
+//! that makes a fork and holds it (`crate::fork::hold`); whatever becomes of the runner, the fork
+//! ends with that process.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use steading_api::{Client, ClientError, FreezeRequest, chain, socket_path};
+use steading_plan::Resources;
+use steading_sys::process::{Program, RunError, Started};
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
+use tokio::net::unix::pipe;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::fork::{HoldArgs, Holding};
+use crate::prepare::{available_memory_mib, host_resources};
+use crate::suite::SectionId;
+
+/// The directory of forks' logs, in that of the run's.
+pub(crate) const FORKS: &str = "forks";
+
+/// How long a fork may take to be torn down.
+const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many virtual CPUs forks may have, for each that the host has: a guest mostly waits.
+const VCPUS_PER_CPU: u64 = 4;
+
+/// Why a function has no fork to run in.
+#[derive(Debug, Error)]
+pub(crate) enum ForkError {
+    /// The testnet cannot be frozen.
+    #[error("cannot freeze the testnet to fork from it")]
+    Freeze(#[source] ClientError),
+    /// The process that is to hold it.
+    #[error("cannot start the process that holds a fork")]
+    Start(#[from] RunError),
+    /// It is ended, or does not speak.
+    #[error("cannot make a fork of the testnet: {0}")]
+    Hold(String),
+}
+
+/// The forks of one run.
+#[derive(Debug)]
+pub(crate) struct Forks {
+    client: Client,
+    owner: i32,
+    log_dir: Utf8PathBuf,
+    slots: Arc<Semaphore>,
+    /// Functions that run in the group itself.
+    in_group: AtomicUsize,
+    freezes: tokio::sync::Mutex<Freezes>,
+}
+
+#[derive(Debug, Default)]
+struct Freezes {
+    /// By the section whose setups are in it.
+    ids: HashMap<SectionId, String>,
+    /// The group stands frozen.
+    stands: bool,
+}
+
+impl Forks {
+    /// Forks of the group with this owner, `at_most` at once.
+    pub(crate) fn new(client: Client, owner: i32, log_dir: &Utf8Path, at_most: usize) -> Self {
+        Self {
+            client,
+            owner,
+            log_dir: log_dir.to_owned(),
+            slots: Arc::new(Semaphore::new(at_most.clamp(1, Semaphore::MAX_PERMITS))),
+            in_group: AtomicUsize::new(0),
+            freezes: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// A function is about to run in the group itself. See [`Self::thawed`].
+    pub(crate) fn enter_group(&self) {
+        self.in_group.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has ended.
+    pub(crate) fn leave_group(&self) {
+        self.in_group.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Waits until the group itself goes on, after [`Self::enter_group`].
+    pub(crate) async fn thawed(&self) -> Result<(), ClientError> {
+        let mut freezes = self.freezes.lock().await;
+        if freezes.stands {
+            self.client.thaw().await?;
+            freezes.stands = false;
+        }
+        Ok(())
+    }
+
+    /// Makes a fork of the testnet as the setups of this section left it.
+    pub(crate) async fn fork(&self, point: SectionId, name: &str, attempt: u32) -> Result<Fork, ForkError> {
+        let closed = || ForkError::Hold("the run is over".to_owned());
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| closed())?;
+        let id = self.freeze(point).await.map_err(ForkError::Freeze)?;
+        let plain = |c: char| if c.is_alphanumeric() || "_-".contains(c) { c } else { '-' };
+        let mut dir: String = name.chars().map(plain).collect();
+        if attempt > 1 {
+            dir = format!("{dir}.{attempt}");
+        }
+        let log_dir = self.log_dir.join(FORKS).join(&dir);
+        Fork::start(self.owner, &id, &log_dir, slot).await
+    }
+
+    /// Freezes the group, once for each section. It stands until somebody needs it.
+    pub(crate) async fn freeze(&self, point: SectionId) -> Result<String, ClientError> {
+        let mut freezes = self.freezes.lock().await;
+        if let Some(id) = freezes.ids.get(&point) {
+            return Ok(id.clone());
+        }
+        let request = FreezeRequest { id: None, stay: self.in_group.load(Ordering::SeqCst) == 0 };
+        let was_standing = std::mem::take(&mut freezes.stands);
+        if was_standing {
+            self.client.thaw().await?;
+        }
+        let frozen = self.client.freeze(&request).await?;
+        freezes.stands = request.stay;
+        freezes.ids.insert(point, frozen.id.clone());
+        Ok(frozen.id)
+    }
+}
+
+/// How many forks of a testnet that needs this much may run at once on this host, beside the one
+/// that they are forked from: by its memory, and by its CPUs. One always may.
+pub(crate) fn at_most(needed: Resources) -> usize {
+    let by_cpus = host_resources().cpus * VCPUS_PER_CPU / needed.vcpus.max(1);
+    let by_memory = available_memory_mib() / (needed.memory_mib + needed.overhead_mib).max(1);
+    usize::try_from(by_cpus.min(by_memory)).unwrap_or(usize::MAX).max(1)
+}
+
+/// This program, for those who start it again, even if it was built anew meanwhile: then its file
+/// has no name any more (proc_pid_exe(5)), and who starts it is a copy of this process.
+pub(crate) fn this_program() -> String {
+    let path = std::env::current_exe().ok().filter(|path| path.exists());
+    path.map_or_else(|| "/proc/self/exe".to_owned(), |path| path.to_string_lossy().into_owned())
+}
+
+/// A fork, by the process that holds it. It ends when it is dropped, at the latest.
+#[derive(Debug)]
+pub(crate) struct Fork {
+    /// The way to it.
+    pub(crate) client: Client,
+    /// Where its logs are.
+    pub(crate) log_dir: Utf8PathBuf,
+    process: HoldProcess,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Fork {
+    async fn start(
+        owner: i32,
+        id: &str,
+        log_dir: &Utf8Path,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Self, ForkError> {
+        let argv = std::iter::once(this_program()).chain(HoldArgs::argv(owner, id, log_dir)).collect();
+        let mut process = HoldProcess::start(argv)?;
+        let line = process.line().await.unwrap_or_default();
+        let Ok(Holding { owner }) = serde_json::from_str(&line) else {
+            // It has ended, or is about to.
+            let why = process.ended().await;
+            return Err(ForkError::Hold(why.trim().trim_start_matches("error: ").to_owned()));
+        };
+        let client = Client::new(socket_path(owner));
+        Ok(Self { client, log_dir: log_dir.to_owned(), process, _slot: slot })
+    }
+
+    /// Tears it down, and waits for its end. Returns what it complained about at the last.
+    pub(crate) async fn tear_down(mut self) -> String {
+        let orderly = async {
+            // When it cannot be asked it has ended.
+            let _ = self.client.tear_down().await;
+            self.process.ended().await
+        };
+        // One that takes longer is ended when it is dropped.
+        tokio::time::timeout(TEARDOWN_LIMIT, orderly).await.unwrap_or_default()
+    }
+}
+
+/// The process that holds a fork. Both have its standard output, which ends with the last of them.
+#[derive(Debug)]
+struct HoldProcess {
+    pid: Pid,
+    pidfd: OwnedFd,
+    is_reaped: bool,
+    said: Lines<BufReader<pipe::Receiver>>,
+    complaints: pipe::Receiver,
+}
+
+impl HoldProcess {
+    fn start(argv: Vec<String>) -> Result<Self, ForkError> {
+        let program = Program {
+            argv,
+            package: None,
+            env: Vec::new(),
+            cwd: None,
+            fds: Vec::new(),
+            network_capabilities: true,
+        };
+        let Started { pid, stdout, stderr, .. } = program.start()?;
+        let failed = |error: std::io::Error| ForkError::Hold(chain(&error));
+        // Nobody else waits for it, so the number is its own.
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+        let pidfd = pidfd.map_err(|error| failed(error.into()))?;
+        let said = pipe::Receiver::from_owned_fd(stdout.into()).map_err(failed)?;
+        let said = BufReader::new(said).lines();
+        let complaints = pipe::Receiver::from_owned_fd(stderr.into()).map_err(failed)?;
+        Ok(Self { pid, pidfd, is_reaped: false, said, complaints })
+    }
+
+    /// The next line that it says; none when it and its fork have ended.
+    async fn line(&mut self) -> Option<String> {
+        self.said.next_line().await.ok().flatten()
+    }
+
+    /// Waits for its end, and for that of its fork. Returns what it complained about.
+    async fn ended(&mut self) -> String {
+        let mut complaints = String::new();
+        let _ = self.complaints.read_to_string(&mut complaints).await;
+        while self.line().await.is_some() {}
+        self.reap();
+        complaints
+    }
+
+    fn reap(&mut self) {
+        if !std::mem::replace(&mut self.is_reaped, true) {
+            let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+}
+
+impl Drop for HoldProcess {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            // The fork's owner ends with it.
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.reap();
+        }
+    }
+}

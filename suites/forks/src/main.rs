@@ -1,0 +1,175 @@
+//! Freezes a testnet of two guests that are busy, and forks it: what each fork must have, and what
+//! it must not.
+
+mod busy;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use busy::Busy;
+use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
+
+/// What the clock of a guest may be wrong by once its agent has set it.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// Where forks leave what others are to compare it with, in the directory of their logs.
+const RANDOM: &str = "random.txt";
+
+fn main() -> ExitCode {
+    Suite::new("forks")
+        .testnet(|| {
+            let guest = reference::guest()?;
+            Ok(Testnet::new()
+                .vm(guest.vm("client").second_card())
+                .vm(guest.vm("server"))
+                .vm(guest.vm("late").stopped()))
+        })
+        .setup(|testnet| {
+            at_once(&both(testnet), Vm::wait_for_ssh)?;
+            Busy::of(testnet).begin()
+        })
+        .parallel("forked", |section| {
+            section
+                .fork_each()
+                .test("one_that_breaks_things_finds_them_whole", breaks_things)
+                .test("another_that_breaks_things_finds_them_whole", breaks_things)
+                .test("a_connection_between_vms_goes_on", |testnet| Busy::of(testnet).goes_on())
+                .test("clocks_are_right_within_a_second", clocks_are_right)
+                .test("one_draws_random_numbers", draws_random_numbers)
+                .test("another_draws_random_numbers", draws_random_numbers)
+                .test("vms_are_killed_started_and_rebooted", lifecycle)
+                .test("a_fork_is_frozen_and_forked_in_its_turn", frozen_again)
+                .test("a_journal_goes_on_without_loss_or_repetition", journal_goes_on)
+                .sequential("deeper", |section| {
+                    section
+                        .setup(|testnet| testnet.vm("server").succeed("touch /root/deeper").map(drop))
+                        .test("a_section_with_a_setup_of_its_own_is_frozen_anew", |testnet| {
+                            testnet.vm("server").succeed("test -e /root/deeper").map(drop)
+                        })
+                })
+        })
+        .test("the_group_itself_goes_on", the_group_itself_goes_on)
+        .test("random_numbers_differ_between_forks", random_numbers_differ)
+        .test("a_group_frozen_in_a_test_goes_on", |testnet| {
+            let busy = Busy::of(testnet);
+            let client = testnet.vm("client");
+            let shell = client.succeed("cat /run/counter.pid")?;
+            testnet.freeze()?;
+            busy.goes_on()?;
+            ensure!(client.succeed("cat /run/counter.pid")? == shell, "it was started anew");
+            journal_goes_on(testnet)
+        })
+        .main()
+}
+
+fn both(testnet: &Context) -> [Vm; 2] {
+    ["client", "server"].map(|name| testnet.vm(name))
+}
+
+fn breaks_things(testnet: &Context) -> anyhow::Result<()> {
+    let server = testnet.vm("server");
+    server.succeed("test ! -e /root/broken && test -x /usr/bin/env")?;
+    server.succeed("touch /root/broken && sync && rm -rf /usr/bin /etc/systemd")?;
+    testnet.put("broken", &true)
+}
+
+fn clocks_are_right(testnet: &Context) -> anyhow::Result<()> {
+    for vm in both(testnet) {
+        // The agent sets it once it has time for it.
+        let mut last = String::new();
+        let limit = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let before = now()?;
+            let shown = vm.succeed("date +%s.%N")?;
+            let after = now()?;
+            let shown = Duration::from_secs_f64(shown.trim().parse().context("no time")?);
+            if shown + CLOCK_TOLERANCE > before && shown < after + CLOCK_TOLERANCE {
+                break;
+            }
+            let new = format!("{}: {shown:?} is not between {before:?} and {after:?}", vm.name());
+            ensure!(std::time::Instant::now() < limit, "{last}\n{new}");
+            last = new;
+        }
+    }
+    Ok(())
+}
+
+fn now() -> anyhow::Result<Duration> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?)
+}
+
+fn draws_random_numbers(testnet: &Context) -> anyhow::Result<()> {
+    let drawn = testnet
+        .vm("client")
+        .succeed("head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid")?;
+    Ok(fs_err::write(format!("{}/{RANDOM}", testnet.log_dir()), drawn)?)
+}
+
+fn random_numbers_differ(testnet: &Context) -> anyhow::Result<()> {
+    let drawn =
+        |test: &str| fs_err::read_to_string(format!("{}/forks/forked--{test}/{RANDOM}", testnet.log_dir()));
+    let (one, other) = (drawn("one_draws_random_numbers")?, drawn("another_draws_random_numbers")?);
+    for (one, other) in one.lines().zip(other.lines()) {
+        ensure!(one != other, "two forks drew {one}");
+    }
+    ensure!(one.lines().count() == 2, "not all was drawn: {one}");
+    Ok(())
+}
+
+fn lifecycle(testnet: &Context) -> anyhow::Result<()> {
+    let (client, server, late) = (testnet.vm("client"), testnet.vm("server"), testnet.vm("late"));
+    ensure!(server.status()?.boot == 1, "a fork is in the boot in which it was frozen");
+    server.succeed("echo kept >/root/kept && sync")?;
+    server.kill()?;
+    server.start()?;
+    server.wait_for_ssh()?;
+    let kept = server.succeed("cat /root/kept /root/set-up")?;
+    ensure!(kept.trim() == "kept\nset up", "the disk has lost something: {kept}");
+    ensure!(server.status()?.boot == 2, "it was booted anew");
+    server.reboot()?;
+    server.wait_for_ssh()?;
+    late.start()?;
+    late.wait_for_ssh()?;
+    client.pause()?;
+    ensure!(client.status()?.state == VmState::Paused, "it is not paused");
+    client.resume()?;
+    client.succeed(&format!("ping -6 -c 1 -W 10 {}", late.address()))?;
+    let planned = client.plan().second_address.context("the client has a second card")?;
+    let has = client.succeed("ip -4 -o addr show dev enp2s0")?;
+    ensure!(has.contains(&format!("inet {planned}/")), "its second card has {has}");
+    Ok(())
+}
+
+fn frozen_again(testnet: &Context) -> anyhow::Result<()> {
+    let busy = Busy::of(testnet);
+    testnet.freeze()?;
+    busy.goes_on()?;
+    testnet.freeze()?;
+    busy.goes_on()?;
+    testnet.vm("server").succeed("cat /root/set-up").map(drop)
+}
+
+/// Lines are numbered; those of this group's log must be without a gap.
+fn journal_goes_on(testnet: &Context) -> anyhow::Result<()> {
+    let client = testnet.vm("client");
+    let counted: u64 = client.succeed("cat /run/count")?.trim().parse().context("no number")?;
+    client.wait_for_journal(&format!("counted {} times", counted + 3))?;
+    let log = fs_err::read_to_string(format!("{}/vms/client/journal.log", testnet.log_dir()))?;
+    let numbers: Vec<u64> = log
+        .lines()
+        .filter_map(|line| line.split_once("counted ")?.1.strip_suffix(" times")?.parse().ok())
+        .collect();
+    ensure!(numbers.len() >= 3, "the journal has {} numbers", numbers.len());
+    for pair in numbers.windows(2) {
+        ensure!(pair[1] == pair[0] + 1, "after {} came {}", pair[0], pair[1]);
+    }
+    Ok(())
+}
+
+fn the_group_itself_goes_on(testnet: &Context) -> anyhow::Result<()> {
+    ensure!(testnet.get::<bool>("broken").is_err(), "a value of a fork is seen here");
+    testnet.vm("server").succeed("test ! -e /root/broken && cat /root/set-up")?;
+    Busy::of(testnet).goes_on()?;
+    journal_goes_on(testnet)
+}
