@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks")]
 
+mod cache;
 mod doctor;
 mod image;
 mod plan;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::{exit_code, live};
+use steading_plan::env_vars;
 
 #[derive(Parser)]
 #[command(
@@ -45,6 +47,10 @@ enum Command {
     Up {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,
+        /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
+        /// changed since; else boot it, and keep it for later runs.
+        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]
+        warm: bool,
         /// Where logs go [default: out/GROUP/TIME].
         #[arg(long, value_name = "DIR")]
         out: Option<Utf8PathBuf>,
@@ -59,6 +65,10 @@ enum Command {
     Run {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,
+        /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
+        /// changed since; else boot it, and keep it for later runs.
+        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]
+        warm: bool,
         /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/GROUP/TIME].
         #[arg(long, value_name = "DIR")]
         out: Option<Utf8PathBuf>,
@@ -100,6 +110,9 @@ enum Command {
         /// Where to; an existing directory.
         dir: Utf8PathBuf,
     },
+    /// Look after the cache of booted testnets.
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Look after the image cache.
     #[command(subcommand)]
     Image(image::Command),
@@ -108,9 +121,9 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { group, command } = Cli::parse();
     let done = match command {
-        Command::Up { topology, out } => topology::up(&topology, group.as_deref(), out),
-        Command::Run { topology, out, command } => {
-            topology::run(&topology, group.as_deref(), out.as_deref(), &command)
+        Command::Up { topology, warm, out } => topology::up(&topology, group.as_deref(), out, warm),
+        Command::Run { topology, warm, out, command } => {
+            topology::run(&topology, group.as_deref(), out.as_deref(), warm, &command)
         }
         Command::Ps { json } => ps::print(json),
         Command::Live(command) => live::run(&command, group.as_deref()),
@@ -131,6 +144,7 @@ fn main() -> ExitCode {
         Command::Man { dir } => clap_mangen::generate_to(Cli::command(), dir)
             .map(|()| exit_code::PASSED)
             .map_err(anyhow::Error::from),
+        Command::Cache(command) => cache::run(&command),
         Command::Image(command) => image::run(&command),
     };
     match done {

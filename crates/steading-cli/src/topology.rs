@@ -61,20 +61,26 @@ pub(crate) fn schema() -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&schemars::schema_for!(TestnetFile))?)
 }
 
-pub(crate) fn up(file: &Utf8Path, group: Option<&str>, out: Option<Utf8PathBuf>) -> anyhow::Result<u8> {
+pub(crate) fn up(
+    file: &Utf8Path,
+    group: Option<&str>,
+    out: Option<Utf8PathBuf>,
+    warm: bool,
+) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
     let suite = Suite::new(group).testnet(move || Ok(testnet.clone()));
-    Ok(suite.up(out, &Report::new()))
+    Ok(suite.up(out, warm, &Report::new()))
 }
 
 pub(crate) fn run(
     file: &Utf8Path,
     group: Option<&str>,
     out: Option<&Utf8Path>,
+    warm: bool,
     command: &[String],
 ) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
-    Ok(run_command(&group, &testnet, out, command, &Report::new()))
+    Ok(run_command(&group, &testnet, out, warm, command, &Report::new()))
 }
 
 #[cfg(test)]

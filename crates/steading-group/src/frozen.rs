@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use steading_api::VmState;
 use steading_logs::journal::JournalPosition;
 use steading_plan::{Plan, VmName};
-use steading_vm::engine::{FrozenNames, FrozenVm};
+use steading_vm::engine::{EngineError, FrozenNames, FrozenVm, PreparedVm};
 use thiserror::Error;
 
 use crate::key::LoginKey;
@@ -110,6 +110,16 @@ impl OpenedGroup {
             })
         });
         Ok(Self { vms: vms.collect::<Result<_, _>>()?, description })
+    }
+
+    /// Adds what the VMs were prepared with, where it is not among their files: images, kernels.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be opened.
+    pub fn complete(&mut self, plan: &Plan, prepared: &[PreparedVm]) -> Result<(), EngineError> {
+        let vms = self.vms.iter_mut().zip(&plan.vms).zip(prepared);
+        vms.into_iter().try_for_each(|((frozen, vm), prepared)| frozen.complete(vm, prepared))
     }
 
     /// What it is.

@@ -19,6 +19,7 @@ mod owner;
 mod power;
 mod processes;
 mod router;
+pub mod stored;
 mod vm;
 
 pub use error::GroupError;

@@ -15,6 +15,7 @@ mod schedule;
 mod ssh;
 mod suite;
 mod vm;
+pub mod warm;
 
 pub use context::{Context, at_once};
 pub use run::run_command;

@@ -21,6 +21,13 @@ pub const STEADING_SCRATCH_DIR: &str = "STEADING_SCRATCH_DIR";
 /// built last in the directory of unpacked images.
 pub const STEADING_GUEST: &str = "STEADING_GUEST";
 
+/// How much the cache of booted testnets may take, in MiB; 4096 when it is not set.
+pub const STEADING_WARM_MIB: &str = "STEADING_WARM_MIB";
+
+/// With `1` or `true`, test programs and `steading` begin with booted testnets that were kept, as with
+/// `--warm`.
+pub const STEADING_WARM: &str = "STEADING_WARM";
+
 /// A number by which the limit of waits (300 s) is multiplied, for slow hosts.
 pub const STEADING_TIMEOUT_FACTOR: &str = "STEADING_TIMEOUT_FACTOR";
 

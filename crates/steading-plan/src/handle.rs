@@ -76,6 +76,29 @@ impl Handle {
         self as u32 + 3
     }
 
+    /// As it is written in files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Qmp => "qmp",
+            Self::Console => "console",
+            Self::Agent => "agent",
+            Self::Tap => "tap",
+            Self::SecondTap => "second_tap",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Image => "image",
+            Self::Overlay => "overlay",
+            Self::FirmwareVars => "firmware_vars",
+            Self::ConfigDisk => "config_disk",
+            Self::CloudInitDisk => "cloud_init_disk",
+            Self::Ignition => "ignition",
+            Self::AuthorizedKey => "authorized_key",
+            Self::Screenshot => "screenshot",
+            Self::Memory => "memory",
+            Self::State => "state",
+        }
+    }
+
     /// A path that opens it anew, for options of QEMU that take a file's name.
     pub fn path(self) -> String {
         format!("/proc/self/fd/{}", self.number())

@@ -30,6 +30,11 @@ pub enum Event {
         /// What is done for it.
         what: String,
     },
+    /// Something about the testnet that was kept after it had booted, or is to be.
+    Warm {
+        /// What.
+        what: String,
+    },
     /// Something happened to a VM.
     Vm {
         /// The VM.

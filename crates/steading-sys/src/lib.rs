@@ -6,7 +6,7 @@
 pub mod capability;
 pub mod namespace;
 pub mod process;
-mod search;
+pub mod search;
 pub mod signal;
 mod start_error;
 pub mod sysctl;

@@ -14,21 +14,37 @@ pub(crate) fn resolve(program: &str) -> OsString {
     resolve_with(program, env::var_os(env_vars::PATH).as_deref())
 }
 
+/// The file of a program, if there is one.
+pub fn find(program: &str) -> Option<PathBuf> {
+    find_with(program, env::var_os(env_vars::PATH).as_deref()).map(|(file, _)| file)
+}
+
 fn resolve_with(program: &str, path: Option<&OsStr>) -> OsString {
+    match find_with(program, path) {
+        Some((file, Place::Beside)) => file.into(),
+        // As it was said, so that it knows itself by that name.
+        _ => program.into(),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Where it was said, or on PATH.
+    Named,
+    /// In an `sbin` beside a `bin` of PATH.
+    Beside,
+}
+
+fn find_with(program: &str, path: Option<&OsStr>) -> Option<(PathBuf, Place)> {
     // One with a slash is not looked for on PATH (execvp(3)).
     if program.contains('/') {
-        return program.into();
+        return Some((program.into(), Place::Named));
     }
     let dirs: Vec<PathBuf> = env::split_paths(path.unwrap_or_default()).collect();
-    let has = |dir: &Path| dir.join(program).is_file();
-    if dirs.iter().any(|dir| has(dir)) {
-        return program.into();
-    }
+    let file_in = |dir: &Path| Some(dir.join(program)).filter(|file| file.is_file());
+    let named = dirs.iter().find_map(|dir| file_in(dir)).map(|file| (file, Place::Named));
     let beside = dirs.iter().filter(|dir| dir.ends_with("bin")).map(|dir| dir.with_file_name("sbin"));
-    beside
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file())
-        .map_or_else(|| program.into(), PathBuf::into)
+    named.or_else(|| beside.map(|dir| file_in(&dir)).find_map(|file| Some((file?, Place::Beside))))
 }
 
 #[cfg(test)]

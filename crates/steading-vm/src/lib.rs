@@ -13,4 +13,4 @@ pub mod disk;
 pub mod engine;
 pub mod image;
 pub mod qmp;
-mod unlinked;
+pub mod unlinked;

@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Makes an empty file for reading and writing, without a name, on the file system of `dir`.
-pub(crate) fn create(dir: &Utf8Path) -> io::Result<File> {
+pub fn create(dir: &Utf8Path) -> io::Result<File> {
     match open_tmpfile(dir, OFlags::EXCL) {
         Err(error) if lacks_tmpfile(&error) => create_by_unlinking(dir),
         result => result,

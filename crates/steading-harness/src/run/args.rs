@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::Args;
+use steading_plan::env_vars;
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
@@ -32,6 +33,10 @@ pub(crate) struct RunArgs {
     /// After the first test that fails, begin no other.
     #[arg(long)]
     pub(crate) fail_fast: bool,
+    /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
+    /// changed since; else boot it, and keep it for later runs.
+    #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]
+    pub(crate) warm: bool,
     /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<Utf8PathBuf>,

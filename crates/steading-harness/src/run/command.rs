@@ -24,10 +24,11 @@ pub fn run_command(
     group: &str,
     testnet: &Testnet,
     out: Option<&Utf8Path>,
+    warm: bool,
     argv: &[String],
     report: &Report,
 ) -> u8 {
-    match bring_up(group, &|| Ok(testnet.clone()), out, report) {
+    match bring_up(group, &|| Ok(testnet.clone()), out, warm, report) {
         Ok(up) => command_in(up, argv, report),
         Err((code, error)) => fail(report, code, &error),
     }

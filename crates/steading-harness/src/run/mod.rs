@@ -14,13 +14,14 @@ mod verdict;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
-use steading_group::Owner;
+use steading_group::{Clock, GroupConfig, Origin, Owner};
 use steading_plan::{PlanError, Resources, Testnet, env_vars};
 use steading_report::{Event, Report};
 
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::{Declared, Suite};
+use crate::warm;
 pub(crate) use args::RunArgs;
 pub(crate) use command::command_in;
 pub use command::run_command;
@@ -57,7 +58,8 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
-    match bring_up(group, &*suite.testnet, args.out.as_deref(), report) {
+    let warm = args.warm || suite.warm_start;
+    match bring_up(group, &*suite.testnet, args.out.as_deref(), warm, report) {
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
     }
@@ -99,6 +101,7 @@ pub(crate) fn bring_up(
     group: &str,
     testnet: &dyn Fn() -> anyhow::Result<Testnet>,
     out: Option<&Utf8Path>,
+    warm: bool,
     report: &Report,
 ) -> Result<Up, (u8, anyhow::Error)> {
     let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet)?));
@@ -113,19 +116,58 @@ pub(crate) fn bring_up(
     let log_dir = out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
     let mut progress = Progress::new(report);
     let host = |error: anyhow::Error| (exit_code::HOST, error);
-    let config = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step))
+    let mut config = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step))
         .map_err(|error| host(error.into()))?;
     if let Some(message) = prepare::tight_room(&config) {
         report.tell(&Event::Warning { message });
     }
     let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
+    let cold = if warm { start_warm(&mut config, report).map_err(host)? } else { None };
     let mut owner = steading_group::spawn(config).map_err(|error| host(error.into()))?;
     if let Err(error) = owner.wait_until_ready() {
         owner.kill();
         let _ = owner.wait();
         return Err(host(error.into()));
     }
+    if let Some(entry) = cold {
+        match entry.keep(&owner) {
+            Ok(()) => {
+                report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() })
+            }
+            // It runs all the same.
+            Err(error) => report.tell(&Event::Warning {
+                message: format!("the booted testnet is not kept for later runs: {}", chain(error.as_ref())),
+            }),
+        }
+    }
     Ok(Up { owner, log_dir, needed })
+}
+
+/// Has the group begin with the booted testnet, if that was kept before; else returns where it is to
+/// be kept.
+fn start_warm(config: &mut GroupConfig, report: &Report) -> anyhow::Result<Option<warm::Entry>> {
+    let Origin::Prepared(prepared) = &config.origin else { return Ok(None) };
+    let tell = |what: &str| report.tell(&Event::Warm { what: what.to_owned() });
+    let entry = warm::Entry::lock(&config.plan, prepared, &mut || {
+        tell("another process boots it just now, and keeps it; waiting for that");
+    })?;
+    match entry.open(&config.plan, prepared) {
+        Ok(Some(opened)) => {
+            let age = jiff::Timestamp::now().duration_since(opened.description().frozen_at);
+            tell(&format!("it goes on from where it had booted, {} s ago", age.as_secs()));
+            config.origin = Origin::Frozen(Box::new(opened), Clock::Host);
+            return Ok(None);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            let why = chain(error.as_ref());
+            report.tell(&Event::Warning {
+                message: format!("the testnet boots, since what was kept of it cannot be used: {why}"),
+            });
+            entry.remove()?;
+        }
+    }
+    Ok(Some(entry))
 }
 
 /// A testnet that is declared wrongly is the author's mistake; all else is the host's.

@@ -31,6 +31,7 @@ pub struct Suite {
     root: Section,
     overall_limit: Duration,
     rules: Rules,
+    warm_start: bool,
 }
 
 /// A suite that is fully declared.
@@ -40,6 +41,7 @@ pub(crate) struct Declared {
     pub(crate) tree: Tree,
     pub(crate) overall_limit: Duration,
     pub(crate) rules: Rules,
+    pub(crate) warm_start: bool,
 }
 
 impl Suite {
@@ -51,6 +53,7 @@ impl Suite {
             root: Section::root(),
             overall_limit: OVERALL_LIMIT,
             rules: Rules::default(),
+            warm_start: false,
         }
     }
 
@@ -58,6 +61,16 @@ impl Suite {
     #[must_use]
     pub fn testnet(mut self, testnet: impl Fn() -> anyhow::Result<Testnet> + 'static) -> Self {
         self.testnet = Box::new(testnet);
+        self
+    }
+
+    /// Begins with the testnet as it had booted in an earlier run, of this program or of another
+    /// with the same testnet and the same name of the group, if nothing that shaped it has changed
+    /// since. Else it boots, and is kept. So setup finds booted guests, and must not
+    /// count on seeing them boot.
+    #[must_use]
+    pub fn warm_start(mut self) -> Self {
+        self.warm_start = true;
         self
     }
 
@@ -156,6 +169,7 @@ impl Suite {
             tree: Tree::new(self.root),
             overall_limit: self.overall_limit,
             rules: self.rules,
+            warm_start: self.warm_start,
         }
     }
 

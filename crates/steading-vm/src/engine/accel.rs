@@ -94,8 +94,7 @@ fn host_kernel() -> Option<Utf8PathBuf> {
 fn key(kernel: &Utf8Path) -> Sha256 {
     let boot = steading_sys::sysctl::read("kernel/random/boot_id").unwrap_or_default();
     let release = steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default();
-    let qemu = std::env::var_os(env_vars::PATH)
-        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(QEMU)).find(|file| file.exists()))
+    let qemu = steading_sys::search::find(QEMU)
         .and_then(|file| Some((file.clone(), fs::metadata(file).ok()?.modified().ok()?)));
     let changed = fs::metadata(kernel).and_then(|data| data.modified()).ok();
     Sha256::of(format!("{boot} {release} {qemu:?} {kernel} {changed:?}"))

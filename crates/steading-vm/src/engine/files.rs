@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_plan::{Boot, Handle, VmName, VmPlan};
+use steading_plan::{Boot, Handle, Sha256, VmName, VmPlan};
 
 use super::frozen::reopen;
 use super::{EngineError, FIRMWARE_VARS, FrozenVm, Saved};
@@ -25,6 +25,28 @@ pub struct PreparedVm {
 }
 
 impl PreparedVm {
+    /// The digest of its image's source, if it has one.
+    pub fn image_digest(&self) -> Option<Sha256> {
+        self.image.as_ref().map(|image| image.sha256)
+    }
+
+    /// Opens what the VM starts from and never writes to: image, kernel, initrd.
+    pub(crate) fn open(&self, vm: &VmPlan) -> Result<BTreeMap<Handle, OwnedFd>, EngineError> {
+        let mut files = BTreeMap::new();
+        if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
+            files.insert(Handle::Kernel, open(&vm.name, "kernel", kernel)?.into());
+            if let Some(initrd) = initrd {
+                files.insert(Handle::Initrd, open(&vm.name, "initrd", initrd)?.into());
+            }
+        }
+        if let Some(image) = &self.image {
+            let opened = image.open();
+            let failed = |source| EngineError::Image { vm: vm.name.clone(), source };
+            files.insert(Handle::Image, opened.map_err(failed)?.into());
+        }
+        Ok(files)
+    }
+
     /// How large the VM's disk can grow, in bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.image.as_ref().map_or(0, |image| image.size)
@@ -97,17 +119,10 @@ impl VmFiles {
         authorized_key: &str,
     ) -> Result<Self, EngineError> {
         let maker = Maker { vm: &vm.name, scratch };
-        let mut files = BTreeMap::new();
-        if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
-            files.insert(Handle::Kernel, open(&vm.name, "kernel", kernel)?.into());
-            if let Some(initrd) = initrd {
-                files.insert(Handle::Initrd, open(&vm.name, "initrd", initrd)?.into());
-            }
-        }
+        let mut files = prepared.open(vm)?;
         if let Some(image) = &prepared.image {
             let failed = |source| EngineError::Image { vm: vm.name.clone(), source };
             let size = vm.spec.disk_mib.map(|mib| mib << 20);
-            files.insert(Handle::Image, image.open().map_err(failed)?.into());
             files.insert(Handle::Overlay, image.overlay(scratch, size).map_err(failed)?.into());
         }
         if vm.spec.boot == Boot::Uefi {

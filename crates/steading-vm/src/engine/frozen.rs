@@ -8,7 +8,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use steading_plan::Handle;
+use steading_plan::{Handle, VmPlan};
+
+use super::{EngineError, PreparedVm};
 
 /// The files of a frozen VM, each by what it is called in its directory.
 ///
@@ -35,14 +37,43 @@ impl FrozenVm {
     ///
     /// When one cannot be opened.
     pub fn open(directory: &Utf8Path, names: &FrozenNames) -> io::Result<Self> {
-        let files = names.files.iter().map(|(handle, name)| {
-            let path = directory.join(name);
+        Self::open_with(names, |name, is_memory| {
             // QEMU opens memory for writing even where it maps it privately.
-            let file = fs::OpenOptions::new().read(true).write(*handle == Handle::Memory).open(path)?;
-            Ok((*handle, OwnedFd::from(file.into_parts().0)))
-        });
-        let layers = names.layers.iter().map(|name| open_layer(&directory.join(name)));
-        Ok(Self { files: files.collect::<io::Result<_>>()?, layers: layers.collect::<io::Result<_>>()? })
+            let file = fs::OpenOptions::new().read(true).write(is_memory).open(directory.join(name))?;
+            Ok(file.into_parts().0.into())
+        })
+    }
+
+    /// Gets the files from `open`, which is told the name and whether it is the guest's memory. That
+    /// must be open for writing, all others for reading only.
+    ///
+    /// # Errors
+    ///
+    /// The first of `open`.
+    pub fn open_with(
+        names: &FrozenNames,
+        mut open: impl FnMut(&str, bool) -> io::Result<OwnedFd>,
+    ) -> io::Result<Self> {
+        let mut frozen = Self { files: BTreeMap::new(), layers: Vec::new() };
+        for (handle, name) in &names.files {
+            frozen.files.insert(*handle, open(name, *handle == Handle::Memory)?);
+        }
+        for name in &names.layers {
+            frozen.layers.push(open(name, false)?);
+        }
+        Ok(frozen)
+    }
+
+    /// Adds what the VM was prepared with and what is not among its files: image, kernel, initrd.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be opened.
+    pub fn complete(&mut self, vm: &VmPlan, prepared: &PreparedVm) -> Result<(), EngineError> {
+        for (handle, file) in prepared.open(vm)? {
+            self.files.entry(handle).or_insert(file);
+        }
+        Ok(())
     }
 
     /// What the files are called in this process's `/proc/PID/fd`.
@@ -110,7 +141,7 @@ pub(crate) fn state_file() -> io::Result<OwnedFd> {
 }
 
 /// The same file once more, for reading only, from its beginning.
-pub(crate) fn reopen(file: &OwnedFd) -> io::Result<OwnedFd> {
+pub fn reopen(file: &OwnedFd) -> io::Result<OwnedFd> {
     open_layer(&Utf8PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
 }
 

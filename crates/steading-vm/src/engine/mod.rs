@@ -12,7 +12,7 @@ mod stream;
 pub use accel::{AccelerationChoice, choose_acceleration};
 pub use error::EngineError;
 pub use files::{PreparedVm, Successors, VmFiles, prepare};
-pub use frozen::{FrozenNames, FrozenVm};
+pub use frozen::{FrozenNames, FrozenVm, reopen};
 pub use machine::{Machine, STATE_NUMBER, kill};
 pub use memory::GuestMemory;
 pub use save::{Saved, load, save};

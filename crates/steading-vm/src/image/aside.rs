@@ -20,7 +20,7 @@ const PREFIX: &str = ".aside-";
 
 /// A file that is being written.
 #[derive(Debug)]
-pub(crate) struct Aside {
+pub struct Aside {
     file: File,
     /// Only where the file could not be made without a name.
     name: Option<Utf8PathBuf>,
@@ -28,7 +28,7 @@ pub(crate) struct Aside {
 
 impl Aside {
     /// Starts an empty file on the file system of `dir`, in which it is to appear.
-    pub(crate) fn create(dir: &Utf8Path) -> io::Result<Self> {
+    pub fn create(dir: &Utf8Path) -> io::Result<Self> {
         match unlinked::open_tmpfile(dir, OFlags::empty()) {
             Ok(file) => Ok(Self { file, name: None }),
             Err(error) if unlinked::lacks_tmpfile(&error) => Self::create_named(dir),
@@ -50,14 +50,14 @@ impl Aside {
     }
 
     /// The file, to write to.
-    pub(crate) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives the file its permissions, whatever the umask, and its name.
     ///
     /// `AlreadyExists` if the name is taken; the file is dropped then.
-    pub(crate) fn publish(self, target: &Utf8Path, mode: u32) -> io::Result<File> {
+    pub fn publish(self, target: &Utf8Path, mode: u32) -> io::Result<File> {
         self.file.set_permissions(Permissions::from_mode(mode))?;
         // AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; this way is the one of open(2).
         let from = match &self.name {

@@ -17,14 +17,14 @@ use super::aside::Aside;
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
     path: Utf8PathBuf,
 }
 
 impl Lock {
     /// Takes the lock `name` in `dir`; calls `waiting` once if somebody else holds it.
-    pub(crate) fn take(dir: &Utf8Path, name: &str, waiting: &mut dyn FnMut()) -> io::Result<Self> {
+    pub fn take(dir: &Utf8Path, name: &str, waiting: &mut dyn FnMut()) -> io::Result<Self> {
         let path = dir.join(name);
         let mut has_told = false;
         loop {
@@ -45,7 +45,7 @@ impl Lock {
     }
 
     /// Takes the lock if nobody holds it.
-    pub(crate) fn try_take(dir: &Utf8Path, name: &str) -> io::Result<Option<Self>> {
+    pub fn try_take(dir: &Utf8Path, name: &str) -> io::Result<Option<Self>> {
         let path = dir.join(name);
         let file = open_or_create(dir, &path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -58,14 +58,14 @@ impl Lock {
     }
 
     /// Removes the lock's file while holding it: those who wait see that and start anew.
-    pub(crate) fn remove(self) {
+    pub fn remove(self) {
         // In a shared directory only the file's owner can; an empty file more does no harm.
         let _ = fs_err::remove_file(&self.path);
     }
 }
 
 /// Notes in a lock's file that what it stands for was used; best effort, as a cache may be read-only.
-pub(crate) fn touch(dir: &Utf8Path, name: &str) {
+pub fn touch(dir: &Utf8Path, name: &str) {
     let Ok(file) = open_or_create(dir, &dir.join(name)) else { return };
     let now = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -77,7 +77,7 @@ pub(crate) fn touch(dir: &Utf8Path, name: &str) {
 }
 
 /// When [`touch`] was last called.
-pub(crate) fn touched(dir: &Utf8Path, name: &str) -> Option<SystemTime> {
+pub fn touched(dir: &Utf8Path, name: &str) -> Option<SystemTime> {
     fs_err::symlink_metadata(dir.join(name)).ok()?.modified().ok()
 }
 

@@ -21,10 +21,12 @@ mod space;
 mod sparse;
 mod unpack;
 
+pub use aside::Aside;
 pub use cache::{Entry, ImageCache};
 pub use entry::Image;
 pub use error::ImageError;
 pub use format::Format;
+pub use lock::{Lock, touch, touched};
 pub use overlay::{empty_overlay, overlay_above};
 pub use space::{Need, SpaceError, free_bytes};
 

@@ -1,0 +1,37 @@
+//! `steading cache`: the testnets that were kept after they had booted.
+
+use std::time::SystemTime;
+
+use clap::Subcommand;
+use steading_harness::{exit_code, warm};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List the booted testnets that are kept, the least recently used first.
+    Ls,
+    /// Remove the least recently used, until the others take no more than is allowed. What runs from
+    /// there goes on.
+    Gc {
+        /// How much they may take, in MiB [default: $STEADING_WARM_MIB, else 4096].
+        #[arg(long, value_name = "MIB")]
+        max_mib: Option<u64>,
+    },
+}
+
+pub(crate) fn run(command: &Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Ls => {
+            for kept in warm::list()? {
+                let unused = SystemTime::now().duration_since(kept.used).unwrap_or_default().as_secs() / 60;
+                let group = kept.group.as_deref().unwrap_or("(damaged)");
+                println!("{:.16}  {:>6} MiB  used {unused} min ago  {group}", kept.key, kept.bytes >> 20);
+            }
+        }
+        Command::Gc { max_mib } => {
+            for kept in warm::collect(max_mib.map_or_else(warm::limit, |mib| mib << 20), None)? {
+                println!("removed {:.16} ({} MiB)", kept.key, kept.bytes >> 20);
+            }
+        }
+    }
+    Ok(exit_code::PASSED)
+}

@@ -1,0 +1,340 @@
+//! Warm starts: a testnet that was booted once is kept, frozen, and later runs begin there.
+//!
+//! An entry is a directory named after a key of everything that shaped it. Who finds none takes the
+//! entry's lock, boots, and keeps what came of it; who asks meanwhile waits for the lock. An entry is
+//! used as it lies, once every file was found to be as it was written. What is damaged, half-written
+//! or another user's is told, and replaced by a cold start.
+
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use serde::Serialize;
+use steading_api::{Client, FreezeRequest, GuestCommand};
+use steading_group::stored::{open_directory, write_directory};
+use steading_group::{FrozenGroup, OpenedGroup, Owner};
+use steading_logs::{Record, VmEvent};
+use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, env_vars};
+use steading_vm::engine::{FIRMWARE_VARS, PreparedVm};
+use steading_vm::image::{ImageCache, Lock, touch, touched};
+
+use crate::live::wait_for;
+
+/// How large the cache may get unless `$STEADING_WARM_MIB` says otherwise, in MiB.
+const LIMIT_MIB: u64 = 4096;
+
+/// How long guests may take to boot before they are kept.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long the agent of a guest that answers may take to say that all is started. One without an
+/// agent is kept as it is then.
+const STARTED_LIMIT: Duration = Duration::from_secs(30);
+
+/// The place of one booted testnet in the cache. It is locked.
+pub(crate) struct Entry {
+    cache: Utf8PathBuf,
+    key: Sha256,
+    _lock: Lock,
+}
+
+impl Entry {
+    /// The entry for this testnet; `waiting` is called if somebody else boots it just now.
+    pub(crate) fn lock(
+        plan: &Plan,
+        prepared: &[PreparedVm],
+        waiting: &mut dyn FnMut(),
+    ) -> anyhow::Result<Self> {
+        let cache = cache_dir();
+        make_private(&cache).with_context(|| format!("cannot make the directory {cache}"))?;
+        let key = key(plan, prepared)?;
+        let lock = Lock::take(&cache, &lock_name(&key.to_string()), waiting)
+            .with_context(|| format!("cannot lock the warm start {key} in {cache}"))?;
+        let entry = Self { cache, key, _lock: lock };
+        // Who was killed while writing held this lock.
+        remove(&entry.aside())?;
+        Ok(entry)
+    }
+
+    /// The booted testnet, if it was kept before; else a cold start is due. An error says why what is
+    /// there cannot be used.
+    pub(crate) fn open(&self, plan: &Plan, prepared: &[PreparedVm]) -> anyhow::Result<Option<OpenedGroup>> {
+        if !self.path().exists() {
+            return Ok(None);
+        }
+        let mut opened = open_directory(&self.path())?;
+        anyhow::ensure!(opened.description().plan == *plan, "{} is of another testnet", self.path());
+        opened.complete(plan, prepared)?;
+        touch(&self.cache, &lock_name(&self.key.to_string()));
+        Ok(Some(opened))
+    }
+
+    /// Forgets what is there.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        remove(&self.path())
+    }
+
+    /// Waits until the testnet has booted, and keeps it. It goes on meanwhile.
+    pub(crate) fn keep(&self, owner: &Owner) -> anyhow::Result<()> {
+        const ID: &str = "warm-start";
+        let client = Client::new(owner.socket_path());
+        let description = wait_for(async {
+            tokio::time::timeout(BOOT_LIMIT, booted(&client))
+                .await
+                .context("not all guests have booted")??;
+            client.freeze(&FreezeRequest { id: Some(ID.to_owned()), stay: false }).await?;
+            Ok(client.frozen(ID).await?)
+        })?;
+        let description: FrozenGroup = serde_json::from_value(description)?;
+        let opened = OpenedGroup::open(description, &Utf8PathBuf::from(format!("/proc/{}/fd", owner.pid())))?;
+        wait_for(async { Ok(client.forget(ID).await?) })?;
+        let aside = self.aside();
+        make_private(&aside)?;
+        // What is in the image cache, or was named by the testnet, is there at the next start, too.
+        let written = write_directory(&opened, &aside, |handle| {
+            !matches!(handle, Handle::Image | Handle::Kernel | Handle::Initrd)
+        });
+        if let Err(error) = written {
+            let _ = remove(&aside);
+            return Err(error.into());
+        }
+        fs::rename(&aside, self.path())?;
+        touch(&self.cache, &lock_name(&self.key.to_string()));
+        collect(limit(), Some(&self.key.to_string()))?;
+        Ok(())
+    }
+
+    fn path(&self) -> Utf8PathBuf {
+        self.cache.join(self.key.to_string())
+    }
+
+    fn aside(&self) -> Utf8PathBuf {
+        self.cache.join(format!(".new-{}", self.key))
+    }
+}
+
+/// Waits until every VM that was started has booted.
+async fn booted(client: &Client) -> anyhow::Result<()> {
+    let mut records = client.records().await?;
+    let status = client.status().await?;
+    let mut left: Vec<String> =
+        status.plan.vms.iter().filter(|vm| vm.spec.autostart).map(|vm| vm.name.to_string()).collect();
+    let all = left.clone();
+    while !left.is_empty() {
+        let record = records.next().await?.context("the group has ended")?;
+        let Ok(Record { vm: Some(vm), event: Some(event), .. }) = serde_json::from_value(record) else {
+            continue;
+        };
+        match event {
+            VmEvent::Answering => left.retain(|name| name != vm.as_str()),
+            VmEvent::Off { reason } => anyhow::bail!("VM {vm} is off: {reason}"),
+            _ => {}
+        }
+    }
+    let started = all.iter().map(async |vm| {
+        let command = GuestCommand {
+            line: "systemctl is-system-running --wait".to_owned(),
+            limit_ms: u64::try_from(STARTED_LIMIT.as_millis()).unwrap_or(u64::MAX),
+        };
+        // It is degraded where a unit failed, and has no agent or no systemd in other guests.
+        let _ = client.agent(vm, &command).await;
+    });
+    futures::future::join_all(started).await;
+    Ok(())
+}
+
+/// Everything that shapes a booted testnet.
+#[derive(Serialize)]
+struct Shape<'a> {
+    version: u32,
+    steading: &'static str,
+    plan: &'a Plan,
+    images: Vec<Option<Sha256>>,
+    /// Programs, firmware, kernels, files of configuration.
+    files: Vec<Identity>,
+    /// Under KVM guests see the host's own.
+    cpu: Option<String>,
+}
+
+/// What tells that a file is the very same, unchanged.
+#[derive(Serialize)]
+struct Identity {
+    path: Utf8PathBuf,
+    place: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(path: &Utf8Path) -> anyhow::Result<Self> {
+        let data = fs::metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            place: (data.dev(), data.ino()),
+            length: data.len(),
+            modified: (data.mtime(), data.mtime_nsec()),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
+}
+
+fn key(plan: &Plan, prepared: &[PreparedVm]) -> anyhow::Result<Sha256> {
+    let mut paths = vec![Utf8PathBuf::from(plan.qemu.firmware_code.clone()), FIRMWARE_VARS.into()];
+    paths.retain(|path| path.exists());
+    let qemu = steading_sys::search::find(&plan.qemu.program);
+    paths.extend(qemu.and_then(|file| Utf8PathBuf::try_from(file).ok()));
+    for vm in &plan.vms {
+        if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
+            paths.push(kernel.clone());
+            paths.extend(initrd.clone());
+        }
+        if let Some(directory) = &vm.spec.config.config_dir {
+            paths.extend(files_below(directory)?);
+        }
+    }
+    let cpu = (plan.qemu.acceleration == Acceleration::Kvm).then(host_cpu);
+    let shape = Shape {
+        version: steading_group::FROZEN_VERSION,
+        steading: env!("CARGO_PKG_VERSION"),
+        plan,
+        images: prepared.iter().map(PreparedVm::image_digest).collect(),
+        files: paths.iter().map(|path| Identity::of(path)).collect::<Result<_, _>>()?,
+        cpu,
+    };
+    Ok(Sha256::of(serde_json::to_vec(&shape)?))
+}
+
+fn files_below(directory: &Utf8Path) -> anyhow::Result<Vec<Utf8PathBuf>> {
+    let mut found = vec![directory.to_owned()];
+    let mut left = vec![directory.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in directory.read_dir_utf8().with_context(|| format!("cannot read {directory}"))? {
+            let path = entry?.into_path();
+            if fs::symlink_metadata(&path)?.is_dir() {
+                left.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The model of the first CPU, what it can do, and the kernel that shows it to guests.
+pub(crate) fn host_cpu() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let first = cpus.split("\n\n").next().unwrap_or_default();
+    let wanted = |line: &&str| line.starts_with("model name") || line.starts_with("flags");
+    let release = steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default();
+    first.lines().filter(wanted).chain([release.trim()]).collect::<Vec<_>>().join("\n")
+}
+
+/// One kept testnet, for a listing.
+#[derive(Debug)]
+pub struct Kept {
+    /// What it is called in the cache.
+    pub key: String,
+    /// The group's name, if its index can be read.
+    pub group: Option<String>,
+    /// Bytes that it takes on the file system.
+    pub bytes: u64,
+    /// When a run last began there.
+    pub used: SystemTime,
+}
+
+/// What is kept, the least recently used first.
+///
+/// # Errors
+///
+/// When the cache cannot be read.
+pub fn list() -> anyhow::Result<Vec<Kept>> {
+    let cache = cache_dir();
+    let mut kept = Vec::new();
+    let entries = match cache.read_dir_utf8() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
+        entries => entries.with_context(|| format!("cannot read {cache}"))?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let key = entry.file_name().to_owned();
+        if key.parse::<Sha256>().is_err() {
+            continue;
+        }
+        let path = entry.into_path();
+        let used = touched(&cache, &lock_name(&key)).unwrap_or(SystemTime::UNIX_EPOCH);
+        kept.push(Kept { key, group: group_of(&path), bytes: allocated(&path)?, used });
+    }
+    kept.sort_by_key(|kept| kept.used);
+    Ok(kept)
+}
+
+fn group_of(path: &Utf8Path) -> Option<String> {
+    let text = fs::read_to_string(path.join("frozen")).ok()?;
+    let index: serde_json::Value = serde_json::from_str(text.split_once('\n')?.1).ok()?;
+    Some(index.get("group")?.get("plan")?.get("group")?.as_str()?.to_owned())
+}
+
+/// Removes the least recently used until no more than `limit` bytes are taken; what runs from
+/// there goes on. `spared` is not removed. Returns what was.
+///
+/// # Errors
+///
+/// When something cannot be removed.
+pub fn collect(limit: u64, spared: Option<&str>) -> anyhow::Result<Vec<Kept>> {
+    let cache = cache_dir();
+    let kept = list()?;
+    let mut taken: u64 = kept.iter().map(|kept| kept.bytes).sum();
+    let mut removed = Vec::new();
+    for kept in kept {
+        if taken <= limit {
+            break;
+        }
+        if spared == Some(kept.key.as_str()) {
+            continue;
+        }
+        // Whoever holds its lock is about to use it, or writes it.
+        let Some(lock) = Lock::try_take(&cache, &lock_name(&kept.key))? else { continue };
+        remove(&cache.join(&kept.key))?;
+        lock.remove();
+        taken -= kept.bytes;
+        removed.push(kept);
+    }
+    Ok(removed)
+}
+
+/// How many bytes the cache may take.
+pub fn limit() -> u64 {
+    let mib = std::env::var(env_vars::STEADING_WARM_MIB).ok().and_then(|text| text.parse().ok());
+    mib.unwrap_or(LIMIT_MIB) << 20
+}
+
+fn cache_dir() -> Utf8PathBuf {
+    ImageCache::default_dir().join(format!("warm-{}", rustix::process::geteuid().as_raw()))
+}
+
+fn lock_name(key: &str) -> String {
+    format!("{key}.lock")
+}
+
+fn allocated(directory: &Utf8Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in directory.read_dir_utf8()? {
+        bytes += entry?.metadata()?.blocks() * 512;
+    }
+    Ok(bytes)
+}
+
+/// For this user alone: who may read it may log in to guests.
+fn make_private(directory: &Utf8Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Removes an entry; in one step for those who look for it.
+fn remove(directory: &Utf8Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
