@@ -18,7 +18,7 @@ use steading_api::{
     CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
     GroupStatus, GuestCommand, LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
 };
-use steading_plan::Plan;
+use steading_plan::{Plan, Sha256};
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
@@ -44,6 +44,8 @@ pub(crate) struct Group {
     /// The freeze that it is a fork of, if it is one.
     pub(crate) forked_from: Option<String>,
     pub(crate) freezes: Freezes,
+    /// The digests of images, by VM.
+    pub(crate) images: BTreeMap<String, Sha256>,
     pub(crate) jobs: Jobs,
     /// Where jobs run.
     pub(crate) tasks: TaskTracker,

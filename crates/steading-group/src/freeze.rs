@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
-use steading_vm::engine::FrozenVm;
+use steading_plan::Acceleration;
+use steading_vm::engine::{FrozenVm, cpu};
 use tokio_util::task::TaskTracker;
 
 use crate::api::Group;
@@ -112,6 +113,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         boot: status.boot,
         panicked: status.panicked,
         ended: status.ended,
+        image: group.images.get(vm.name().as_str()).copied(),
         journal,
         files: frozen.names(),
     });
@@ -121,6 +123,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         frozen_at: Timestamp::now(),
         plan: group.plan.clone(),
         qemu_version: qemu_version.unwrap_or_default(),
+        cpu: (group.plan.qemu.acceleration == Acceleration::Kvm).then(cpu),
         key: group.key.clone(),
         values: group.values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         vms: records.collect(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steading_api::VmState;
 use steading_logs::journal::JournalPosition;
-use steading_plan::{Plan, VmName};
+use steading_plan::{Plan, Sha256, VmName, VmPlan};
 use steading_vm::engine::{EngineError, FrozenNames, FrozenVm, PreparedVm};
 use thiserror::Error;
 
@@ -31,6 +31,9 @@ pub struct FrozenGroup {
     pub plan: Plan,
     /// The version of the QEMU that wrote the state.
     pub qemu_version: String,
+    /// The host's CPU, which the guests see; none if theirs was emulated.
+    #[serde(default)]
+    pub cpu: Option<String>,
     /// How the driver logs in.
     pub key: LoginKey,
     /// What test functions keep for each other.
@@ -52,6 +55,9 @@ pub struct FrozenRecord {
     pub panicked: bool,
     /// Why it was off, if it was.
     pub ended: Option<String>,
+    /// The digest of its image's source, if it has one.
+    #[serde(default)]
+    pub image: Option<Sha256>,
     /// Where its journal was read to.
     pub journal: Option<JournalPosition>,
     /// Its files.
@@ -120,6 +126,20 @@ impl OpenedGroup {
     pub fn complete(&mut self, plan: &Plan, prepared: &[PreparedVm]) -> Result<(), EngineError> {
         let vms = self.vms.iter_mut().zip(&plan.vms).zip(prepared);
         vms.into_iter().try_for_each(|((frozen, vm), prepared)| frozen.complete(vm, prepared))
+    }
+
+    /// The same for one VM, by its place in the plan.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened.
+    pub fn complete_vm(&mut self, at: usize, vm: &VmPlan, prepared: &PreparedVm) -> Result<(), EngineError> {
+        self.vms[at].complete(vm, prepared)
+    }
+
+    /// Has VMs that boot by UEFI find the firmware here, where this host has it.
+    pub fn firmware_code(&mut self, path: &str) {
+        path.clone_into(&mut self.description.plan.qemu.firmware_code);
     }
 
     /// What it is.

@@ -15,7 +15,7 @@ use steading_api::{DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_net::Network;
-use steading_plan::{Plan, VmPlan};
+use steading_plan::{Plan, Sha256, VmPlan};
 use steading_sys::namespace::{self, Child, Identity};
 use steading_sys::tap;
 use steading_vm::engine::{PreparedVm, VmFiles};
@@ -233,9 +233,10 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
     let Beginning { key, values, vms: beginnings, forked_from, clock } = Beginning::of(origin)?;
     tell_facts(&plan, &key)?;
     let shared = Shared { qemu: plan.qemu.clone(), processes: processes.clone(), log: log.clone() };
-    let mut vms = BTreeMap::new();
+    let (mut vms, mut images) = (BTreeMap::new(), BTreeMap::new());
     for (vm, beginning) in plan.vms.iter().zip(beginnings) {
         let mut options = journal_options(vm, &plan);
+        images.extend(beginning.image().map(|digest| (vm.name.to_string(), digest)));
         let (mut files, past) = match beginning {
             VmBeginning::Prepared(prepared) => (VmFiles::open(vm, &prepared, &scratch, &key.public)?, None),
             VmBeginning::Past(past) => {
@@ -264,6 +265,7 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
         key,
         forked_from,
         freezes: Freezes::default(),
+        images,
         tasks,
         values: Mutex::new(values),
         teardown,
@@ -351,6 +353,15 @@ struct Beginning {
 enum VmBeginning {
     Prepared(PreparedVm),
     Past(Box<Past>),
+}
+
+impl VmBeginning {
+    fn image(&self) -> Option<Sha256> {
+        match self {
+            Self::Prepared(prepared) => prepared.image_digest(),
+            Self::Past(past) => past.record.image,
+        }
+    }
 }
 
 impl Beginning {

@@ -10,6 +10,7 @@ mod fork;
 mod function;
 pub mod live;
 pub mod prepare;
+mod resume;
 mod run;
 mod schedule;
 mod ssh;

@@ -17,7 +17,7 @@ use steading_group::stored::{open_directory, write_directory};
 use steading_group::{FrozenGroup, OpenedGroup, Owner};
 use steading_logs::{Record, VmEvent};
 use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, env_vars};
-use steading_vm::engine::{FIRMWARE_VARS, PreparedVm};
+use steading_vm::engine::{FIRMWARE_VARS, PreparedVm, cpu};
 use steading_vm::image::{ImageCache, Lock, touch, touched};
 
 use crate::live::wait_for;
@@ -222,13 +222,9 @@ fn files_below(directory: &Utf8Path) -> anyhow::Result<Vec<Utf8PathBuf>> {
     Ok(found)
 }
 
-/// The model of the first CPU, what it can do, and the kernel that shows it to guests.
-pub(crate) fn host_cpu() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let first = cpus.split("\n\n").next().unwrap_or_default();
-    let wanted = |line: &&str| line.starts_with("model name") || line.starts_with("flags");
-    let release = steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default();
-    first.lines().filter(wanted).chain([release.trim()]).collect::<Vec<_>>().join("\n")
+/// What guests see of the host under KVM: its CPU, as its kernel shows it.
+fn host_cpu() -> String {
+    format!("{}\n{}", cpu(), steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default())
 }
 
 /// One kept testnet, for a listing.

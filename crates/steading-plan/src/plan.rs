@@ -135,6 +135,16 @@ impl Plan {
         Ok(Self { group: group.clone(), addresses, vms, resources, qemu, dnsmasq })
     }
 
+    /// Refuses what can never fit on another host.
+    ///
+    /// # Errors
+    ///
+    /// When it has fewer CPUs, or less memory, than this needs.
+    pub fn check(&self, host: HostResources) -> Result<(), ResourceError> {
+        let specs: Vec<VmSpec> = self.vms.iter().map(|vm| vm.spec.clone()).collect();
+        self.resources.check(&specs, host)
+    }
+
     /// The VM of this name.
     pub fn vm(&self, name: &str) -> Option<&VmPlan> {
         self.vms.iter().find(|vm| vm.name.as_str() == name)

@@ -35,6 +35,13 @@ pub enum Event {
         /// What.
         what: String,
     },
+    /// The testnet of a function that failed was kept in a file.
+    Kept {
+        /// The function.
+        name: String,
+        /// The file.
+        file: String,
+    },
     /// Something happened to a VM.
     Vm {
         /// The VM.

@@ -46,6 +46,9 @@ impl Report {
             Event::Vm { vm, what } => {
                 eprintln!("{seconds:>7.1} s  {}", format!("VM {vm}: {what}").dimmed());
             }
+            Event::Kept { name, file } => {
+                println!("the testnet as it was when {name} failed: steading resume {file}");
+            }
             Event::Warm { what } => eprintln!("{seconds:>7.1} s  the testnet: {what}"),
             Event::Preparing { vm, what } => eprintln!("{seconds:>7.1} s  VM {vm}: {what} …"),
             Event::Started { name } => eprintln!("{seconds:>7.1} s  {name} …"),

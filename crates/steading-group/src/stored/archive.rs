@@ -45,7 +45,7 @@ pub fn write_archive(
         let mut encoder = zstd::Encoder::new(aside.file(), LEVEL)?;
         encoder.include_checksum(true)?;
         let mut archive = tar::Builder::new(encoder);
-        let (mut index, files) = Index::new(opened, is_kept);
+        let (mut index, files) = Index::new(opened, is_kept)?;
         for (name, file) in &files {
             index.digests.insert(name.clone(), digest(&File::from(file.try_clone()?))?);
         }

@@ -18,7 +18,7 @@ const PAGE: usize = 4096;
 /// How much is read at once.
 const CHUNK: usize = 256 * PAGE;
 
-static ZEROS: [u8; PAGE] = [0; PAGE];
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// What a file must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,10 @@ impl Pages {
         chunk: &[u8],
         visit: &mut impl FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        // One comparison for most of what there is.
+        if chunk == &ZEROS[..chunk.len()] {
+            return Ok(());
+        }
         let is_zero = |page: &&[u8]| **page == ZEROS[..page.len()];
         let pages: Vec<&[u8]> = chunk.chunks(PAGE).collect();
         let mut first = 0;

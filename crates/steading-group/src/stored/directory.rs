@@ -25,7 +25,7 @@ pub fn write_directory(
     is_kept: impl Fn(Handle) -> bool,
 ) -> Result<(), StoredError> {
     let failed = |source| StoredError::Write { path: directory.to_owned(), source };
-    let (mut index, files) = Index::new(opened, is_kept);
+    let (mut index, files) = Index::new(opened, is_kept).map_err(failed)?;
     let copies = files.into_iter().map(|(name, file)| {
         let path = directory.join(&name);
         move || -> std::io::Result<(String, Digest)> {
@@ -56,7 +56,7 @@ pub fn open_directory(directory: &Utf8Path) -> Result<OpenedGroup, StoredError> 
         let file = fs::OpenOptions::new().read(true).write(is_memory).open(directory.join(name))?;
         Ok(file.into_parts().0.into())
     })?;
-    let (_, files) = Index::new(&opened, |_| true);
+    let (_, files) = Index::new(&opened, |_| true).map_err(failed)?;
     let checks =
         files.into_iter().map(|(name, file)| move || Ok((name, digest(&File::from(file.try_clone()?))?)));
     let found = at_once(checks).map_err(failed)?;

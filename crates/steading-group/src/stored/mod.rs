@@ -8,7 +8,7 @@ mod archive;
 mod copy;
 mod directory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -77,25 +77,34 @@ struct Index {
 }
 
 impl Index {
-    /// Of a group whose files get names of their own. Those that `is_kept` does not name are left out.
-    fn new(opened: &OpenedGroup, is_kept: impl Fn(Handle) -> bool) -> (Self, Vec<(String, &FrozenFile)>) {
+    /// Of a group whose files get names of their own; one that several VMs have is there once. Those
+    /// that `is_kept` does not name are left out.
+    fn new(
+        opened: &OpenedGroup,
+        is_kept: impl Fn(Handle) -> bool,
+    ) -> io::Result<(Self, Vec<(String, &FrozenFile)>)> {
         let mut group = opened.description.clone();
         let mut files = Vec::new();
+        let mut known: HashMap<(u64, u64), String> = HashMap::new();
+        let mut name = |wanted: String, file| -> io::Result<String> {
+            let stat = rustix::fs::fstat(file)?;
+            let name = known.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| {
+                files.push((wanted.clone(), file));
+                wanted
+            });
+            Ok(name.clone())
+        };
         for (record, vm) in group.vms.iter_mut().zip(&opened.vms) {
             let mut names = FrozenNames::default();
             for (handle, file) in vm.files().filter(|(handle, _)| is_kept(*handle)) {
-                let name = format!("{}.{}", record.name, handle.as_str());
-                names.files.insert(handle, name.clone());
-                files.push((name, file));
+                names.files.insert(handle, name(format!("{}.{}", record.name, handle.as_str()), file)?);
             }
             for (number, file) in vm.layers().iter().enumerate() {
-                let name = format!("{}.layer{number}", record.name);
-                names.layers.push(name.clone());
-                files.push((name, file));
+                names.layers.push(name(format!("{}.layer{number}", record.name), file)?);
             }
             record.files = names;
         }
-        (Self { group, digests: BTreeMap::new() }, files)
+        Ok((Self { group, digests: BTreeMap::new() }, files))
     }
 
     /// A line with the digest of the rest, and the rest.

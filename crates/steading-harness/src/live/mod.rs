@@ -10,12 +10,13 @@ mod verbs;
 mod wait;
 
 use anyhow::Context as _;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Subcommand;
 use steading_api::VmVerb;
 use tokio::runtime::Runtime;
 
 use crate::fork::{self, ForkArgs};
+use crate::resume::{self, ResumeOptions};
 pub use find::{Found, LiveGroup, groups};
 
 /// A command for a group that runs.
@@ -80,11 +81,15 @@ pub enum Command {
         #[arg(required = true)]
         vms: Vec<String>,
     },
-    /// Let the CPUs of VMs run again.
+    /// Let the CPUs of VMs run again; or open a testnet as it was when a test failed, and stay until
+    /// Ctrl-C or `down`.
     Resume {
-        /// The VMs.
-        #[arg(required = true)]
-        vms: Vec<String>,
+        /// The VMs; or the file that a run with --freeze-on-failure has written.
+        #[arg(required = true, value_name = "VM|FILE")]
+        targets: Vec<String>,
+        /// What is to be said about a file.
+        #[command(flatten)]
+        options: ResumeOptions,
     },
     /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
     Freeze(freeze::FreezeArgs),
@@ -102,6 +107,13 @@ pub enum Command {
 ///
 /// When there is no such group, or it does not work.
 pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
+    if let Command::Resume { targets, options } = command
+        && let [file] = targets.as_slice()
+        && file.contains(['.', '/'])
+    {
+        // No VM is called so (RFC 1123, section 2.1, without dots).
+        return resume::resume(Utf8Path::new(file), options);
+    }
     let group = find::choose(wanted)?;
     let verb = |verb, vms: &[String]| wait_for(verbs::act(&group, verb, vms));
     match command {
@@ -116,7 +128,7 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         Command::Reboot { vms } => verb(VmVerb::Reboot, vms),
         Command::Shutdown { vms } => verb(VmVerb::Shutdown, vms),
         Command::Pause { vms } => verb(VmVerb::Pause, vms),
-        Command::Resume { vms } => verb(VmVerb::Resume, vms),
+        Command::Resume { targets, .. } => verb(VmVerb::Resume, targets),
         Command::Freeze(args) => wait_for(freeze::freeze(&group, args)),
         Command::Thaw => wait_for(freeze::thaw(&group)),
         Command::Fork(args) => fork::fork(&group, args),

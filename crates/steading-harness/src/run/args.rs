@@ -33,6 +33,14 @@ pub(crate) struct RunArgs {
     /// After the first test that fails, begin no other.
     #[arg(long)]
     pub(crate) fail_fast: bool,
+    /// When a function fails, freeze its testnet at that moment; after the run, the first that was
+    /// frozen is written to the file failure.steading in the directory of the logs, for `steading
+    /// resume`. Whoever may read it may log in to the guests.
+    #[arg(long)]
+    pub(crate) freeze_on_failure: bool,
+    /// Write that file without the images of the VMs' disks: it can be opened only where they are.
+    #[arg(long, requires = "freeze_on_failure")]
+    pub(crate) without_images: bool,
     /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
     /// changed since; else boot it, and keep it for later runs.
     #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]

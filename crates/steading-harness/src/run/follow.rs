@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use rustix::process::Signal;
-use steading_api::{Client, ClientError, ProcessEvent, ProcessSpec, chain};
+use steading_api::{Client, ClientError, FreezeRequest, ProcessEvent, ProcessSpec, chain};
+use steading_group::OpenedGroup;
 use steading_logs::{Record, Stream, WARNING};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::exit_code;
+use crate::resume;
 use crate::run::forks::Forks;
 use crate::run::pictures;
 use crate::suite::{FunctionId, SectionId};
@@ -23,6 +25,8 @@ pub(crate) enum Input {
     Lost(FunctionId, ClientError),
     /// A function's fork is up, whose logs are there.
     Forked(FunctionId, Client, Utf8PathBuf),
+    /// It has failed, and its testnet was kept as it was at that moment.
+    Frozen(FunctionId, Box<OpenedGroup>),
     /// There is no fork for it.
     Unforked(FunctionId, String),
     Signal(Signal),
@@ -41,6 +45,7 @@ pub(crate) struct Follower {
     /// Where the run's logs go.
     pub(crate) log_dir: Utf8PathBuf,
     pub(crate) forks: Arc<Forks>,
+    pub(crate) freeze_on_failure: bool,
     pub(crate) inputs: mpsc::Sender<Input>,
 }
 
@@ -90,6 +95,9 @@ impl Follower {
                 && has_failed(*status)
             {
                 pictures::take(client, &self.spec.name, &self.log_dir).await;
+                if self.freeze_on_failure {
+                    self.freeze(client).await;
+                }
             }
             self.tell(Input::Process(self.id, event)).await;
             if is_last {
@@ -97,6 +105,29 @@ impl Follower {
             }
         }
         Err(ClientError::Ended)
+    }
+
+    /// Keeps the testnet as it is.
+    async fn freeze(&self, client: &Client) {
+        const ID: &str = "failure";
+        let request = FreezeRequest { id: Some(ID.to_owned()), stay: false };
+        let frozen = async {
+            // Of one group, the first failure counts.
+            if client.freezes().await?.iter().any(|freeze| freeze.id == ID) {
+                return Ok(None);
+            }
+            client.freeze(&request).await?;
+            resume::open(client, ID).await.map(Some)
+        };
+        match frozen.await {
+            Ok(None) => {}
+            Ok(Some(opened)) => self.tell(Input::Frozen(self.id, Box::new(opened))).await,
+            Err(error) => {
+                let why = chain(error.as_ref());
+                let what = format!("the testnet of {} is not kept: {why}", self.spec.name);
+                self.tell(Input::Problem(what)).await;
+            }
+        }
     }
 
     async fn tell(&self, input: Input) {

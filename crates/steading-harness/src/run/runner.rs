@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use steading_api::{Client, Note, ProcessEvent, ProcessSpec, chain};
-use steading_group::{GroupError, Owner};
-use steading_plan::{Resources, env_vars};
+use steading_group::stored::{StoredError, write_archive};
+use steading_group::{GroupError, OpenedGroup, Owner};
+use steading_plan::{Handle, Resources, env_vars};
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Row, Summary};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
+use crate::resume;
 use crate::run::attempt::Attempt;
 use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
@@ -49,6 +51,8 @@ pub(crate) struct Runner<'a> {
     staying: bool,
     owner_ended: bool,
     summary: Summary,
+    /// The testnet of the first function that failed, as it was then.
+    kept: Option<(String, Box<OpenedGroup>)>,
     inputs: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -84,6 +88,7 @@ impl<'a> Runner<'a> {
             running: HashMap::new(),
             before: HashMap::new(),
             summary: Summary::new(&suite.name),
+            kept: None,
             suite,
             selection,
             owner,
@@ -146,6 +151,10 @@ impl<'a> Runner<'a> {
                 self.end(id, Outcome::Failed(cut_short.unwrap_or(failure)));
             }
             Input::Forked(id, client, log_dir) => self.forked(id, client, &log_dir),
+            // One is enough: each takes the memory of its guests until the end.
+            Input::Frozen(id, opened) => {
+                self.kept.get_or_insert((self.suite.tree[id].name.clone(), opened));
+            }
             Input::Unforked(id, reason) => {
                 let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
                 self.end(id, Outcome::Failed(cut_short.unwrap_or(Failure::Group { reason })));
@@ -204,6 +213,7 @@ impl<'a> Runner<'a> {
             spec,
             log_dir: self.log_dir.to_owned(),
             forks: Arc::clone(&self.forks),
+            freeze_on_failure: self.selection.freeze_on_failure,
             inputs: self.sender.clone(),
         };
         let task = match self.suite.tree.place(id) {
@@ -417,11 +427,24 @@ impl<'a> Runner<'a> {
         let page = steading_report::write(self.log_dir)
             .map_err(|error| self.report.tell(&Event::Warning { message: chain(&error) }));
         let report = page.ok().map(Utf8PathBuf::into_string);
+        if let Some((name, opened)) = self.kept {
+            self.report.tell(&match keep(&opened, self.log_dir, self.selection.without_images) {
+                Ok(file) => Event::Kept { name, file: file.into_string() },
+                Err(error) => Event::Warning { message: chain(&error) },
+            });
+        }
         let (log_dir, again) = (self.log_dir.to_string(), verdict::again(&summary));
         self.report.tell(&Event::Finished { summary: summary.clone(), log_dir, report, again });
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }
+}
+
+/// Writes the testnet of a failure beside the logs of its run.
+fn keep(opened: &OpenedGroup, log_dir: &Utf8Path, without_images: bool) -> Result<Utf8PathBuf, StoredError> {
+    let file = log_dir.join(resume::file_name());
+    write_archive(opened, log_dir, &file, |handle| handle != Handle::Image || !without_images)?;
+    Ok(file)
 }
 
 const fn kind(role: Role) -> Kind {

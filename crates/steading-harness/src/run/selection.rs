@@ -14,6 +14,9 @@ pub(crate) struct Selection {
     pub(crate) slots: usize,
     /// How many forks may run at once, if it was said.
     pub(crate) forks: Option<usize>,
+    /// The testnet of the first function that fails is kept.
+    pub(crate) freeze_on_failure: bool,
+    pub(crate) without_images: bool,
     /// The testnet stays up before it is torn down.
     pub(crate) stay: bool,
     /// After the first failure no other test is begun.
@@ -42,6 +45,8 @@ impl Selection {
         Ok(Self {
             left_out,
             forks: args.forks.and_then(|forks| usize::try_from(forks).ok()),
+            freeze_on_failure: args.freeze_on_failure,
+            without_images: args.without_images,
             slots: args.jobs.unwrap_or(usize::MAX),
             stay: mode == Mode::SetupOnly || args.keepalive,
             fail_fast: args.fail_fast,

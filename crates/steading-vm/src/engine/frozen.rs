@@ -90,6 +90,11 @@ impl FrozenVm {
         self.files.iter().map(|(handle, file)| (*handle, file))
     }
 
+    /// Whether there is such a file.
+    pub fn has(&self, handle: Handle) -> bool {
+        self.files.contains_key(&handle)
+    }
+
     /// The layers of its disk above the image; the oldest comes first.
     pub fn layers(&self) -> &[OwnedFd] {
         &self.layers

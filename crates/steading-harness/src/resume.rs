@@ -1,0 +1,125 @@
+//! Opens a testnet that was kept in a file when a test failed.
+
+use anyhow::{Context as _, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use fs_err as fs;
+use steading_group::stored::Archive;
+use steading_group::{FrozenGroup, OpenedGroup};
+use steading_plan::{Acceleration, Handle, ImageSource};
+use steading_report::{Event, Report};
+use steading_vm::engine::{FIRMWARE_CODE, cpu, prepare as prepare_vm, qemu_version};
+use steading_vm::image::ImageCache;
+
+use crate::fork::{ClockArg, go_on};
+use crate::{exit_code, prepare, run};
+
+/// How a kept testnet is to be opened.
+#[derive(Args, Clone, Debug)]
+pub struct ResumeOptions {
+    /// Of a file: what guests' clocks show.
+    #[arg(long, value_enum, value_name = "TIME", default_value_t)]
+    clock: ClockArg,
+    /// Of a file: where logs go, and the run that the testnet comes from [default: out/GROUP/TIME].
+    #[arg(long, value_name = "DIR")]
+    out: Option<Utf8PathBuf>,
+}
+
+/// Opens the testnet, and stays until Ctrl-C or `down`.
+///
+/// # Errors
+///
+/// When the file is no good, or does not match this host.
+pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8> {
+    let report = Report::new();
+    let archive = Archive::open(file)?;
+    let group = archive.description().clone();
+    let name = group.plan.group.to_string();
+    if let Some(message) = check(&group).with_context(|| format!("cannot resume {file} here"))? {
+        report.tell(&Event::Warning { message });
+    }
+    let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(&name));
+    let (scratch, log_dir) = prepare::directories(&log_dir)?;
+    let run_dir = log_dir.join("run");
+    fs::create_dir_all(&run_dir)?;
+    report.tell(&Event::Warm { what: format!("it is unpacked from {file}") });
+    let mut opened = archive.unpack(&scratch, &run_dir)?;
+    opened.firmware_code(FIRMWARE_CODE);
+    add_images(&mut opened)?;
+    let frozen_at = group.frozen_at.strftime("%F %T UTC").to_string();
+    let up = go_on(opened, &log_dir, args.clock.into())?;
+    report.tell(&Event::Warm { what: format!("it goes on from where it was frozen, at {frozen_at}") });
+    match steading_report::write(&run_dir) {
+        Ok(page) => {
+            report.tell(&Event::Warm { what: format!("the report of the run it comes from: {page}") })
+        }
+        Err(error) => report.tell(&Event::Warning { message: steading_api::chain(&error) }),
+    }
+    let code = run::stay(&name, up, &report);
+    Ok(if code == exit_code::INTERRUPTED { exit_code::PASSED } else { code })
+}
+
+/// Whether the testnet can go on here; a warning, if it only may.
+fn check(group: &FrozenGroup) -> anyhow::Result<Option<String>> {
+    group.plan.check(prepare::host_resources())?;
+    if group.plan.qemu.acceleration == Acceleration::Kvm {
+        ensure!(
+            fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
+            "it ran under KVM, which cannot be used here\nhint: open it on a host with KVM and the same kind of CPU"
+        );
+        let (had, has) = (group.cpu.as_deref().unwrap_or_default(), cpu());
+        ensure!(
+            had == has,
+            "it ran on another kind of CPU:\n{had}\nand this host has:\n{has}\nhint: under KVM guests see the host's own CPU; open it on a host of the same kind"
+        );
+    }
+    let (had, has) = (group.qemu_version.as_str(), qemu_version()?);
+    // The format of states is that of the machine type, which is named after both numbers.
+    let kind = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
+    if group.vms.iter().all(|vm| vm.files.files.is_empty()) || had == has {
+        return Ok(None);
+    }
+    if kind(had) != kind(&has) {
+        bail!(
+            "its VMs were frozen by QEMU {had}, and this host has QEMU {has}\nhint: open it where QEMU {} is installed",
+            kind(had)
+        );
+    }
+    Ok(Some(format!("its VMs were frozen by QEMU {had}, and this host has QEMU {has}; that mostly works")))
+}
+
+/// Adds images that the file was written without, from this host.
+fn add_images(opened: &mut OpenedGroup) -> anyhow::Result<()> {
+    let group = opened.description().clone();
+    let cache = ImageCache::open(&ImageCache::default_dir())?;
+    for (at, vm) in group.plan.vms.iter().enumerate() {
+        let Some(disk) = &vm.spec.disk else { continue };
+        if opened.vms()[at].has(Handle::Image) {
+            continue;
+        }
+        let mut vm = vm.clone();
+        let sha256 = group.vms[at].image.or(disk.sha256);
+        vm.spec.disk = Some(ImageSource { path: disk.path.clone(), sha256 });
+        let prepared = prepare_vm(&vm, &cache, &mut |_| {}).with_context(|| {
+            format!(
+                "the file was written without images, and that of VM {} is not here{}\nhint: put it where the testnet names it, or write the file with images",
+                vm.name,
+                sha256.map(|digest| format!(" (SHA-256 {digest})")).unwrap_or_default()
+            )
+        })?;
+        opened.complete_vm(at, &vm, &prepared)?;
+    }
+    Ok(())
+}
+
+/// The name of the file that is written for a run.
+pub(crate) fn file_name() -> String {
+    format!("failure.{}", Archive::EXTENSION)
+}
+
+/// Opens what the owner behind this socket keeps as `id`, to be written later.
+pub(crate) async fn open(client: &steading_api::Client, id: &str) -> anyhow::Result<OpenedGroup> {
+    let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)?;
+    let files = Utf8Path::new(client.path()).parent().and_then(Utf8Path::parent);
+    Ok(OpenedGroup::open(description, files.context("the owner's socket has no directory")?)?)
+}
