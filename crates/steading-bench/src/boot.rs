@@ -103,29 +103,28 @@ pub(crate) fn waiter(plan: &Plan) -> anyhow::Result<Vec<String>> {
 pub(crate) fn wait_for_journals(addresses: &[Ipv6Addr]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let all = addresses.iter().map(|address| answers((*address, GATEWAYD).into()));
-        let all = async {
-            let mut tasks: tokio::task::JoinSet<()> = all.collect();
-            while tasks.join_next().await.is_some() {}
-        };
-        tokio::time::timeout(LIMIT, all).await.context("not all journals answer")
+        let all = addresses.iter().map(|address| answers((*address, GATEWAYD).into(), "/machine"));
+        let all = futures::future::join_all(all);
+        tokio::time::timeout(LIMIT, all).await.map(drop).context("not all journals answer")
     })
 }
 
-async fn answers(server: SocketAddr) {
+/// Waits until the server answers a request for this path with success.
+pub(crate) async fn answers(server: SocketAddr, path: &str) {
     let mut interval = tokio::time::interval(Duration::from_millis(50));
     loop {
         interval.tick().await;
-        if let Ok(Ok(true)) = tokio::time::timeout(ATTEMPT * 4, ask(server)).await {
+        if let Ok(Ok(true)) = tokio::time::timeout(ATTEMPT * 4, ask(server, path)).await {
             return;
         }
     }
 }
 
-async fn ask(server: SocketAddr) -> std::io::Result<bool> {
+async fn ask(server: SocketAddr, path: &str) -> std::io::Result<bool> {
     let connect = tokio::time::timeout(ATTEMPT, TcpStream::connect(server));
     let mut stream = connect.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
-    stream.write_all(b"GET /machine HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await?;
     Ok(&answer[9..] == b"200")

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
 mod boot;
+mod fork;
 mod group;
 mod logs;
 mod script;
@@ -31,11 +32,23 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// Freezing, forking and warm starts, beside booting the same anew.
+    Fork {
+        /// How often each.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
     /// Journals: an export parsed, merged and written, beside journalctl reading the same.
     Logs {
         /// How many entries.
         #[arg(long, default_value_t = 300_000)]
         entries: usize,
+    },
+    /// Waits inside a group.
+    #[command(hide = true)]
+    WaitForEtcd {
+        /// The members.
+        addresses: Vec<std::net::Ipv6Addr>,
     },
     /// Waits inside a group.
     #[command(hide = true)]
@@ -50,6 +63,8 @@ fn main() -> anyhow::Result<()> {
         Bench::Group { runs } => group::measure(runs),
         Bench::Boot { runs } => boot::measure(runs),
         Bench::Logs { entries } => logs::measure(entries),
+        Bench::Fork { runs } => fork::measure(runs),
+        Bench::WaitForEtcd { addresses } => fork::wait_for_etcd(&addresses),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),
     }
 }

@@ -1,0 +1,297 @@
+//! Freezing, forking and warm starts, beside booting the same anew.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use steading_api::{Client, FreezeRequest, GuestCommand, VmState};
+use steading_group::{Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin, Owner};
+use steading_plan::{HostFacts, HostResources, Plan, QemuFacts, Testnet};
+use steading_vm::engine::{PreparedVm, prepare};
+use steading_vm::image::ImageCache;
+
+use crate::boot::{answers, waiter};
+use crate::group::{Up, execute};
+use crate::stats::percentile;
+
+/// The members of the cluster.
+const MEMBERS: usize = 3;
+
+/// How many forks of one VM are made at once.
+const AT_ONCE: usize = 8;
+
+/// etcd's port for clients, which also says how the member does.
+const ETCD: u16 = 2379;
+
+/// How long guests may take to boot, and a cluster to form.
+const LIMIT: Duration = Duration::from_secs(300);
+
+pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
+    let (cold, frozen) = cluster(runs, dir)?;
+    let mut forks = Vec::new();
+    for _ in 0..runs {
+        let began = Instant::now();
+        let up = go_on(&frozen, dir)?;
+        wait_until_healthy(&up, &frozen.plan)?;
+        forks.push(began.elapsed());
+        end(up)?;
+    }
+    drop(frozen);
+    let (cold, fork) = (percentile(&cold, 0.5).as_secs_f64(), percentile(&forks, 0.5).as_secs_f64());
+    println!("{MEMBERS} etcd VMs to all healthy, medians of {runs}: cold boot {cold:.2} s, fork {fork:.3} s, ratio {:.1}", cold / fork);
+    many(dir)?;
+    warm(runs, dir)
+}
+
+/// A group that was frozen, held open by this process.
+struct Frozen {
+    plan: Plan,
+    description: FrozenGroup,
+    files: Utf8PathBuf,
+    /// Holds the files.
+    up: Option<Up>,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Some(up) = self.up.take() {
+            // The benchmark has its figures by now.
+            let _ = end(up);
+        }
+    }
+}
+
+/// Boots the cluster some times; the last is frozen.
+fn cluster(runs: usize, dir: &Utf8Path) -> anyhow::Result<(Vec<Duration>, Frozen)> {
+    let (plan, prepared) = guests("bench-fork", MEMBERS)?;
+    let mut cold = Vec::new();
+    loop {
+        let began = Instant::now();
+        let up = boot(&plan, &prepared, dir)?;
+        up.runtime.block_on(form(&up.client, &plan))?;
+        wait_until_healthy(&up, &plan)?;
+        cold.push(began.elapsed());
+        if cold.len() == runs {
+            return Ok((cold, freeze(plan, up)?));
+        }
+        end(up)?;
+    }
+}
+
+fn guests(group: &str, count: usize) -> anyhow::Result<(Plan, Vec<PreparedVm>)> {
+    let guest = steading::reference::guest()?;
+    let vms = (1..=count).map(|number| guest.vm(format!("n{number}")));
+    let host =
+        HostFacts { resources: HostResources { cpus: 64, memory_mib: 1 << 20 }, qemu: QemuFacts::default() };
+    let plan = Plan::derive(&group.parse()?, &Testnet::new().vms(vms), &host)?;
+    let cache = ImageCache::open(&ImageCache::default_dir())?;
+    let prepared = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;
+    Ok((plan, prepared))
+}
+
+fn boot(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Result<Up> {
+    start(plan.clone(), Origin::Prepared(prepared.to_vec()), dir)
+}
+
+fn go_on(frozen: &Frozen, dir: &Utf8Path) -> anyhow::Result<Up> {
+    let opened = OpenedGroup::open(frozen.description.clone(), &frozen.files)?;
+    start(frozen.plan.clone(), Origin::Frozen(Box::new(opened), Clock::Host), dir)
+}
+
+fn start(plan: Plan, origin: Origin, dir: &Utf8Path) -> anyhow::Result<Up> {
+    let mut owner =
+        steading_group::spawn(GroupConfig { plan, origin, log_dir: dir.to_owned(), scratch: dir.to_owned() })?;
+    owner.wait_until_ready()?;
+    let client = Client::new(owner.socket_path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(Up { owner, client, runtime })
+}
+
+fn end(up: Up) -> anyhow::Result<()> {
+    let Up { owner, client, runtime } = up;
+    runtime.block_on(client.tear_down())?;
+    drop(runtime);
+    owner.wait()?;
+    Ok(())
+}
+
+/// Freezes the group, which stands still from then on, and says how long that took.
+fn freeze(plan: Plan, up: Up) -> anyhow::Result<Frozen> {
+    let request = FreezeRequest { id: None, stay: true };
+    let freeze = up.runtime.block_on(up.client.freeze(&request))?;
+    let (count, mib) = (plan.vms.len(), plan.vms[0].spec.memory_mib);
+    #[expect(clippy::cast_precision_loss, reason = "to one decimal")]
+    let kept = freeze.bytes as f64 / f64::from(1 << 20);
+    println!("freeze of {count} VMs of {mib} MiB: {:.3} s, {kept:.1} MiB kept", freeze.kept_seconds);
+    let description = up.runtime.block_on(up.client.frozen(&freeze.id))?;
+    let files = Utf8PathBuf::from(format!("/proc/{}/fd", up.owner.pid()));
+    Ok(Frozen { plan, description: serde_json::from_value(description)?, files, up: Some(up) })
+}
+
+/// Configures and starts etcd in all guests, by their agents, once those answer.
+async fn form(client: &Client, plan: &Plan) -> anyhow::Result<()> {
+    let url = |address: Ipv6Addr, port: u16| format!("http://[{address}]:{port}");
+    let peers: Vec<String> =
+        plan.vms.iter().map(|vm| format!("{}={}", vm.name, url(vm.address, 2380))).collect();
+    let peers = peers.join(",");
+    let starting = plan.vms.iter().map(async |vm| {
+        let (peer, own) = (url(vm.address, 2380), url(vm.address, ETCD));
+        // Guests under emulation answer late; etcd's defaults would hold elections all the time.
+        let settings = format!(
+            "ETCD_NAME={}\nETCD_LISTEN_PEER_URLS={peer}\nETCD_INITIAL_ADVERTISE_PEER_URLS={peer}\n\
+             ETCD_LISTEN_CLIENT_URLS={own}\nETCD_ADVERTISE_CLIENT_URLS={own}\nETCD_INITIAL_CLUSTER={peers}\n\
+             ETCD_HEARTBEAT_INTERVAL=500\nETCD_ELECTION_TIMEOUT=5000\n",
+            vm.name
+        );
+        let line = format!("cat >/etc/default/etcd <<'END'\n{settings}END\nsystemctl start --no-block etcd");
+        ask_agent(client, vm.name.as_str(), line).await
+    });
+    for outcome in futures::future::join_all(starting).await {
+        outcome?;
+    }
+    Ok(())
+}
+
+async fn ask_agent(client: &Client, vm: &str, line: String) -> anyhow::Result<()> {
+    let command = GuestCommand { line, limit_ms: 5000 };
+    let asked = async {
+        loop {
+            // Before its agent runs, a guest does not answer.
+            if let Ok(output) = client.agent(vm, &command).await {
+                ensure!(output.status == 0, "in {vm}: {}", output.stderr);
+                return Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, asked).await.with_context(|| format!("the agent of {vm} does not answer"))?
+}
+
+fn wait_until_healthy(up: &Up, plan: &Plan) -> anyhow::Result<()> {
+    let me = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+    let addresses = plan.vms.iter().map(|vm| vm.address.to_string());
+    let argv = [me.into_string(), "wait-for-etcd".to_owned()].into_iter().chain(addresses).collect();
+    up.runtime.block_on(execute(&up.client, "waiting for etcd", argv))
+}
+
+/// Waits until all members say that they are healthy.
+pub(crate) fn wait_for_etcd(addresses: &[Ipv6Addr]) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let all = addresses.iter().map(|address| answers(SocketAddr::from((*address, ETCD)), "/health"));
+        let all = futures::future::join_all(all);
+        tokio::time::timeout(LIMIT, all).await.map(drop).context("not all members are healthy")
+    })
+}
+
+/// Forks of one VM, all at once.
+fn many(dir: &Utf8Path) -> anyhow::Result<()> {
+    let (plan, prepared) = guests("bench-one", 1)?;
+    let up = boot(&plan, &prepared, dir)?;
+    up.runtime.block_on(execute(&up.client, "waiting for its journal", waiter(&plan)?))?;
+    let frozen = freeze(plan, up)?;
+    let began = Instant::now();
+    let mut owners: Vec<Owner> = Vec::new();
+    for _ in 0..AT_ONCE {
+        let opened = OpenedGroup::open(frozen.description.clone(), &frozen.files)?;
+        owners.push(steading_group::spawn(GroupConfig {
+            plan: frozen.plan.clone(),
+            origin: Origin::Frozen(Box::new(opened), Clock::Host),
+            log_dir: dir.to_owned(),
+            scratch: dir.to_owned(),
+        })?);
+    }
+    owners.iter_mut().try_for_each(Owner::wait_until_ready)?;
+    let running = began.elapsed().as_secs_f64();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let argv = waiter(&frozen.plan)?;
+    let clients: Vec<Client> = owners.iter().map(|owner| Client::new(owner.socket_path())).collect();
+    let waiting = clients.iter().map(|client| execute(client, "waiting for its journal", argv.clone()));
+    for outcome in runtime.block_on(futures::future::join_all(waiting)) {
+        outcome?;
+    }
+    let answering = began.elapsed().as_secs_f64();
+    let mut private: Vec<u64> = owners.iter().map(|owner| private_mib(owner.pid())).collect::<Result<_, _>>()?;
+    private.sort_unstable();
+    let median = private.get(private.len() / 2).copied().unwrap_or_default();
+    println!(
+        "{AT_ONCE} forks of one VM at once: all running {running:.2} s, all answering {answering:.2} s, \
+         private memory of each {median} MiB (median; {private:?})"
+    );
+    for client in &clients {
+        runtime.block_on(client.tear_down())?;
+    }
+    drop(runtime);
+    owners.into_iter().try_for_each(|owner| owner.wait().map(drop))?;
+    Ok(())
+}
+
+/// What the QEMU process of a group with one VM has for itself alone (`smaps_rollup`,
+/// proc_pid_smaps(5)).
+fn private_mib(owner: i32) -> anyhow::Result<u64> {
+    let children = fs::read_to_string(format!("/proc/{owner}/task/{owner}/children"))?;
+    for child in children.split_ascii_whitespace() {
+        let name = fs::read_to_string(format!("/proc/{child}/comm"))?;
+        if !name.starts_with("vm-") {
+            continue;
+        }
+        let rollup = fs::read_to_string(format!("/proc/{child}/smaps_rollup"))?;
+        let of = |key: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(key));
+            line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+        };
+        let kib = of("Private_Dirty:").zip(of("Private_Clean:")).context("no private memory is told")?;
+        return Ok((kib.0 + kib.1) / 1024);
+    }
+    anyhow::bail!("the group of owner {owner} has no VM that runs")
+}
+
+/// Programs that begin with the same testnet: the first boots it, the second goes on from there.
+fn warm(runs: usize, dir: &Utf8Path) -> anyhow::Result<()> {
+    let (plan, prepared) = guests("bench-warm", MEMBERS)?;
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
+    for run in 0..runs {
+        let began = Instant::now();
+        let up = boot(&plan, &prepared, dir)?;
+        up.runtime.block_on(execute(&up.client, "waiting for journals", waiter(&plan)?))?;
+        cold.push(began.elapsed());
+        let entry = dir.join(format!("entry-{run}"));
+        fs::create_dir(&entry)?;
+        fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let stored = Instant::now();
+        let frozen = freeze_running(&plan, &up)?;
+        steading_group::stored::write_directory(&frozen, &entry, |_| true)?;
+        let stored = stored.elapsed().as_secs_f64();
+        drop(frozen);
+        end(up)?;
+
+        let began = Instant::now();
+        let opened = steading_group::stored::open_directory(&entry)?;
+        let checked = began.elapsed().as_secs_f64();
+        let up = start(plan.clone(), Origin::Frozen(Box::new(opened), Clock::Host), dir)?;
+        let states = up.runtime.block_on(up.client.status())?.vms;
+        ensure!(states.iter().all(|vm| vm.state == VmState::Running), "not all VMs go on");
+        up.runtime.block_on(execute(&up.client, "waiting for journals", waiter(&plan)?))?;
+        warm.push(began.elapsed());
+        end(up)?;
+        println!("  warm start {run}: kept in {stored:.2} s, checked in {checked:.2} s");
+        fs::remove_dir_all(&entry)?;
+    }
+    let (cold, warm) = (percentile(&cold, 0.5).as_secs_f64(), percentile(&warm, 0.5).as_secs_f64());
+    println!(
+        "{MEMBERS} VMs to all answering, medians of {runs}: cold start {cold:.2} s, warm start {warm:.3} s, ratio {:.1}",
+        cold / warm
+    );
+    Ok(())
+}
+
+fn freeze_running(plan: &Plan, up: &Up) -> anyhow::Result<OpenedGroup> {
+    let freeze = up.runtime.block_on(up.client.freeze(&FreezeRequest::default()))?;
+    let description: FrozenGroup =
+        serde_json::from_value(up.runtime.block_on(up.client.frozen(&freeze.id))?)?;
+    ensure!(description.plan == *plan, "another plan was kept");
+    Ok(OpenedGroup::open(description, &Utf8PathBuf::from(format!("/proc/{}/fd", up.owner.pid())))?)
+}
