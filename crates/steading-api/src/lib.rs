@@ -6,17 +6,17 @@
 
 #![forbid(unsafe_code)]
 
-mod chain;
 mod client;
 mod types;
 
-pub use chain::chain;
 pub use client::{Bytestream, Client, ClientError, Lines};
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze,
     FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState,
     VmStatus, VmVerb,
 };
+/// As everybody who uses the API tells errors.
+pub use steading_plan::chain;
 
 /// The number of the owner's descriptor of its private directory, the same in every group.
 pub const DIRECTORY_FD: u32 = 900;

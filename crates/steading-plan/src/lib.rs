@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod chain;
 mod dnsmasq;
 pub mod env_vars;
 mod handle;
@@ -19,6 +20,7 @@ mod resources;
 mod testnet;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
+pub use chain::chain;
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};

@@ -1,12 +1,11 @@
 //! What happened when, as lanes side by side: the driver's functions, and each VM's boots and pauses.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::Serialize;
-use steading_logs::{Record, VmEvent};
+use steading_logs::VmEvent;
 
 use crate::Summary;
+use crate::log::Log;
 
 /// All that happened, in milliseconds from the beginning.
 #[derive(Debug, Serialize)]
@@ -39,8 +38,8 @@ pub(crate) struct Span {
 pub(crate) const DRIVER: &str = "driver";
 
 impl Timeline {
-    pub(crate) fn new(summary: &Summary, records: &[Record]) -> Self {
-        let began = beginning(summary, records);
+    pub(crate) fn new(summary: &Summary, log: &Log) -> Self {
+        let began = beginning(summary, log);
         let millis = |time: Timestamp| time.as_millisecond() - began.as_millisecond();
         let functions: Vec<Span> = summary
             .rows()
@@ -53,25 +52,21 @@ impl Timeline {
                 Some(Span { name: row.name.clone(), class, start, end, detail })
             })
             .collect();
-        let last = records.iter().map(|record| millis(record.time)).max().unwrap_or(0);
+        let last = log.span.map_or(0, |(_, last)| millis(last));
         let length = functions.iter().map(|span| span.end).max().unwrap_or(0).max(last);
-        let mut vms: BTreeMap<String, Vec<(i64, &VmEvent)>> = BTreeMap::new();
-        for record in records {
-            if let Some(vm) = &record.vm {
-                let events = vms.entry(vm.to_string()).or_default();
-                events.extend(record.event.as_ref().map(|event| (millis(record.time), event)));
-            }
-        }
         let mut lanes = vec![Lane { name: DRIVER.to_owned(), spans: functions }];
-        lanes.extend(vms.into_iter().map(|(name, events)| Lane { name, spans: spans(&events, length) }));
+        lanes.extend(log.vms.iter().map(|(name, events)| {
+            let events: Vec<_> = events.iter().map(|(time, event)| (millis(*time), event)).collect();
+            Lane { name: name.to_string(), spans: spans(&events, length) }
+        }));
         Self { began, length, lanes }
     }
 }
 
 /// The first thing that is known to have happened.
-fn beginning(summary: &Summary, records: &[Record]) -> Timestamp {
+fn beginning(summary: &Summary, log: &Log) -> Timestamp {
     let functions = summary.rows().iter().filter_map(|row| row.began);
-    functions.chain(records.iter().map(|record| record.time)).min().unwrap_or(Timestamp::UNIX_EPOCH)
+    functions.chain(log.span.map(|(first, _)| first)).min().unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// What lies between events. A VM that is on when the log ends was so to its end.
