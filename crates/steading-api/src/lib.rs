@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod lines;
 mod types;
 
 pub use client::{Bytestream, Client, ClientError, Lines};
+pub use lines::LineDecoder;
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze,
     FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState,

@@ -18,6 +18,7 @@ mod plan;
 mod qemu;
 mod resources;
 mod testnet;
+mod testnet_file;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
 pub use chain::chain;
@@ -31,3 +32,4 @@ pub use resources::{HostResources, OVERHEAD_MIB, ResourceError, Resources};
 pub use testnet::{
     Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
 };
+pub use testnet_file::{Guest, GuestFiles, TestnetFile, TestnetFileError};

@@ -14,18 +14,29 @@ pub(crate) const SENTINEL: u8 = 0xff;
 
 /// Why no message could be read.
 #[derive(Debug, Error)]
-pub(crate) enum CodecError {
+pub enum CodecError {
+    /// It is longer than any that is expected.
     #[error("a message has more than {limit} bytes")]
-    TooLong { limit: usize },
+    TooLong {
+        /// The most that is taken, in bytes.
+        limit: usize,
+    },
+    /// It is no JSON.
     #[error("a message is no JSON: {shown}")]
-    Malformed { shown: String, source: serde_json::Error },
+    Malformed {
+        /// Its beginning.
+        shown: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The stream cannot be read.
     #[error("cannot read")]
     Read(#[source] std::io::Error),
 }
 
 /// Reads messages. A read that is dropped loses nothing.
 #[derive(Debug)]
-pub(crate) struct MessageReader<R> {
+pub struct MessageReader<R> {
     reader: R,
     buffer: BytesMut,
     /// How much of the buffer has no line end.
@@ -34,12 +45,17 @@ pub(crate) struct MessageReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
-    pub(crate) fn new(reader: R, limit: usize) -> Self {
+    /// A reader of this stream, which takes messages of so many bytes at most.
+    pub fn new(reader: R, limit: usize) -> Self {
         Self { reader, buffer: BytesMut::new(), searched: 0, limit }
     }
 
     /// The next message; none at the end of the stream. An unfinished last one is the end, too.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, CodecError> {
+    ///
+    /// # Errors
+    ///
+    /// When a message is too long, is no JSON, or cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Value>, CodecError> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') {
                 let line = self.buffer.split_to(self.searched + at + 1);
@@ -64,7 +80,11 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     }
 
     /// Passes over everything up to and with the next [`SENTINEL`]; false at the end of the stream.
-    pub(crate) async fn skip_to_sentinel(&mut self) -> Result<bool, CodecError> {
+    ///
+    /// # Errors
+    ///
+    /// When the stream cannot be read.
+    pub async fn skip_to_sentinel(&mut self) -> Result<bool, CodecError> {
         self.searched = 0;
         loop {
             if let Some(at) = self.buffer.iter().position(|&byte| byte == SENTINEL) {
