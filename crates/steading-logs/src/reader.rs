@@ -185,6 +185,11 @@ impl<R: BufRead> LogReader<R> {
         self.begin
     }
 
+    /// What is read from.
+    pub fn get_ref(&self) -> &R {
+        &self.source
+    }
+
     /// What was passed over so far.
     pub fn skipped(&self) -> Skipped {
         let torn = !self.whole && (self.overlong || !self.line.is_empty());

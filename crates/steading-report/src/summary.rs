@@ -109,12 +109,22 @@ impl Summary {
     ///
     /// When there is none, or one of another version.
     pub fn read(dir: &Utf8Path) -> io::Result<Self> {
-        let summary: Self = serde_json::from_slice(&fs_err::read(dir.join(FILE))?)?;
+        let file = dir.join(FILE);
+        Self::parse(&fs_err::read(&file)?).map_err(|error| io::Error::other(format!("{file}: {error}")))
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// When these bytes are none, or one of another version.
+    pub fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let summary: Self = serde_json::from_slice(bytes)?;
         if summary.steading_results == VERSION {
             return Ok(summary);
         }
         let found = summary.steading_results;
-        Err(io::Error::other(format!("{dir}/{FILE} has version {found}, and this program knows {VERSION}")))
+        Err(io::Error::other(format!("it has version {found}, and this program knows {VERSION}")))
     }
 
     /// The suite.

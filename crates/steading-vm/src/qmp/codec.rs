@@ -57,8 +57,13 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// When a message is too long, is no JSON, or cannot be read.
     pub async fn next(&mut self) -> Result<Option<Value>, CodecError> {
         loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer.split_to(self.searched + at + 1);
+            let end = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n');
+            let length = end.map_or(self.buffer.len(), |at| self.searched + at);
+            if length > self.limit {
+                return Err(CodecError::TooLong { limit: self.limit });
+            }
+            if end.is_some() {
+                let line = self.buffer.split_to(length + 1);
                 self.searched = 0;
                 let line = line.trim_ascii();
                 if line.is_empty() {
@@ -69,10 +74,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                     source,
                 });
             }
-            self.searched = self.buffer.len();
-            if self.searched > self.limit {
-                return Err(CodecError::TooLong { limit: self.limit });
-            }
+            self.searched = length;
             if self.fill().await? == 0 {
                 return Ok(None);
             }
@@ -160,6 +162,16 @@ mod tests {
     async fn an_endless_message_is_an_error() {
         let (_, end) = read_all(&[b'x'; 100]).await;
         assert!(matches!(end, Err(CodecError::TooLong { limit: 64 })));
+    }
+
+    /// It was taken if its end was read with its beginning.
+    #[tokio::test]
+    async fn a_message_that_is_too_long_is_an_error_however_it_arrives() {
+        let message = format!("[{}0]\n", "0,".repeat(40));
+        let (messages, end) = read_all(message.as_bytes()).await;
+        assert!(messages.is_empty() && matches!(end, Err(CodecError::TooLong { limit: 64 })));
+        let (messages, _) = read_all(format!("[{}0]\n", "0,".repeat(30)).as_bytes()).await;
+        assert_eq!(messages.len(), 1);
     }
 
     #[tokio::test]
