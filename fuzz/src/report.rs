@@ -27,6 +27,11 @@ pub const TARGET: Target = Target {
           \"outcome\":{\"failed\":{\"timed_out\":{\"seconds\":9,\"overall\":true}}},\"seconds\":9.5},\
           {\"name\":\"c\",\"kind\":\"test\",\"outcome\":{\"skipped\":{\"reason\":\"r\"}},\"seconds\":0.0}],\
           \"metrics\":[],\"warnings\":[]}\n---\nno log\n",
+        // Longer than any time, and a value that needs all its digits.
+        b"{\"steading_results\":2,\"suite\":\"s\",\"functions\":[{\"name\":\"a\",\"kind\":\"test\",\"outcome\":\"passed\",\
+          \"began\":\"2026-01-02T03:04:05Z\",\"seconds\":0.0},{\"name\":\"b\",\"kind\":\"test\",\"outcome\":\"passed\",\
+          \"began\":\"2026-01-02T03:04:06Z\",\"seconds\":1e300}],\
+          \"metrics\":[{\"function\":\"a\",\"name\":\"m\",\"value\":1.6666666666666666660}],\"warnings\":[]}\n---\n",
     ],
     words: &[
         "\n---\n",

@@ -4,7 +4,7 @@ use steading_fuzz::short::{Found, search};
 use steading_fuzz::{TARGETS, Target, target};
 
 /// A few seconds for each target in a debug build.
-const CASES: u32 = 10_000;
+const CASES: u32 = 5000;
 
 fn holds(name: &str) {
     let target = target(name).expect("a target");

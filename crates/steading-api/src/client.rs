@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
-    GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus,
+    VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.

@@ -12,13 +12,13 @@ mod types;
 
 pub use client::{Bytestream, Client, ClientError, Lines};
 pub use lines::LineDecoder;
+/// As everybody who uses the API tells errors.
+pub use steading_plan::chain;
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze,
     FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState,
     VmStatus, VmVerb,
 };
-/// As everybody who uses the API tells errors.
-pub use steading_plan::chain;
 
 /// The number of the owner's descriptor of its private directory, the same in every group.
 pub const DIRECTORY_FD: u32 = 900;

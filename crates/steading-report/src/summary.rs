@@ -226,6 +226,16 @@ mod tests {
         assert_eq!(summary.rows()[2].lines, ["said"]);
     }
 
+    /// The next number to it came back.
+    #[test]
+    fn a_measured_value_is_read_as_it_was_written() {
+        let mut summary = Summary::new("s");
+        let value = 1.666_666_666_666_666_6;
+        summary.add_metric(Metric { function: "t".to_owned(), name: "s".to_owned(), value });
+        let read = Summary::parse(&serde_json::to_vec(&summary).unwrap()).unwrap();
+        assert_eq!(read.metrics()[0].value.to_bits(), value.to_bits());
+    }
+
     #[test]
     fn what_is_written_is_read_and_another_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();

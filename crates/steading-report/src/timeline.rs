@@ -34,6 +34,10 @@ pub(crate) struct Span {
     pub(crate) detail: String,
 }
 
+/// How long a function can have taken, in milliseconds. The trace has microseconds, and those who read
+/// it have numbers of 53 bits.
+const LONGEST: i64 = (1 << 53) / 1000;
+
 /// The lane of the driver.
 pub(crate) const DRIVER: &str = "driver";
 
@@ -46,8 +50,8 @@ impl Timeline {
             .iter()
             .filter_map(|row| {
                 let start = millis(row.began?);
-                #[expect(clippy::cast_possible_truncation, reason = "a run of 2^53 ms is longer than any")]
-                let end = start + (row.seconds * 1000.0) as i64;
+                #[expect(clippy::cast_possible_truncation, reason = "what is longer is cut to the longest")]
+                let end = start + ((row.seconds * 1000.0) as i64).clamp(0, LONGEST);
                 let (class, detail) = row.outcome.class_and_detail();
                 Some(Span { name: row.name.clone(), class, start, end, detail })
             })
@@ -109,6 +113,20 @@ fn freeze(event: &VmEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Kind, Outcome, Row};
+
+    /// The sum was too large for a number.
+    #[test]
+    fn a_function_that_took_longer_than_any_time_has_an_end() {
+        let began = |text: &str| Some(text.parse().unwrap());
+        let mut summary = Summary::new("s");
+        let row = |seconds| Row { seconds, ..Row::new("f", Kind::Test, Outcome::Passed) };
+        summary.add(Row { began: began("2026-01-02T03:04:05Z"), ..row(-1e300) });
+        summary.add(Row { began: began("2026-01-02T03:04:06Z"), ..row(1e300) });
+        let timeline = Timeline::new(&summary, &Log::default());
+        let ends: Vec<_> = timeline.lanes[0].spans.iter().map(|span| (span.start, span.end)).collect();
+        assert_eq!(ends, [(0, 0), (1000, 1000 + LONGEST)]);
+    }
 
     #[test]
     fn a_vm_is_on_between_its_events_and_what_is_on_last_stays_on() {

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use camino::Utf8Path;
 use regex::Regex;
-use steading_logs::{LOG_FILE, LogReader};
 use steading_api::chain;
+use steading_logs::{LOG_FILE, LogReader};
 use steading_report::{Failure, Kind, Outcome, Row, Summary};
 
 use crate::exit_code;
