@@ -3,7 +3,7 @@
 use steading_api::{LineDecoder, ProcessEvent};
 
 use crate::Target;
-use crate::input::{line_ends, same_in_pieces};
+use crate::input::same_in_pieces;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -47,7 +47,13 @@ pub fn check(bytes: &[u8]) {
         }
         events
     });
-    assert_eq!(events.len(), line_ends(bytes), "each line is an event, or none with a reason");
+    let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+    // What has no end was not said.
+    lines.pop();
+    assert_eq!(events.len(), lines.len(), "each line is an event, or none with a reason");
+    for (line, event) in lines.into_iter().zip(&events) {
+        assert_eq!(&serde_json::from_slice::<ProcessEvent>(line).ok(), &event.as_ref().ok().cloned());
+    }
     for event in events.into_iter().flatten() {
         let written = serde_json::to_string(&event).expect("an event can be written");
         assert!(!written.contains('\n'), "an event is one line");

@@ -30,11 +30,6 @@ pub fn same_in_pieces<T: PartialEq + std::fmt::Debug>(bytes: &[u8], read: impl F
     made
 }
 
-/// How many lines of the input have an end.
-pub fn line_ends(bytes: &[u8]) -> usize {
-    bytes.split(|&byte| byte == b'\n').count() - 1
-}
-
 /// A stream that gives one piece at a time.
 #[derive(Debug)]
 pub struct Pieces<'a> {

@@ -18,6 +18,11 @@ pub const TARGET: Target = Target {
         b"__CURSOR=a\nMESSAGE\n\x08\0\0\0\0\0\0\0one\ntwo\n\nUNIT=x\n\n__CURSOR=b\nMESSAGE=next\n\n",
         b"__CURSOR=a\nno field\nMESSAGE=lost\n\n__CURSOR=b\nMESSAGE=kept\n\n",
         b"__CURSOR=a\nMESSAGE\n\xff\xff\xff\xff\xff\xff\xff\xff\n\n__CURSOR=b\n\n",
+        // Fields that are longer than a short reader keeps, and one that is just as long.
+        b"__CURSOR=a\nMESSAGE\n\x50\0\0\0\0\0\0\0\
+          0123456789012345678901234567890123456789\n123456789012345678901234567890123456789\n\
+          UNIT\n\x40\0\0\0\0\0\0\x000123456789012345678901234567890123456789012345678901234567890123\n\
+          PRIORITY=0000000000000000000000000000000000000000000000000000000000000000000000000006\n\n",
         b"MESSAGE=no cursor\n\n\n\n__CURSOR=a\nMESSAGE\n\x01\0\0\0\0\0\0\0xx\n\n",
     ],
     words: &[
@@ -32,6 +37,8 @@ pub const TARGET: Target = Target {
         "MESSAGE=",
         "MESSAGE\n",
         "\n\n",
+        "MESSAGE\n\u{41}\0\0\0\0\0\0\x0001234567890123456789012345678901234567890123456789012345678901234\n",
+        "X\n\u{3}\0\0\0\0\0\0\0a\nb\n",
         "\u{1}\0\0\0\0\0\0\0",
         "\0\0\0\0\0\0\0\0",
         "\0\0\0\u{40}\0\0\0\0",
