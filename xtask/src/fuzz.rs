@@ -159,11 +159,12 @@ fn files(dir: &Utf8Path) -> anyhow::Result<BTreeSet<Utf8PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error;
 
     #[test]
     fn a_target_that_does_not_exist_is_refused_with_those_that_do() {
         assert!(check_known("qmp", "log\nqmp\n").is_ok());
-        let error = format!("{:?}", check_known("qm", "log\nqmp\n").expect_err("there is none"));
-        assert!(error.contains("there is no target \"qm\"") && error.contains("log, qmp"), "{error}");
+        let error = error::render(&check_known("qm", "log\nqmp\n").expect_err("there is none"));
+        assert_eq!(error, "error: there is no target \"qm\"\nhint: there are: log, qmp");
     }
 }
