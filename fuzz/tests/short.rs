@@ -1,6 +1,8 @@
 //! The short search of every target, and that it can find something.
 
-use steading_fuzz::short::{Found, search};
+use std::sync::Mutex;
+
+use steading_fuzz::short::search;
 use steading_fuzz::{TARGETS, Target, target};
 
 /// A few seconds for all targets, in a debug build on two cores.
@@ -48,7 +50,7 @@ fn a_testnet_in_toml_has_a_plan_or_an_error() {
 
 /// A reader with a mistake of the kind that is looked for: it takes a length from its input at its
 /// word, which only matters behind two right words.
-static MISTAKEN: Target = Target {
+const MISTAKEN: Target = Target {
     name: "mistaken",
     check: |bytes| {
         let text = String::from_utf8_lossy(bytes);
@@ -64,13 +66,9 @@ static MISTAKEN: Target = Target {
     words: &["begin ", "length=", "9", ";", "end"],
 };
 
-fn mistake() -> Found {
-    *search(&MISTAKEN, CASES).expect_err("there is a mistake")
-}
-
 #[test]
 fn a_mistake_is_found_made_small_and_told_with_the_command_that_repeats_it() {
-    let found = mistake();
+    let found = search(&MISTAKEN, CASES).expect_err("there is a mistake");
     assert_eq!(found.input, b"begin length=9", "{found}");
     let file = found.file.clone().expect("it was written");
     assert_eq!(fs_err::read(&file).expect("the input"), found.input);
@@ -81,8 +79,19 @@ fn a_mistake_is_found_made_small_and_told_with_the_command_that_repeats_it() {
 
 #[test]
 fn the_search_is_the_same_each_time() {
-    let (once, twice) = (mistake(), mistake());
-    assert_eq!((&once.input, &once.reason), (&twice.input, &twice.reason));
+    static SEEN: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+    const SEEING: Target = Target {
+        name: "seeing",
+        check: |bytes| SEEN.lock().expect("held by nobody").push(bytes.to_vec()),
+        ..MISTAKEN
+    };
+    let seen = || {
+        search(&SEEING, 100).expect("it breaks on nothing");
+        std::mem::take(&mut *SEEN.lock().expect("held by nobody"))
+    };
+    let (once, twice) = (seen(), seen());
+    assert_eq!(once.len(), 100 + SEEING.seeds.len());
+    assert_eq!(once, twice);
 }
 
 #[test]
