@@ -81,7 +81,8 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         }
     }
 
-    /// Passes over everything up to and with the next [`SENTINEL`]; false at the end of the stream.
+    /// Passes over everything up to and with the next byte 0xff, which a guest agent puts before a new
+    /// answer; false at the end of the stream.
     ///
     /// # Errors
     ///
