@@ -43,7 +43,7 @@ pub(crate) fn print(error: &anyhow::Error) {
     eprintln!("{}", render(error));
 }
 
-fn render(error: &anyhow::Error) -> String {
+pub(crate) fn render(error: &anyhow::Error) -> String {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     let mut text = format!("error: {}", causes.join(": "));
     for link in error.chain() {

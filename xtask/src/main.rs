@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup`, `test`, `demo`, `bench`, `docs` and `tidy`.
+//! The project's own commands: `cargo xtask setup`, `test`, `fuzz`, `demo`, `bench`, `docs` and `tidy`.
 //!
 //! What matters here runs as an ordinary user. Started as root, as continuous integration often
 //! is, xtask builds as root and runs what it built as the account `steading`; see [`place`].
@@ -12,6 +12,7 @@ mod command;
 mod demo;
 mod docs;
 mod error;
+mod fuzz;
 mod guest;
 mod place;
 mod setup;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask", about = "Set-up, demo, test, bench, docs and tidy.")]
+#[command(bin_name = "cargo xtask", about = "Set-up, demo, test, fuzz, bench, docs and tidy.")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -36,6 +37,8 @@ enum Task {
     Setup,
     /// Check everything: rules, format, lints, documentation, tests, and suites on real guests.
     Test(test::Options),
+    /// Search long for inputs that break readers, guided by coverage; the tests do so shortly.
+    Fuzz(fuzz::Options),
     /// Show a testnet of real machines at work: the etcd suite, explained.
     Demo,
     /// Measure, in a release build, and print the figures.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::Test(options) => test::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Demo => demo::run(),
         Task::Bench { bench } => bench::run(&bench),
         Task::Docs(options) => docs::run(&options),

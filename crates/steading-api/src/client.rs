@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
-    GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus,
+    VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -238,7 +239,7 @@ impl Client {
         body: &[u8],
     ) -> Result<Lines<T>, ClientError> {
         let bytes = self.bytes(method, target, body).await?;
-        Ok(Lines { bytes, buffer: BytesMut::new(), kind: std::marker::PhantomData })
+        Ok(Lines { bytes, decoder: LineDecoder::new(), kind: std::marker::PhantomData })
     }
 
     async fn bytes(&self, method: Method, target: &str, body: &[u8]) -> Result<Bytestream, ClientError> {
@@ -319,7 +320,7 @@ impl Bytestream {
 #[derive(Debug)]
 pub struct Lines<T> {
     bytes: Bytestream,
-    buffer: BytesMut,
+    decoder: LineDecoder,
     kind: std::marker::PhantomData<T>,
 }
 
@@ -327,13 +328,12 @@ impl<T: DeserializeOwned> Lines<T> {
     /// The next value; none when the stream has ended.
     pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer.split_to(end + 1);
-                return Ok(Some(serde_json::from_slice(&line)?));
+            if let Some(value) = self.decoder.next_value()? {
+                return Ok(Some(value));
             }
             match self.bytes.next().await? {
                 None => return Ok(None),
-                Some(data) => self.buffer.extend_from_slice(&data),
+                Some(data) => self.decoder.push(&data),
             }
         }
     }

@@ -6,12 +6,14 @@
 
 #![forbid(unsafe_code)]
 
-mod chain;
 mod client;
+mod lines;
 mod types;
 
-pub use chain::chain;
 pub use client::{Bytestream, Client, ClientError, Lines};
+pub use lines::LineDecoder;
+/// As everybody who uses the API tells errors.
+pub use steading_plan::chain;
 pub use types::{
     CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze,
     FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState,

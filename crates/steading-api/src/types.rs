@@ -220,7 +220,7 @@ pub struct ProcessSpec {
 }
 
 /// What a program inside the group does.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessEvent {
     /// It runs, under this number inside the group.

@@ -7,7 +7,6 @@ mod doctor;
 mod image;
 mod plan;
 mod ps;
-mod testnet_file;
 mod topology;
 
 use std::process::ExitCode;
@@ -151,7 +150,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {}", steading_harness::chain(error.as_ref()));
-            let is_host = error.downcast_ref::<testnet_file::GuestNotFound>().is_some();
+            let is_host = error.downcast_ref::<topology::GuestNotFound>().is_some();
             ExitCode::from(if is_host { exit_code::HOST } else { exit_code::USAGE })
         }
     }

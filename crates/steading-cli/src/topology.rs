@@ -1,13 +1,14 @@
 //! Testnets in TOML: reading them, bringing them up, running a program in them.
 
+use std::fmt;
+
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use steading::reference::{self, ReferenceGuest};
 use steading_harness::{Suite, run_command};
-use steading_plan::Testnet;
+use steading_plan::{Guest, GuestFiles, Testnet, TestnetFile, VmSpec};
 use steading_report::Report;
-
-use crate::testnet_file::{self, TestnetFile};
 
 /// A testnet and the name of its group.
 pub(crate) struct Topology {
@@ -26,34 +27,36 @@ pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topol
         "{file} has {size} bytes, and a testnet at most {LARGEST}\nhint: is it the right file?"
     );
     let text = fs::read_to_string(file)?;
-    let declared = parse(&text).with_context(|| format!("cannot understand {file}"))?;
-    let testnet = declared.resolve(testnet_file::installed).with_context(|| format!("cannot use {file}"))?;
+    let declared = TestnetFile::parse(&text).with_context(|| format!("cannot understand {file}"))?;
+    let testnet = resolve(declared, reference::guest).with_context(|| format!("cannot use {file}"))?;
     let group =
         group.or(file.file_stem()).context("the file has no name\nhint: name the group with --group")?;
     Ok(Topology { group: group.to_owned(), testnet })
 }
 
-/// The error shows the place, and the nearest right word for one that is unknown.
-fn parse(text: &str) -> anyhow::Result<TestnetFile> {
-    toml::from_str(text).map_err(|error| {
-        let said = error.to_string();
-        match nearest_word(error.message()) {
-            Some(word) => anyhow::anyhow!("{}\nhint: did you mean `{word}`?", said.trim_end()),
-            None => anyhow::anyhow!("{}", said.trim_end().to_owned()),
+/// The testnet, with the files of its guests. A guest is looked for only if it is named, and once.
+fn resolve(file: TestnetFile, find: impl Fn() -> anyhow::Result<ReferenceGuest>) -> anyhow::Result<Testnet> {
+    let files = match file.names_guest() {
+        Some((vm, Guest::Reference)) => {
+            let VmSpec { boot, disk, .. } =
+                find().with_context(|| GuestNotFound { vm: vm.to_owned() })?.vm(vm);
+            Some(GuestFiles { boot, disk })
         }
-    })
+        None => None,
+    };
+    Ok(file.resolve(files.as_ref())?)
 }
 
-/// From "unknown field `x`, expected one of `a`, `b`": the one that is most like `x`, if any is.
-fn nearest_word(message: &str) -> Option<&str> {
-    if !message.starts_with("unknown") {
-        return None;
+/// This host has no such guest, which is no fault of the declaration.
+#[derive(Debug)]
+pub(crate) struct GuestNotFound {
+    vm: String,
+}
+
+impl fmt::Display for GuestNotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VM {}: cannot find its guest", self.vm)
     }
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let wrong = quoted.next()?;
-    let similarity = |word: &&str| strsim::jaro_winkler(wrong, word);
-    let best = quoted.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    (similarity(&best) > 0.7).then_some(best)
 }
 
 /// The schema of such files (JSON Schema, draft 2020-12).
@@ -87,13 +90,6 @@ pub(crate) fn run(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_mistake_is_shown_with_its_place_and_the_nearest_right_word() {
-        let error = parse("[[vm]]\nname = \"n1\"\nvcpu = 2\nboot = \"bios\"\n").unwrap_err().to_string();
-        assert!(error.contains("line 3"), "{error}");
-        assert!(error.ends_with("hint: did you mean `vcpus`?"), "{error}");
-    }
-
     /// Made by `steading schema >docs/testnet.schema.json`.
     #[test]
     fn the_published_schema_is_that_of_this_version() {
@@ -101,10 +97,31 @@ mod tests {
         assert_eq!(published.trim_end(), schema().unwrap());
     }
 
+    fn file(text: &str) -> TestnetFile {
+        TestnetFile::parse(text).unwrap()
+    }
+
     #[test]
-    fn what_is_like_no_right_word_gets_no_guess() {
-        let error = parse("[[vm]]\nname = \"n1\"\nzzz = 2\n").unwrap_err().to_string();
-        assert!(!error.contains("did you mean"), "{error}");
-        assert!(parse("[[vm]").unwrap_err().to_string().contains("line 1"));
+    fn no_guest_is_looked_for_unless_one_is_named() {
+        let bios = file("[[vm]]\nname = \"n1\"\nboot = \"bios\"\n");
+        assert_eq!(resolve(bios, || anyhow::bail!("none was asked for")).unwrap().vms.len(), 1);
+    }
+
+    #[test]
+    fn a_guest_that_is_built_is_found_with_its_kernel_and_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = r#"{"kernel": "vmlinuz", "initrd": "initrd", "disk": "disk", "cmdline": "quiet"}"#;
+        fs::write(dir.path().join("manifest.json"), manifest).unwrap();
+        let find = || reference::guest_in(Utf8Path::from_path(dir.path()).unwrap());
+        let testnet = resolve(file("[[vm]]\nname = \"n1\"\nguest = \"reference\"\n"), find).unwrap();
+        assert_eq!(testnet.vms, [find().unwrap().vm("n1")]);
+    }
+
+    #[test]
+    fn a_guest_that_is_not_built_is_told_with_its_vm() {
+        let named = file("[[vm]]\nname = \"n1\"\nguest = \"reference\"\n");
+        let error = resolve(named, || anyhow::bail!("not built")).unwrap_err();
+        assert!(error.downcast_ref::<GuestNotFound>().is_some());
+        assert_eq!(format!("{error:#}"), "VM n1: cannot find its guest: not built");
     }
 }

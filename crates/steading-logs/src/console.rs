@@ -98,9 +98,8 @@ impl Console {
         let mut lines = Vec::new();
         self.splitter.push(&stripped, &mut lines);
         self.splitter.finish_line(&mut lines);
-        if !self.text.since(self.text.end().saturating_sub(1)).ends_with('\n') && self.text.end() > 0 {
-            stripped.push('\n');
-        }
+        // Nothing is added where there is a line end already.
+        stripped.push('\n');
         self.partial_since = None;
         let lines = self.keep(lines);
         self.boot += 1;
@@ -147,7 +146,9 @@ impl Console {
         if stripped.is_empty() {
             return;
         }
-        self.text.push(&normalised(stripped, self.text.since(self.text.end().saturating_sub(1))));
+        let end = self.text.end();
+        let at_start = end == 0 || self.text.since(end - 1) == "\n";
+        self.text.push(&normalised(stripped, at_start));
         self.progress.send_replace(self.text.end());
     }
 
@@ -171,13 +172,12 @@ impl Console {
 }
 
 /// `text` with each kind of line end as one `\n`, so that `$` in a pattern finds the end of a line.
-/// `before` is what stands before it.
-fn normalised(text: &str, before: &str) -> String {
+/// `at_start` says that it begins a line.
+fn normalised(text: &str, at_start: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut after_return = false;
     for character in text.chars() {
-        let at_start =
-            if out.is_empty() { before.ends_with('\n') || before.is_empty() } else { out.ends_with('\n') };
+        let at_start = if out.is_empty() { at_start } else { out.ends_with('\n') };
         match character {
             // A blank line is of no use to a search; so `\r`, `\r\n` and `\n` can be one thing,
             // also where they are split over two pushes.
@@ -246,6 +246,16 @@ mod tests {
             console.push(piece, Instant::now());
         }
         assert_eq!(console.text().since(0), "a\nb\nc\nd\ne\nf");
+    }
+
+    /// It was lost there, so `$` in a pattern did not match.
+    #[test]
+    fn a_line_end_that_comes_alone_after_a_character_of_several_bytes_is_kept() {
+        let mut console = Console::new();
+        for piece in ["café", "\r\n", "b€", "\n", "c"] {
+            console.push(piece.as_bytes(), Instant::now());
+        }
+        assert_eq!(console.text().since(0), "café\nb€\nc");
     }
 
     #[test]

@@ -27,7 +27,8 @@ use rustix::io::Errno;
 use steading_plan::VmName;
 use thiserror::Error;
 
-use crate::record::{LOG_VERSION, LogHeader, ParseLogError, Record, Stream, parse_log};
+use crate::reader::{LOG_FILE, LogReader, ReadLogError};
+use crate::record::{LOG_VERSION, LogHeader, Record, Stream};
 
 /// What is buffered per file, in bytes; see [`LogFiles::flush`].
 const BUFFER: usize = 16 * 1024;
@@ -66,13 +67,13 @@ pub enum LogError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// It is no log.
+    /// It is no log, or cannot be read.
     #[error("cannot read the log {path}")]
-    Parse {
+    Read {
         /// The file.
         path: Utf8PathBuf,
         /// Why.
-        source: ParseLogError,
+        source: ReadLogError,
     },
 }
 
@@ -168,7 +169,7 @@ impl LogFiles {
     /// When the directory or the merged files cannot be opened; that is before a testnet is begun.
     pub fn open(directory: &Utf8Path) -> Result<Self, LogError> {
         make_directory(directory)?;
-        let records = open_appended(directory.join("log.jsonl"), false)?;
+        let records = open_appended(directory.join(LOG_FILE), false)?;
         let human = open_appended(directory.join("test.log"), true)?;
         let mut files = Self {
             directory: directory.to_owned(),
@@ -348,45 +349,53 @@ fn human_line(record: &Record) -> String {
 /// boot's journal arrives only when the guest has a network, far behind its console.
 ///
 /// For the end of a run. The old file is replaced in one step, once the new one is whole; who is
-/// killed before that leaves no other file.
+/// killed before that leaves no other file. Of a record only its time and place are in memory.
 ///
 /// # Errors
 ///
 /// When a file cannot be read or written; the old one is then as it was.
 pub fn sort_human_log(directory: &Utf8Path) -> Result<(), LogError> {
-    let source = directory.join("log.jsonl");
-    let text =
-        fs_err::read(&source).map_err(|error| LogError::Open { path: source.clone(), source: error })?;
-    let (header, mut records, _) = parse_log(&String::from_utf8_lossy(&text))
-        .map_err(|error| LogError::Parse { path: source, source: error })?;
-    drop(text);
-    records.sort_by_key(|record| record.time);
+    let source = directory.join(LOG_FILE);
+    let unread = |error| LogError::Read { path: source.clone(), source: error };
+    let mut reader = LogReader::open(&source)?;
+    let mut order = Vec::new();
+    while let Some(record) = reader.next_record().map_err(unread)? {
+        order.push((record.time, reader.line_begin()));
+    }
+    let skipped = reader.skipped();
+    order.sort_unstable();
 
     let target = directory.join("test.log");
     let aside = directory.join(".test.log.sorted");
-    let write = || {
-        let file = create_without_name(directory).or_else(|_| std::fs::File::create(&aside))?;
+    let unwritten = |error| LogError::write(&target, error);
+    let mut write = || {
+        let file =
+            create_without_name(directory).or_else(|_| std::fs::File::create(&aside)).map_err(unwritten)?;
         let mut writer = BufWriter::new(&file);
         let mut day = None;
-        for record in &records {
+        for &(_, begin) in &order {
+            let Some(record) = reader.record_at(begin).map_err(unread)? else { break };
             let today = record.time.strftime("%F").to_string();
             if day.as_ref() != Some(&today) {
-                writeln!(writer, "--- log of {today}, times are UTC ---")?;
+                writeln!(writer, "--- log of {today}, times are UTC ---").map_err(unwritten)?;
                 day = Some(today);
             }
-            writer.write_all(human_line(record).as_bytes())?;
+            writer.write_all(human_line(&record).as_bytes()).map_err(unwritten)?;
         }
-        if day.is_none() {
-            writeln!(writer, "--- log of {}, times are UTC ---", header.begun.strftime("%F"))?;
+        if let (None, Some(header)) = (day, reader.header()) {
+            writeln!(writer, "--- log of {}, times are UTC ---", header.begun.strftime("%F"))
+                .map_err(unwritten)?;
         }
-        writer.flush()?;
-        give_name(&file, &aside)?;
-        fs_err::rename(&aside, &target)
+        if let Some(told) = skipped.told() {
+            writeln!(writer, "--- {told} ---").map_err(unwritten)?;
+        }
+        writer.flush().map_err(unwritten)?;
+        give_name(&file, &aside).map_err(unwritten)?;
+        fs_err::rename(&aside, &target).map_err(unwritten)
     };
-    write().map_err(|error| {
+    write().inspect_err(|_| {
         // The message is about the log; that its copy could not be removed adds nothing to it.
         let _ = fs_err::remove_file(&aside);
-        LogError::write(&target, error)
     })
 }
 

@@ -3,9 +3,12 @@
 use camino_tempdir::Dir;
 
 use super::*;
+use crate::reader::Skipped;
 
 mod camino_tempdir {
     use camino::Utf8Path;
+
+    use crate::reader::{LOG_FILE, LogReader, Skipped};
 
     pub(crate) struct Dir(tempfile::TempDir);
 
@@ -20,6 +23,13 @@ mod camino_tempdir {
 
         pub(crate) fn read(&self, name: &str) -> String {
             fs_err::read_to_string(self.path().join(name)).expect("a file")
+        }
+
+        /// What the records say, and what of the log is none.
+        pub(crate) fn records(&self) -> (Vec<String>, Skipped) {
+            let mut reader = LogReader::open(&self.path().join(LOG_FILE)).expect("a log");
+            let records = std::iter::from_fn(|| reader.next_record().expect("readable"));
+            (records.map(|record| record.message).collect(), reader.skipped())
         }
     }
 }
@@ -66,8 +76,8 @@ fn each_file_gets_its_form_of_a_record() {
             "08:00:02.000 -           driver| done",
         ]
     );
-    let (_, records, torn) = parse_log(&dir.read("log.jsonl")).expect("a log");
-    assert_eq!((records[0].message.as_str(), records.len(), torn), ("one\ntwo", 2, 0));
+    let (messages, skipped) = dir.records();
+    assert_eq!((messages[0].as_str(), messages.len(), skipped.told()), ("one\ntwo", 2, None));
 }
 
 #[test]
@@ -86,9 +96,9 @@ fn a_log_is_gone_on_with_and_a_torn_line_is_ended() {
     files.merged(&record(1, Stream::Console, "second"));
     drop(files);
     assert_eq!(dir.read("vms/alpha/console.raw"), "abcdef");
-    let (_, records, torn) = parse_log(&dir.read("log.jsonl")).expect("a log");
-    let messages: Vec<_> = records.iter().map(|record| record.message.as_str()).collect();
-    assert_eq!((messages, torn), (vec!["first", "second"], 1));
+    let (messages, skipped) = dir.records();
+    assert_eq!(messages, ["first", "second"]);
+    assert_eq!(skipped, Skipped { broken: 1, ..Skipped::default() });
 }
 
 /// A disk that is full until told otherwise.
@@ -159,11 +169,14 @@ fn late_records_find_their_place_when_the_log_is_sorted() {
         files.merged(&record(second, Stream::Console, message));
     }
     drop(files);
+    let log = dir.read(LOG_FILE).replacen("\n{", "\nno record\n{", 2);
+    fs_err::write(dir.path().join(LOG_FILE), log).expect("write");
     fs_err::write(dir.path().join(".test.log.sorted"), "left by somebody who was killed").expect("write");
     sort_human_log(dir.path()).expect("sorted");
     let human = dir.read("test.log");
     let ends: Vec<&str> = human.lines().filter_map(|line| line.rsplit(' ').next()).collect();
-    assert_eq!(ends, ["---", "a", "b", "c", "---", "d"]);
+    assert_eq!(ends, ["---", "a", "b", "c", "---", "d", "---"]);
+    assert!(human.ends_with("--- 2 lines of the log are no records and were passed over ---\n"), "{human}");
     assert!(human.starts_with("--- log of 2027-01-15"));
     assert!(!dir.path().join(".test.log.sorted").exists());
 }

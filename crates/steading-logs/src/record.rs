@@ -9,7 +9,6 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steading_plan::VmName;
-use thiserror::Error;
 
 /// The version of the file format that is written.
 pub const LOG_VERSION: u32 = 1;
@@ -190,52 +189,6 @@ pub struct LogHeader {
     pub begun: Timestamp,
 }
 
-/// Why a log cannot be read.
-#[derive(Debug, Error)]
-pub enum ParseLogError {
-    /// Its first line is no header.
-    #[error(
-        "the first line is not a log's header: {shown:?}\nhint: a log begins with {{\"steading_log\":{LOG_VERSION},…}}"
-    )]
-    NoHeader {
-        /// The beginning of that line.
-        shown: String,
-    },
-    /// A later version wrote it.
-    #[error(
-        "the log is of version {found}, this program reads version {LOG_VERSION}\nhint: read it with the version of steading that wrote it"
-    )]
-    Version {
-        /// Its version.
-        found: u32,
-    },
-}
-
-/// Reads a log. Lines that are no record are left out and counted: the last one is torn where the
-/// writer was killed.
-///
-/// # Errors
-///
-/// When it has no header, or one of another version.
-pub fn parse_log(text: &str) -> Result<(LogHeader, Vec<Record>, usize), ParseLogError> {
-    let mut lines = text.lines();
-    let first = lines.next().unwrap_or_default();
-    let header: LogHeader = serde_json::from_str(first)
-        .map_err(|_| ParseLogError::NoHeader { shown: first.chars().take(80).collect() })?;
-    if header.steading_log != LOG_VERSION {
-        return Err(ParseLogError::Version { found: header.steading_log });
-    }
-    let mut records = Vec::new();
-    let mut torn = 0;
-    for line in lines {
-        match serde_json::from_str(line) {
-            Ok(record) => records.push(record),
-            Err(_) => torn += 1,
-        }
-    }
-    Ok((header, records, torn))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,23 +213,6 @@ mod tests {
     fn unknown_fields_are_passed_over() {
         let json = r#"{"time":"2026-01-02T03:04:05.678Z","vm":"alpha","stream":"console","message":"hello","new":1}"#;
         assert_eq!(serde_json::from_str::<Record>(json).expect("record"), record());
-    }
-
-    #[test]
-    fn a_log_with_a_torn_last_line_is_read() {
-        let line = serde_json::to_string(&record()).expect("json");
-        let text =
-            format!("{{\"steading_log\":1,\"begun\":\"2026-01-02T03:04:05Z\"}}\n{line}\n{{\"time\":\"20");
-        let (header, records, torn) = parse_log(&text).expect("a log");
-        assert_eq!((header.steading_log, records.len(), torn), (1, 1, 1));
-    }
-
-    #[test]
-    fn a_log_of_a_later_version_is_refused_with_its_version() {
-        let error =
-            parse_log("{\"steading_log\":7,\"begun\":\"2026-01-02T03:04:05Z\"}\n").expect_err("refused");
-        assert!(matches!(error, ParseLogError::Version { found: 7 }));
-        assert!(matches!(parse_log("").expect_err("refused"), ParseLogError::NoHeader { .. }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use jiff::{SignedDuration, Timestamp};
-use steading_plan::VmName;
+use steading_plan::{VmName, chain};
 use tokio::sync::broadcast;
 
 use crate::badness::Badness;
@@ -276,18 +276,6 @@ impl TestLog {
     fn written(&mut self) {
         self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
     }
-}
-
-/// An error with its causes, on lines of their own: a record for each.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str("\ncaused by: ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod chain;
 mod dnsmasq;
 pub mod env_vars;
 mod handle;
@@ -17,8 +18,10 @@ mod plan;
 mod qemu;
 mod resources;
 mod testnet;
+mod testnet_file;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
+pub use chain::chain;
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};
@@ -29,3 +32,4 @@ pub use resources::{HostResources, OVERHEAD_MIB, ResourceError, Resources};
 pub use testnet::{
     Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
 };
+pub use testnet_file::{Guest, GuestFiles, TestnetFile, TestnetFileError};

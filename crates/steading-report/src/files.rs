@@ -1,15 +1,16 @@
 //! The files that are made from a run's log and results.
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_logs::Record;
+use steading_logs::{LOG_FILE, LogError, LogReader, ReadLogError};
 use steading_plan::env_vars;
 use thiserror::Error;
 
+use crate::log::Log;
 use crate::timeline::Timeline;
 use crate::{Summary, html, junit, trace};
 
@@ -30,12 +31,29 @@ pub enum ReportError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The log cannot be read, or a file not be written.
+    /// The log cannot be opened.
+    #[error("cannot make the report")]
+    Open(#[from] LogError),
+    /// The log cannot be read.
+    #[error("cannot make the report: the log cannot be read")]
+    Log(#[source] ReadLogError),
+    /// A file cannot be written.
     #[error("cannot make the report")]
     Io(#[from] io::Error),
     /// The results cannot be written as XML.
     #[error("cannot write the results as XML")]
     Xml(#[from] quick_junit::SerializeError),
+}
+
+/// The files of a report.
+#[derive(Debug)]
+pub struct Rendered {
+    /// `report.html`: all of it, for people.
+    pub page: String,
+    /// `junit.xml`: the results, for continuous integration.
+    pub junit: String,
+    /// `trace.json`: the timeline, for Perfetto.
+    pub trace: String,
 }
 
 /// Makes `report.html`, `junit.xml` and `trace.json` in a directory of logs. Returns the path of the
@@ -47,18 +65,36 @@ pub enum ReportError {
 pub fn write(dir: &Utf8Path) -> Result<Utf8PathBuf, ReportError> {
     let summary =
         Summary::read(dir).map_err(|source| ReportError::Results { dir: dir.to_owned(), source })?;
-    let records = records(&dir.join("log.jsonl"))?;
-    let timeline = Timeline::new(&summary, &records);
-    let xml = junit::render(&summary)?;
-    fs::write(dir.join("junit.xml"), &xml)?;
+    let mut log = LogReader::open(&dir.join(LOG_FILE))?;
+    let rendered = render(&summary, &mut log, &pictures(&dir.join(PICTURES)))?;
+    fs::write(dir.join("junit.xml"), &rendered.junit)?;
     if let Some(path) = std::env::var_os(env_vars::XML_OUTPUT_FILE) {
-        fs::write(path, &xml)?;
+        fs::write(path, &rendered.junit)?;
     }
-    fs::write(dir.join("trace.json"), trace::render(&timeline).to_string())?;
+    fs::write(dir.join("trace.json"), rendered.trace)?;
     let page = dir.join("report.html");
-    let pictures = pictures(&dir.join(PICTURES));
-    fs::write(&page, html::render(&summary, &timeline, &records, &pictures))?;
+    fs::write(&page, rendered.page)?;
     Ok(page)
+}
+
+/// The report of a run with these results, this log, and pictures in base64 by their names. Of the
+/// log it has the last records; what was passed over is among its warnings.
+///
+/// # Errors
+///
+/// When the log cannot be read.
+pub fn render<R: BufRead>(
+    summary: &Summary,
+    log: &mut LogReader<R>,
+    pictures: &[(String, String)],
+) -> Result<Rendered, ReportError> {
+    let log = Log::read(log).map_err(ReportError::Log)?;
+    let timeline = Timeline::new(summary, &log);
+    Ok(Rendered {
+        page: html::render(summary, &timeline, &log, pictures),
+        junit: junit::render(summary)?,
+        trace: trace::render(&timeline).to_string(),
+    })
 }
 
 /// The pictures that were taken, by name, each as base64. None if there is no directory of them.
@@ -71,28 +107,4 @@ fn pictures(dir: &Utf8Path) -> Vec<(String, String)> {
     let mut pictures: Vec<_> = entries.filter_map(picture).collect();
     pictures.sort();
     pictures
-}
-
-/// Opens a log for reading. What is no file may have no end.
-///
-/// # Errors
-///
-/// When it cannot be opened, or is a device or a pipe.
-pub fn open_log(file: &Utf8Path) -> io::Result<fs::File> {
-    let opened = fs::File::open(file)?;
-    if opened.metadata()?.is_file() {
-        return Ok(opened);
-    }
-    Err(io::Error::other(format!("{file} is no regular file")))
-}
-
-/// All records, in order of time. Lines that are none are passed over: the last one of a run that
-/// was killed may be cut off.
-fn records(file: &Utf8Path) -> io::Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for line in BufReader::new(open_log(file)?).lines() {
-        records.extend(serde_json::from_str::<Record>(&line?).ok());
-    }
-    records.sort_by_key(|record| record.time);
-    Ok(records)
 }

@@ -3,12 +3,10 @@
 use serde::Serialize;
 use steading_logs::Record;
 
+use crate::log::Log;
 use crate::summary::Row;
 use crate::timeline::Timeline;
 use crate::{Metric, Summary};
-
-/// How many records a page holds: browsers become slow with more.
-const RECORDS: usize = 100_000;
 
 const PAGE: &str = include_str!("report.html");
 
@@ -21,7 +19,7 @@ struct Data<'a> {
     counts: [(&'static str, usize); 4],
     rows: Vec<ShownRow<'a>>,
     metrics: &'a [Metric],
-    warnings: &'a [String],
+    warnings: Vec<&'a str>,
     timeline: &'a Timeline,
     /// Names, and PNG files in base64.
     pictures: &'a [(String, String)],
@@ -47,10 +45,10 @@ struct Line<'a>(i64, &'a str, &'static str, Option<u8>, String);
 pub(crate) fn render(
     summary: &Summary,
     timeline: &Timeline,
-    records: &[Record],
+    log: &Log,
     pictures: &[(String, String)],
 ) -> String {
-    let left_out = records.len().saturating_sub(RECORDS);
+    let skipped = log.skipped.told();
     let data = Data {
         suite: summary.suite(),
         counts: [
@@ -61,11 +59,11 @@ pub(crate) fn render(
         ],
         rows: summary.rows().iter().map(shown).collect(),
         metrics: summary.metrics(),
-        warnings: summary.warnings(),
+        warnings: summary.warnings().iter().chain(&skipped).map(String::as_str).collect(),
         timeline,
         pictures,
-        left_out,
-        records: records[left_out..].iter().map(|record| line(record, timeline)).collect(),
+        left_out: log.left_out,
+        records: log.records.iter().map(|record| line(record, timeline)).collect(),
     };
     let json = serde_json::to_string(&data).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
     PAGE.replacen(PLACE, &harmless(&json), 1)

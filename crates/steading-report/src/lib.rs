@@ -6,12 +6,13 @@ mod event;
 mod files;
 mod html;
 mod junit;
+mod log;
 mod summary;
 mod terminal;
 mod timeline;
 mod trace;
 
 pub use event::{Event, Failure, Outcome, Wait};
-pub use files::{PICTURES, ReportError, open_log, write};
+pub use files::{PICTURES, Rendered, ReportError, render, write};
 pub use summary::{Kind, Metric, Row, Summary};
 pub use terminal::Report;

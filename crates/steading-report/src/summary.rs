@@ -109,12 +109,22 @@ impl Summary {
     ///
     /// When there is none, or one of another version.
     pub fn read(dir: &Utf8Path) -> io::Result<Self> {
-        let summary: Self = serde_json::from_slice(&fs_err::read(dir.join(FILE))?)?;
+        let file = dir.join(FILE);
+        Self::parse(&fs_err::read(&file)?).map_err(|error| io::Error::other(format!("{file}: {error}")))
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// When these bytes are none, or one of another version.
+    pub fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let summary: Self = serde_json::from_slice(bytes)?;
         if summary.steading_results == VERSION {
             return Ok(summary);
         }
         let found = summary.steading_results;
-        Err(io::Error::other(format!("{dir}/{FILE} has version {found}, and this program knows {VERSION}")))
+        Err(io::Error::other(format!("it has version {found}, and this program knows {VERSION}")))
     }
 
     /// The suite.
@@ -214,6 +224,16 @@ mod tests {
         assert!(!summary.has_failed_setup());
         assert!(summary.rows()[1].lines.is_empty());
         assert_eq!(summary.rows()[2].lines, ["said"]);
+    }
+
+    /// The next number to it came back.
+    #[test]
+    fn a_measured_value_is_read_as_it_was_written() {
+        let mut summary = Summary::new("s");
+        let value = 1.666_666_666_666_666_6;
+        summary.add_metric(Metric { function: "t".to_owned(), name: "s".to_owned(), value });
+        let read = Summary::parse(&serde_json::to_vec(&summary).unwrap()).unwrap();
+        assert_eq!(read.metrics()[0].value.to_bits(), value.to_bits());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! What happened when, as lanes side by side: the driver's functions, and each VM's boots and pauses.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::Serialize;
-use steading_logs::{Record, VmEvent};
+use steading_logs::VmEvent;
 
 use crate::Summary;
+use crate::log::Log;
 
 /// All that happened, in milliseconds from the beginning.
 #[derive(Debug, Serialize)]
@@ -35,43 +34,43 @@ pub(crate) struct Span {
     pub(crate) detail: String,
 }
 
+/// How long a function can have taken, in milliseconds. The trace has microseconds, and those who read
+/// it have numbers of 53 bits.
+const LONGEST: i64 = (1 << 53) / 1000;
+
 /// The lane of the driver.
 pub(crate) const DRIVER: &str = "driver";
 
 impl Timeline {
-    pub(crate) fn new(summary: &Summary, records: &[Record]) -> Self {
-        let began = beginning(summary, records);
+    pub(crate) fn new(summary: &Summary, log: &Log) -> Self {
+        let began = beginning(summary, log);
         let millis = |time: Timestamp| time.as_millisecond() - began.as_millisecond();
         let functions: Vec<Span> = summary
             .rows()
             .iter()
             .filter_map(|row| {
                 let start = millis(row.began?);
-                #[expect(clippy::cast_possible_truncation, reason = "a run of 2^53 ms is longer than any")]
-                let end = start + (row.seconds * 1000.0) as i64;
+                #[expect(clippy::cast_possible_truncation, reason = "what is longer is cut to the longest")]
+                let end = start + ((row.seconds * 1000.0) as i64).clamp(0, LONGEST);
                 let (class, detail) = row.outcome.class_and_detail();
                 Some(Span { name: row.name.clone(), class, start, end, detail })
             })
             .collect();
-        let last = records.iter().map(|record| millis(record.time)).max().unwrap_or(0);
+        let last = log.span.map_or(0, |(_, last)| millis(last));
         let length = functions.iter().map(|span| span.end).max().unwrap_or(0).max(last);
-        let mut vms: BTreeMap<String, Vec<(i64, &VmEvent)>> = BTreeMap::new();
-        for record in records {
-            if let Some(vm) = &record.vm {
-                let events = vms.entry(vm.to_string()).or_default();
-                events.extend(record.event.as_ref().map(|event| (millis(record.time), event)));
-            }
-        }
         let mut lanes = vec![Lane { name: DRIVER.to_owned(), spans: functions }];
-        lanes.extend(vms.into_iter().map(|(name, events)| Lane { name, spans: spans(&events, length) }));
+        lanes.extend(log.vms.iter().map(|(name, events)| {
+            let events: Vec<_> = events.iter().map(|(time, event)| (millis(*time), event)).collect();
+            Lane { name: name.to_string(), spans: spans(&events, length) }
+        }));
         Self { began, length, lanes }
     }
 }
 
 /// The first thing that is known to have happened.
-fn beginning(summary: &Summary, records: &[Record]) -> Timestamp {
+fn beginning(summary: &Summary, log: &Log) -> Timestamp {
     let functions = summary.rows().iter().filter_map(|row| row.began);
-    functions.chain(records.iter().map(|record| record.time)).min().unwrap_or(Timestamp::UNIX_EPOCH)
+    functions.chain(log.span.map(|(first, _)| first)).min().unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// What lies between events. A VM that is on when the log ends was so to its end.
@@ -114,6 +113,20 @@ fn freeze(event: &VmEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Kind, Outcome, Row};
+
+    /// The sum was too large for a number.
+    #[test]
+    fn a_function_that_took_longer_than_any_time_has_an_end() {
+        let began = |text: &str| Some(text.parse().unwrap());
+        let mut summary = Summary::new("s");
+        let row = |seconds| Row { seconds, ..Row::new("f", Kind::Test, Outcome::Passed) };
+        summary.add(Row { began: began("2026-01-02T03:04:05Z"), ..row(-1e300) });
+        summary.add(Row { began: began("2026-01-02T03:04:06Z"), ..row(1e300) });
+        let timeline = Timeline::new(&summary, &Log::default());
+        let ends: Vec<_> = timeline.lanes[0].spans.iter().map(|span| (span.start, span.end)).collect();
+        assert_eq!(ends, [(0, 0), (1000, 1000 + LONGEST)]);
+    }
 
     #[test]
     fn a_vm_is_on_between_its_events_and_what_is_on_last_stays_on() {

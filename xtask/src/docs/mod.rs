@@ -104,7 +104,7 @@ fn pages(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<Vec<Page>> 
         reference(
             "testnet",
             page::testnet(
-                &source("crates/steading-cli/src/testnet_file.rs")?,
+                &source("crates/steading-plan/src/testnet_file.rs")?,
                 &source("crates/steading-plan/src/testnet.rs")?,
             )?,
         ),

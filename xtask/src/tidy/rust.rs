@@ -16,8 +16,14 @@ const UNSAFE: &str = "crates/steading-sys/";
 const PROCESSES: &str = "crates/steading-sys/src/process.rs";
 /// Who may print: the command line, the renderings of events, programs that only print, and
 /// suites, which are tests as users write them.
-const PRINTS: &[&str] =
-    &["crates/steading-cli/", "crates/steading-report/", "crates/steading-bench/", "suites/", "xtask/"];
+const PRINTS: &[&str] = &[
+    "crates/steading-cli/",
+    "crates/steading-report/",
+    "crates/steading-bench/",
+    "fuzz/src/main.rs",
+    "suites/",
+    "xtask/",
+];
 
 /// Where every environment variable is named.
 const VARIABLES: &str = "crates/steading-plan/src/env_vars.rs";

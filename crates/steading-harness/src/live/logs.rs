@@ -1,16 +1,14 @@
 //! Prints a group's log: all of it or a part, and what comes.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
 use clap::Args;
-use fs_err as fs;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
-use serde::Deserialize;
-use steading_logs::{Record, Stream};
+use steading_logs::{LOG_FILE, LogReader, Record, Skipped, Stream};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -82,46 +80,41 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     }
     // Subscribed to before the file is read: what comes in between wakes us at least once.
     let mut records = group.client.records().await?;
-    let file = Utf8Path::new(&group.status.log_dir).join("log.jsonl");
-    let mut reader = Reader { lines: BufReader::new(fs::File::open(&file)?), partial: String::new() };
-    reader.print_new(args)?;
-    if !args.follow {
-        return Ok(exit_code::PASSED);
-    }
-    loop {
+    let file = Utf8Path::new(&group.status.log_dir).join(LOG_FILE);
+    let mut reader = LogReader::open(&file)?;
+    let mut print_new = || {
+        print_new(&mut reader, args).with_context(|| format!("cannot read {file}"))?;
+        anyhow::Ok(reader.skipped())
+    };
+    let mut skipped = print_new()?;
+    let mut goes_on = args.follow;
+    while goes_on {
         // Records only tell that there is something; the file has all, in order.
         let come = tokio::time::timeout(FLUSHED_AFTER, records.next()).await;
-        reader.print_new(args).with_context(|| format!("cannot read {file}"))?;
-        if matches!(come, Ok(Ok(None) | Err(_))) {
-            return Ok(exit_code::PASSED);
-        }
+        skipped = print_new()?;
+        goes_on = !matches!(come, Ok(Ok(None) | Err(_)));
     }
+    // The end of a log that grows is torn at any time.
+    if let Some(told) = (Skipped { torn: false, ..skipped }).told() {
+        writeln!(std::io::stderr(), "note: {told}")?;
+    }
+    Ok(exit_code::PASSED)
 }
 
-struct Reader {
-    lines: BufReader<fs::File>,
-    /// The beginning of a line that was not written to its end when it was read.
-    partial: String,
-}
-
-impl Reader {
-    fn print_new(&mut self, args: &LogsArgs) -> anyhow::Result<()> {
-        let mut stdout = std::io::stdout().lock();
-        while self.lines.read_line(&mut self.partial)? > 0 {
-            if !self.partial.ends_with('\n') {
-                break;
-            }
-            let line = std::mem::take(&mut self.partial);
-            let Ok(record) = Record::deserialize(&mut serde_json::Deserializer::from_str(&line)) else {
-                continue;
-            };
-            if args.wants(&record) {
-                let text = if args.json { line } else { format!("{}\n", shown(&record)) };
-                stdout.write_all(text.as_bytes())?;
-            }
+fn print_new<R: BufRead>(reader: &mut LogReader<R>, args: &LogsArgs) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    while let Some(record) = reader.next_record()? {
+        if !args.wants(&record) {
+            continue;
         }
-        Ok(stdout.flush()?)
+        if args.json {
+            stdout.write_all(reader.line())?;
+            stdout.write_all(b"\n")?;
+        } else {
+            writeln!(stdout, "{}", shown(&record))?;
+        }
     }
+    Ok(stdout.flush()?)
 }
 
 /// A record as a line for people.

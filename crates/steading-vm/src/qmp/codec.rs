@@ -14,18 +14,29 @@ pub(crate) const SENTINEL: u8 = 0xff;
 
 /// Why no message could be read.
 #[derive(Debug, Error)]
-pub(crate) enum CodecError {
+pub enum CodecError {
+    /// It is longer than any that is expected.
     #[error("a message has more than {limit} bytes")]
-    TooLong { limit: usize },
+    TooLong {
+        /// The most that is taken, in bytes.
+        limit: usize,
+    },
+    /// It is no JSON.
     #[error("a message is no JSON: {shown}")]
-    Malformed { shown: String, source: serde_json::Error },
+    Malformed {
+        /// Its beginning.
+        shown: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The stream cannot be read.
     #[error("cannot read")]
     Read(#[source] std::io::Error),
 }
 
 /// Reads messages. A read that is dropped loses nothing.
 #[derive(Debug)]
-pub(crate) struct MessageReader<R> {
+pub struct MessageReader<R> {
     reader: R,
     buffer: BytesMut,
     /// How much of the buffer has no line end.
@@ -34,15 +45,25 @@ pub(crate) struct MessageReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
-    pub(crate) fn new(reader: R, limit: usize) -> Self {
+    /// A reader of this stream, which takes messages of so many bytes at most.
+    pub fn new(reader: R, limit: usize) -> Self {
         Self { reader, buffer: BytesMut::new(), searched: 0, limit }
     }
 
     /// The next message; none at the end of the stream. An unfinished last one is the end, too.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, CodecError> {
+    ///
+    /// # Errors
+    ///
+    /// When a message is too long, is no JSON, or cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Value>, CodecError> {
         loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer.split_to(self.searched + at + 1);
+            let end = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n');
+            let length = end.map_or(self.buffer.len(), |at| self.searched + at);
+            if length > self.limit {
+                return Err(CodecError::TooLong { limit: self.limit });
+            }
+            if end.is_some() {
+                let line = self.buffer.split_to(length + 1);
                 self.searched = 0;
                 let line = line.trim_ascii();
                 if line.is_empty() {
@@ -53,18 +74,20 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                     source,
                 });
             }
-            self.searched = self.buffer.len();
-            if self.searched > self.limit {
-                return Err(CodecError::TooLong { limit: self.limit });
-            }
+            self.searched = length;
             if self.fill().await? == 0 {
                 return Ok(None);
             }
         }
     }
 
-    /// Passes over everything up to and with the next [`SENTINEL`]; false at the end of the stream.
-    pub(crate) async fn skip_to_sentinel(&mut self) -> Result<bool, CodecError> {
+    /// Passes over everything up to and with the next byte 0xff, which a guest agent puts before a new
+    /// answer; false at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// When the stream cannot be read.
+    pub async fn skip_to_sentinel(&mut self) -> Result<bool, CodecError> {
         self.searched = 0;
         loop {
             if let Some(at) = self.buffer.iter().position(|&byte| byte == SENTINEL) {
@@ -140,6 +163,16 @@ mod tests {
     async fn an_endless_message_is_an_error() {
         let (_, end) = read_all(&[b'x'; 100]).await;
         assert!(matches!(end, Err(CodecError::TooLong { limit: 64 })));
+    }
+
+    /// It was taken if its end was read with its beginning.
+    #[tokio::test]
+    async fn a_message_that_is_too_long_is_an_error_however_it_arrives() {
+        let message = format!("[{}0]\n", "0,".repeat(40));
+        let (messages, end) = read_all(message.as_bytes()).await;
+        assert!(messages.is_empty() && matches!(end, Err(CodecError::TooLong { limit: 64 })));
+        let (messages, _) = read_all(format!("[{}0]\n", "0,".repeat(30)).as_bytes()).await;
+        assert_eq!(messages.len(), 1);
     }
 
     #[tokio::test]

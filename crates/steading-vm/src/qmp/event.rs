@@ -113,7 +113,7 @@ pub struct TimedEvent {
 
 impl TimedEvent {
     /// Reads `message` if it is an event.
-    pub(crate) fn parse(message: &Value) -> Option<Self> {
+    pub fn parse(message: &Value) -> Option<Self> {
         let name = message.get("event")?.as_str()?;
         let data = message.get("data").unwrap_or(&Value::Null);
         let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();

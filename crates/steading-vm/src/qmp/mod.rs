@@ -16,6 +16,7 @@ pub(crate) mod error;
 mod event;
 
 pub use client::{QemuVersion, Qmp, QmpDriver, QmpEvents};
+pub use codec::{CodecError, MessageReader};
 pub use commands::{RunState, Status};
 pub use error::{QmpError, QmpErrorClass};
 pub use event::{QmpEvent, StopCause, TimedEvent};
