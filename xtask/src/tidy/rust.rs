@@ -33,6 +33,10 @@ const SLEEPS: &[(&str, &str)] = &[
         "a deadline, raced against messages: when lines are due to be written",
     ),
     ("crates/steading-harness/src/backoff.rs", "back-off: a command's success or an open port tells nobody"),
+    (
+        "crates/steading-harness/src/run/command.rs",
+        "raced against events: when the seconds on a screen are to be drawn anew",
+    ),
     ("crates/steading-logs/src/journal/follow.rs", "back-off: no event tells that a guest begins to listen"),
     ("crates/steading-logs/src/journal/http.rs", "a time limit, raced against the answer"),
     ("crates/steading-vm/src/agent/exec.rs", "the guest agent's protocol has no event for a program's end"),
@@ -107,7 +111,7 @@ fn unsafe_code(file: &File, code: &str) -> Vec<Finding> {
 /// Tests, suites and benchmarks start programs as their users would, and xtask is no part of the
 /// product.
 fn processes(file: &File, code: &str) -> Vec<Finding> {
-    let exempt = ["xtask", "suites", "crates/steading-bench"];
+    let exempt = ["xtask", "suites", "crates/steading-bench", "crates/steading-testing"];
     if file.path == PROCESSES || exempt.iter().any(|dir| file.path.starts_with(dir)) || is_test(&file.path) {
         return Vec::new();
     }
