@@ -130,6 +130,7 @@ impl TestLog {
     pub fn journal_event(&mut self, vm: &VmName, event: FollowEvent) {
         match event {
             FollowEvent::Entry(entry) => self.journal_entry(vm, *entry),
+            FollowEvent::Reached => self.vm_event(vm, VmEvent::Reachable),
             FollowEvent::Connected { .. } => self.vm_event(vm, VmEvent::Answering),
             FollowEvent::Lost { reason } => self.driver(Some(vm), &chain(&reason)),
             FollowEvent::Disconnected { reason: None } => self.driver(Some(vm), "its journal ended"),

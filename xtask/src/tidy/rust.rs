@@ -33,10 +33,6 @@ const SLEEPS: &[(&str, &str)] = &[
         "a deadline, raced against messages: when lines are due to be written",
     ),
     ("crates/steading-harness/src/backoff.rs", "back-off: a command's success or an open port tells nobody"),
-    (
-        "crates/steading-harness/src/run/command.rs",
-        "raced against events: when the seconds on a screen are to be drawn anew",
-    ),
     ("crates/steading-logs/src/journal/follow.rs", "back-off: no event tells that a guest begins to listen"),
     ("crates/steading-logs/src/journal/http.rs", "a time limit, raced against the answer"),
     ("crates/steading-vm/src/agent/exec.rs", "the guest agent's protocol has no event for a program's end"),

@@ -6,4 +6,5 @@ mod interrupts;
 mod libtest;
 mod order;
 mod output;
+mod screen;
 mod support;
