@@ -25,7 +25,7 @@ use crate::record::{Record, Stream, VmEvent};
 const SUBSCRIBER_BEHIND: usize = 4096;
 
 /// How long written records may stay in a buffer.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
 /// A line of a kernel in trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,10 @@ use steading_logs::{Record, Stream};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
+use crate::live::growth::Growth;
 
-/// How long after a record has come its file may show it (`steading-logs` flushes once a second).
+/// How often the file is read where it does not tell that it has grown: for as long as a record may
+/// take into it.
 const FLUSHED_AFTER: Duration = Duration::from_millis(1100);
 
 /// Which lines are wanted.
@@ -83,14 +85,19 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     // Subscribed to before the file is read: what comes in between wakes us at least once.
     let mut records = group.client.records().await?;
     let file = Utf8Path::new(&group.status.log_dir).join("log.jsonl");
+    let growth = Growth::of(&file);
     let mut reader = Reader { lines: BufReader::new(fs::File::open(&file)?), partial: String::new() };
     reader.print_new(args)?;
     if !args.follow {
         return Ok(exit_code::PASSED);
     }
     loop {
-        // Records only tell that there is something; the file has all, in order.
-        let come = tokio::time::timeout(FLUSHED_AFTER, records.next()).await;
+        // Records only tell that there is something, or that there is nothing any more; the file has
+        // all, in order.
+        let come = tokio::select! {
+            come = tokio::time::timeout(FLUSHED_AFTER, records.next()) => come,
+            () = growth.wait() => Ok(Ok(Some(serde_json::Value::Null))),
+        };
         reader.print_new(args).with_context(|| format!("cannot read {file}"))?;
         if matches!(come, Ok(Ok(None) | Err(_))) {
             return Ok(exit_code::PASSED);

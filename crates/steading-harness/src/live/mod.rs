@@ -3,6 +3,7 @@
 mod console;
 mod find;
 mod freeze;
+mod growth;
 mod logs;
 mod shell;
 mod terminal;
