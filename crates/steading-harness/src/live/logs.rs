@@ -14,7 +14,7 @@ use steading_logs::{Record, Stream};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
-use crate::live::growth::Growth;
+use steading_sys::growth::Growth;
 
 /// How often the file is read where it does not tell that it has grown: for as long as a record may
 /// take into it.
@@ -85,7 +85,7 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     // Subscribed to before the file is read: what comes in between wakes us at least once.
     let mut records = group.client.records().await?;
     let file = Utf8Path::new(&group.status.log_dir).join("log.jsonl");
-    let growth = Growth::of(&file);
+    let growth = Growth::of(file.as_std_path());
     let mut reader = Reader { lines: BufReader::new(fs::File::open(&file)?), partial: String::new() };
     reader.print_new(args)?;
     if !args.follow {

@@ -3,7 +3,6 @@
 mod console;
 mod find;
 mod freeze;
-mod growth;
 mod logs;
 mod shell;
 mod terminal;
@@ -18,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::fork::{self, ForkArgs};
 use crate::resume::{self, ResumeOptions};
-pub use find::{Found, LiveGroup, groups};
+pub use find::{Found, LiveGroup, Stranger, Trouble, groups};
 
 /// A command for a group that runs.
 #[derive(Subcommand, Clone, Debug)]

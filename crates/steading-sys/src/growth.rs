@@ -4,29 +4,31 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use camino::Utf8Path;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
+use std::path::Path;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A file that may grow.
-pub(crate) struct Growth {
+#[derive(Debug)]
+pub struct Growth {
     /// None where the kernel gives no more of them, or not for this file: then nothing is told.
     events: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Growth {
     /// Watches a file from now on. To be called with an event loop.
-    pub(crate) fn of(file: &Utf8Path) -> Self {
+    pub fn of(file: &Path) -> Self {
         Self { events: watch(file).ok() }
     }
 
     /// Waits until it was written to since the last time.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         let Some(events) = &self.events else { return std::future::pending().await };
         loop {
-            // A descriptor of our own is always readable in the end.
-            let Ok(mut ready) = events.readable().await else { continue };
+            // There is no event loop any more, and nobody who waits.
+            let Ok(mut ready) = events.readable().await else { return std::future::pending().await };
             if ready.try_io(|events| drain(events.get_ref())).is_ok() {
                 return;
             }
@@ -34,10 +36,11 @@ impl Growth {
     }
 }
 
-fn watch(file: &Utf8Path) -> io::Result<AsyncFd<OwnedFd>> {
+fn watch(file: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&events, file.as_std_path(), WatchFlags::MODIFY)?;
-    AsyncFd::new(events)
+    inotify::add_watch(&events, file, WatchFlags::MODIFY)?;
+    // SAFETY: an OwnedFd is open until it is dropped, and it is dropped with the AsyncFd.
+    unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Takes what was told; only that there was something matters.
@@ -66,7 +69,7 @@ mod tests {
     #[tokio::test]
     async fn each_growth_is_told_once_however_many_writes_it_took() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let growth = Growth::of(Utf8Path::from_path(file.path()).unwrap());
+        let growth = Growth::of(file.path());
         for _ in 0..2 {
             file.write_all(b"a").unwrap();
             file.write_all(b"b").unwrap();
@@ -77,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_cannot_be_watched_tells_nothing() {
-        let growth = Growth::of("/no/such/file".into());
+        let growth = Growth::of(Path::new("/no/such/file"));
         assert!(timeout(Duration::from_millis(10), growth.wait()).await.is_err());
     }
 }
