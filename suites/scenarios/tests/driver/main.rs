@@ -8,3 +8,4 @@ mod order;
 mod output;
 mod screen;
 mod support;
+mod verbs;
