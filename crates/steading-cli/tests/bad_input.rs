@@ -285,7 +285,7 @@ fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
         (&["reboot"], "<VMS>"),
         (&["shutdown"], "<VMS>"),
         (&["pause"], "<VMS>"),
-        (&["resume"], "<VMS>"),
+        (&["resume"], "<VM|FILE>"),
         (&["down", "now"], "unexpected argument"),
         (&["freeze", "--forget"], "<ID>"),
         (&["up"], "<TOPOLOGY>"),
