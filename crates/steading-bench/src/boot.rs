@@ -52,7 +52,7 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn prepare_guests(count: usize) -> anyhow::Result<Prepared> {
+pub(crate) fn prepare_guests(count: usize) -> anyhow::Result<Prepared> {
     let guest = steading::reference::guest()?;
     let vms = (1..=count).map(|number| -> VmSpec { guest.vm(format!("n{number}")) });
     let host =

@@ -42,7 +42,10 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     }
     drop(frozen);
     let (cold, fork) = (percentile(&cold, 0.5).as_secs_f64(), percentile(&forks, 0.5).as_secs_f64());
-    println!("{MEMBERS} etcd VMs to all healthy, medians of {runs}: cold boot {cold:.2} s, fork {fork:.3} s, ratio {:.1}", cold / fork);
+    println!(
+        "{MEMBERS} etcd VMs to all healthy, medians of {runs}: cold boot {cold:.2} s, fork {fork:.3} s, ratio {:.1}",
+        cold / fork
+    );
     many(dir)?;
     warm(runs, dir)
 }
@@ -103,8 +106,12 @@ fn go_on(frozen: &Frozen, dir: &Utf8Path) -> anyhow::Result<Up> {
 }
 
 fn start(plan: Plan, origin: Origin, dir: &Utf8Path) -> anyhow::Result<Up> {
-    let mut owner =
-        steading_group::spawn(GroupConfig { plan, origin, log_dir: dir.to_owned(), scratch: dir.to_owned() })?;
+    let mut owner = steading_group::spawn(GroupConfig {
+        plan,
+        origin,
+        log_dir: dir.to_owned(),
+        scratch: dir.to_owned(),
+    })?;
     owner.wait_until_ready()?;
     let client = Client::new(owner.socket_path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -214,7 +221,8 @@ fn many(dir: &Utf8Path) -> anyhow::Result<()> {
         outcome?;
     }
     let answering = began.elapsed().as_secs_f64();
-    let mut private: Vec<u64> = owners.iter().map(|owner| private_mib(owner.pid())).collect::<Result<_, _>>()?;
+    let mut private: Vec<u64> =
+        owners.iter().map(|owner| private_mib(owner.pid())).collect::<Result<_, _>>()?;
     private.sort_unstable();
     let median = private.get(private.len() / 2).copied().unwrap_or_default();
     println!(

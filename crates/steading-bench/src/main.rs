@@ -5,11 +5,13 @@
 mod boot;
 mod fork;
 mod group;
+mod latency;
 mod logs;
 mod script;
 mod stats;
 
 use clap::{Parser, Subcommand};
+use steading_harness::live;
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -38,11 +40,23 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
-    /// Journals: an export parsed, merged and written, beside journalctl reading the same.
+    /// Journals: an export parsed, merged and written, beside journalctl reading the same; and the
+    /// way of a line from a guest to the terminal.
     Logs {
         /// How many entries.
         #[arg(long, default_value_t = 300_000)]
         entries: usize,
+        /// How many lines of a guest; with none, no guest is needed.
+        #[arg(long, default_value_t = 300)]
+        lines: usize,
+    },
+    /// Looks into a group that runs, as `steading` does.
+    #[command(hide = true)]
+    Live {
+        /// The group.
+        group: String,
+        #[command(subcommand)]
+        command: live::Command,
     },
     /// Waits inside a group.
     #[command(hide = true)]
@@ -62,7 +76,11 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Group { runs } => group::measure(runs),
         Bench::Boot { runs } => boot::measure(runs),
-        Bench::Logs { entries } => logs::measure(entries),
+        Bench::Logs { entries, lines } => {
+            logs::measure(entries)?;
+            if lines > 0 { latency::measure(lines) } else { Ok(()) }
+        }
+        Bench::Live { group, command } => live::run(&command, Some(&group)).map(drop),
         Bench::Fork { runs } => fork::measure(runs),
         Bench::WaitForEtcd { addresses } => fork::wait_for_etcd(&addresses),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),

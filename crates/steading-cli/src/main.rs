@@ -11,6 +11,7 @@ mod topology;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::{exit_code, live};
@@ -140,9 +141,11 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
             Ok(exit_code::PASSED)
         }
-        Command::Man { dir } => clap_mangen::generate_to(Cli::command(), dir)
-            .map(|()| exit_code::PASSED)
-            .map_err(anyhow::Error::from),
+        Command::Man { dir } => {
+            clap_mangen::generate_to(Cli::command(), &dir).map(|()| exit_code::PASSED).with_context(|| {
+                format!("cannot write manual pages to {dir}\nhint: it is to be a directory that exists")
+            })
+        }
         Command::Cache(command) => cache::run(&command),
         Command::Image(command) => image::run(&command),
     };

@@ -15,8 +15,8 @@ struct Row<'a> {
 
 pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
     let Found { groups, strangers } = live::groups()?;
-    for owner in &strangers {
-        eprintln!("the group of owner {owner} is of another version of Steading");
+    for stranger in &strangers {
+        eprintln!("{stranger}");
     }
     if json {
         let rows: Vec<Row> = groups

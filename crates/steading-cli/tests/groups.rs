@@ -4,10 +4,9 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags};
+use steading_testing::process;
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -67,21 +66,7 @@ struct Group<'a> {
 impl Group<'_> {
     /// Waits until a file has this text.
     fn wait_for(&self, file: &str, text: &str) {
-        let began = Instant::now();
-        let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        loop {
-            let said = std::fs::read_to_string(self.place.dir.path().join(file)).unwrap();
-            if said.contains(text) {
-                return;
-            }
-            assert!(began.elapsed() < LIMIT && !self.ends_within(moment), "{said}");
-        }
-    }
-
-    fn ends_within(&self, limit: Timespec) -> bool {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
-        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap() > 0
+        process::wait_for_text(&self.child, &self.place.dir.path().join(file), text, LIMIT);
     }
 }
 
@@ -108,7 +93,7 @@ fn a_group_that_is_up_is_found_read_and_torn_down_from_another_terminal() {
     assert!(place.run(&["logs", "--group", &place.name, "--stream", "driver"]).status.success());
     let down = place.run(&["down", "--group", &place.name]);
     assert!(down.status.success(), "{}", text(&down.stderr));
-    assert!(group.ends_within(Timespec { tv_sec: 30, tv_nsec: 0 }));
+    assert!(process::ends_within(&group.child, LIMIT));
     assert_eq!(group.child.wait().unwrap().code(), Some(0));
     let again = place.run(&["down", "--group", &place.name]);
     assert_eq!(again.status.code(), Some(2));

@@ -65,7 +65,10 @@ async fn reboot(vm: &Vm) -> Result<(), Failure> {
 /// A picture of the display.
 pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
     let Some(file) = &vm.screenshot else {
-        let message = format!("VM {} has no display\nhint: declare it with .display()", vm.name());
+        let message = format!(
+            "VM {} has no display\nhint: declare it with .display(), or `display = true` in TOML",
+            vm.name()
+        );
         return Err(vm.failure(FailureKind::BadRequest, message).await);
     };
     let qmp = monitor(vm, "take a picture of").await?;

@@ -15,12 +15,14 @@ use serde::Serialize;
 use steading_api::{Client, FreezeRequest, GuestCommand};
 use steading_group::stored::{open_directory, write_directory};
 use steading_group::{FrozenGroup, OpenedGroup, Owner};
-use steading_logs::{Record, VmEvent};
+use steading_logs::VmEvent;
 use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, env_vars};
+use steading_report::{Event, Report, VmSign};
 use steading_vm::engine::{FIRMWARE_VARS, PreparedVm, cpu};
 use steading_vm::image::{ImageCache, Lock, touch, touched};
 
 use crate::live::wait_for;
+use crate::run::watch::{News, Watch, redrawing};
 
 /// How large the cache may get unless `$STEADING_WARM_MIB` says otherwise, in MiB.
 const LIMIT_MIB: u64 = 4096;
@@ -76,11 +78,11 @@ impl Entry {
     }
 
     /// Waits until the testnet has booted, and keeps it. It goes on meanwhile.
-    pub(crate) fn keep(&self, owner: &Owner) -> anyhow::Result<()> {
+    pub(crate) fn keep(&self, owner: &Owner, report: &Report) -> anyhow::Result<()> {
         const ID: &str = "warm-start";
         let client = Client::new(owner.socket_path());
         let description = wait_for(async {
-            tokio::time::timeout(BOOT_LIMIT, booted(&client))
+            tokio::time::timeout(BOOT_LIMIT, booted(&client, report))
                 .await
                 .context("not all guests have booted")??;
             client.freeze(&FreezeRequest { id: Some(ID.to_owned()), stay: false }).await?;
@@ -115,20 +117,25 @@ impl Entry {
 }
 
 /// Waits until every VM that was started has booted.
-async fn booted(client: &Client) -> anyhow::Result<()> {
-    let mut records = client.records().await?;
+async fn booted(client: &Client, report: &Report) -> anyhow::Result<()> {
+    let mut watch = Watch::begin(client).await?;
     let status = client.status().await?;
     let mut left: Vec<String> =
         status.plan.vms.iter().filter(|vm| vm.spec.autostart).map(|vm| vm.name.to_string()).collect();
     let all = left.clone();
     while !left.is_empty() {
-        let record = records.next().await?.context("the group has ended")?;
-        let Ok(Record { vm: Some(vm), event: Some(event), .. }) = serde_json::from_value(record) else {
-            continue;
+        let (vm, sign) = match redrawing(report, watch.next()).await.context("the group has ended")? {
+            News::Vm(vm, sign) => (vm, sign),
+            News::Problem(message) => {
+                report.tell(&Event::Warning { message });
+                continue;
+            }
         };
-        match event {
-            VmEvent::Answering => left.retain(|name| name != vm.as_str()),
-            VmEvent::Off { reason } => anyhow::bail!("VM {vm} is off: {reason}"),
+        // Nobody else listens yet.
+        report.tell(&Event::Vm { vm: vm.clone(), sign: sign.clone() });
+        match sign {
+            VmSign::Event(VmEvent::Answering) => left.retain(|name| *name != vm),
+            VmSign::Event(VmEvent::Off { reason }) => anyhow::bail!("VM {vm} is off: {reason}"),
             _ => {}
         }
     }

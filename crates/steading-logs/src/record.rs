@@ -52,6 +52,8 @@ pub enum VmEvent {
         /// How often it was booted, with this time.
         boot: u32,
     },
+    /// Its address takes or refuses connections: its network is up.
+    Reachable,
     /// Its journal server answers: it is up.
     Answering,
     /// Its CPUs stand still.
@@ -81,6 +83,7 @@ impl fmt::Display for VmEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::On { boot } => write!(f, "it is on, boot {boot}"),
+            Self::Reachable => f.write_str("its address is up"),
             Self::Answering => f.write_str("it answers; its journal is followed"),
             Self::Paused => f.write_str("its CPUs stand still"),
             Self::Resumed => f.write_str("its CPUs go on"),

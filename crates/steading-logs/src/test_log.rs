@@ -25,7 +25,7 @@ use crate::record::{Record, Stream, VmEvent};
 const SUBSCRIBER_BEHIND: usize = 4096;
 
 /// How long written records may stay in a buffer.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
 /// A line of a kernel in trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +130,7 @@ impl TestLog {
     pub fn journal_event(&mut self, vm: &VmName, event: FollowEvent) {
         match event {
             FollowEvent::Entry(entry) => self.journal_entry(vm, *entry),
+            FollowEvent::Reached => self.vm_event(vm, VmEvent::Reachable),
             FollowEvent::Connected { .. } => self.vm_event(vm, VmEvent::Answering),
             FollowEvent::Lost { reason } => self.driver(Some(vm), &chain(&reason)),
             FollowEvent::Disconnected { reason: None } => self.driver(Some(vm), "its journal ended"),

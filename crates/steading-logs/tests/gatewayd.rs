@@ -70,7 +70,7 @@ async fn messages(events: &mut mpsc::Receiver<FollowEvent>, count: usize) -> (Ve
         match timeout(PATIENCE, events.recv()).await.expect("in time").expect("it runs") {
             FollowEvent::Entry(entry) => messages.push(entry.message),
             FollowEvent::Lost { reason } => lost.push(reason),
-            FollowEvent::Connected { .. } | FollowEvent::Disconnected { .. } => {}
+            FollowEvent::Reached | FollowEvent::Connected { .. } | FollowEvent::Disconnected { .. } => {}
         }
     }
     (messages, lost)

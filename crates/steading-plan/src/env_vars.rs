@@ -46,8 +46,15 @@ pub const HOME: &str = "HOME";
 /// Where `qemu-system-x86_64`, `qemu-img` and dnsmasq are looked for.
 pub const PATH: &str = "PATH";
 
-/// The kind of this terminal, which `ssh` passes on to the guest; `vt100` when it is not set.
+/// The kind of this terminal, which `ssh` passes on to the guest; `vt100` when it is not set. With
+/// `dumb`, or nothing, no line moves.
 pub const TERM: &str = "TERM";
+
+/// With anything in it, no output has colours. Lines that move still do.
+pub const NO_COLOR: &str = "NO_COLOR";
+
+/// With anything but `0`, output has colours even where it goes to no terminal.
+pub const CLICOLOR_FORCE: &str = "CLICOLOR_FORCE";
 
 // ## Set for a program under `steading run`
 

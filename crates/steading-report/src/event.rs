@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
+use steading_logs::VmEvent;
 
 use crate::Summary;
 
@@ -16,8 +17,8 @@ pub enum Event {
         suite: String,
         /// What it needs.
         resources: String,
-        /// Its VMs and their addresses.
-        vms: Vec<(String, Ipv6Addr)>,
+        /// Its VMs.
+        vms: Vec<PlannedVm>,
         /// What executes instructions.
         acceleration: String,
         /// Why that.
@@ -27,8 +28,8 @@ pub enum Event {
     Preparing {
         /// The VM.
         vm: String,
-        /// What is done for it.
-        what: String,
+        /// What is done for it, and how far that is.
+        step: ImageStep,
     },
     /// Something about the testnet that was kept after it had booted, or is to be.
     Warm {
@@ -42,17 +43,26 @@ pub enum Event {
         /// The file.
         file: String,
     },
+    /// All inputs are ready, and the VMs that start with the group are started.
+    Starting,
     /// Something happened to a VM.
     Vm {
         /// The VM.
         vm: String,
         /// What.
-        what: String,
+        sign: VmSign,
     },
     /// A function has begun.
     Started {
         /// Its name.
         name: String,
+    },
+    /// A function has begun to wait for something, or goes on.
+    Waiting {
+        /// Its name.
+        name: String,
+        /// For what, if it waits.
+        what: Option<String>,
     },
     /// A function printed a line.
     Line {
@@ -133,6 +143,64 @@ pub enum Event {
         /// The command that runs the first failed test again and keeps its testnet.
         again: Option<String>,
     },
+}
+
+/// A VM of a plan.
+#[derive(Clone, Debug)]
+pub struct PlannedVm {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// Whether it starts with the group.
+    pub autostart: bool,
+}
+
+/// A sign of life or death of a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmSign {
+    /// Its console said something for the first time in this boot.
+    Spoke,
+    /// Anything that the log calls an event.
+    Event(VmEvent),
+}
+
+/// How far an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageStep {
+    /// Its digest is computed.
+    Hashing {
+        /// How much of it, in percent.
+        percent: u64,
+    },
+    /// It is unpacked.
+    Unpacking {
+        /// How much of it, in percent.
+        percent: u64,
+        /// How much was written, in MiB.
+        mib: u64,
+    },
+    /// Another process unpacks it.
+    Waiting,
+}
+
+impl fmt::Display for ImageStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hashing { percent } => write!(f, "its image is hashed, {percent} %"),
+            Self::Unpacking { percent, mib } => write!(f, "its image is unpacked, {percent} %, {mib} MiB"),
+            Self::Waiting => f.write_str("its image is unpacked by somebody else, whom we wait for"),
+        }
+    }
+}
+
+impl fmt::Display for VmSign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spoke => f.write_str("it boots"),
+            Self::Event(event) => event.fmt(f),
+        }
+    }
 }
 
 /// A function that runs.

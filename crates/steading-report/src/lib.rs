@@ -2,17 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod event;
 mod files;
 mod html;
 mod junit;
 mod log;
+mod screen;
 mod summary;
 mod terminal;
 mod timeline;
 mod trace;
 
-pub use event::{Event, Failure, Outcome, Wait};
+pub use event::{Event, Failure, ImageStep, Outcome, PlannedVm, VmSign, Wait};
 pub use files::{PICTURES, Rendered, ReportError, render, write};
 pub use summary::{Kind, Metric, Row, Summary};
 pub use terminal::Report;

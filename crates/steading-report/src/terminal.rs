@@ -1,17 +1,29 @@
-//! Events as lines for people: talk on standard error, results on standard output, nothing that
-//! moves, and nothing that needs colour to be understood.
+//! Events for people: talk on standard error, results on standard output, and nothing that needs
+//! colour to be understood. On a terminal, what goes on stands in lines below what was printed; where
+//! there is none, each change of state is a line.
 
-use std::time::Instant;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use anstream::{eprintln, println};
 use owo_colors::OwoColorize as _;
+use steading_logs::VmEvent;
+use unicode_width::UnicodeWidthStr as _;
 
-use crate::{Event, Outcome, Summary, Wait};
+use crate::board::{Board, folded, shortened};
+use crate::screen::{self, Screen};
+use crate::{Event, Outcome, Summary, VmSign, Wait};
+
+/// How often what stands on a screen is to be drawn anew while seconds pass on it.
+const REDRAWN_EVERY: Duration = Duration::from_millis(250);
 
 /// Prints events as they come.
 #[derive(Debug)]
 pub struct Report {
     began: Instant,
+    board: RefCell<Board>,
+    /// None where nothing may move.
+    screen: Option<Screen>,
 }
 
 impl Default for Report {
@@ -23,40 +35,134 @@ impl Default for Report {
 impl Report {
     /// A report that counts its seconds from now.
     pub fn new() -> Self {
-        Self { began: Instant::now() }
+        Self { began: Instant::now(), board: RefCell::default(), screen: Screen::of_stderr() }
+    }
+
+    /// Whether there are lines that move.
+    pub fn is_live(&self) -> bool {
+        self.screen.is_some()
+    }
+
+    /// When [`Self::redraw`] is to be called, if at all.
+    pub fn redraw_at(&self) -> Option<Instant> {
+        (self.is_live() && self.board.borrow().is_moving()).then(|| Instant::now() + REDRAWN_EVERY)
+    }
+
+    /// Draws what goes on with the seconds that have passed.
+    pub fn redraw(&self) {
+        if let Some(screen) = &self.screen {
+            screen.show(&self.board.borrow().lines(screen::size(), self.began.elapsed()));
+        }
     }
 
     /// Prints a line of data.
     pub fn print(&self, line: &str) {
-        println!("{line}");
+        // Where data goes elsewhere it is not in the way of what moves.
+        match self.screen.as_ref().filter(|_| screen::stdout_is_terminal()) {
+            Some(screen) => screen.above(|| println!("{line}")),
+            None => println!("{line}"),
+        }
     }
 
     /// Prints an event.
     pub fn tell(&self, event: &Event) {
-        let seconds = self.began.elapsed().as_secs_f64();
+        let now = self.began.elapsed();
+        let mut board = self.board.borrow_mut();
+        board.take(event, now);
+        let Some(screen) = &self.screen else {
+            let since_start = match event {
+                Event::Vm { vm, .. } => board.since_start(vm, now),
+                _ => None,
+            };
+            Lines { now, since_start, columns: None }.print(event);
+            board.take_up(screen::UNBOUNDED, now);
+            return;
+        };
+        let size = screen::size();
+        let up = board.take_up(size, now);
+        screen.show(&board.lines(size, now));
+        let is_printed = !is_on_the_board(event);
+        if is_printed || !up.is_empty() {
+            screen.above(|| {
+                if is_printed {
+                    Lines { now, since_start: None, columns: Some(size.columns) }.print(event);
+                }
+                for line in &up {
+                    eprintln!("{line}");
+                }
+            });
+        }
+    }
+}
+
+/// Whether the board has all that an event tells.
+fn is_on_the_board(event: &Event) -> bool {
+    match event {
+        Event::Preparing { .. } | Event::Starting | Event::Started { .. } | Event::Waiting { .. } => true,
+        Event::Vm { sign, .. } => matches!(
+            sign,
+            VmSign::Spoke | VmSign::Event(VmEvent::On { .. } | VmEvent::Reachable | VmEvent::Answering)
+        ),
+        _ => false,
+    }
+}
+
+/// How events are printed as lines.
+struct Lines {
+    now: Duration,
+    /// Of a VM that comes up: how long ago it was started.
+    since_start: Option<Duration>,
+    /// Names are shortened for a terminal of this width.
+    columns: Option<usize>,
+}
+
+impl Lines {
+    /// A name that has this much of the line for others.
+    fn name(&self, name: &str, others: usize) -> String {
+        self.columns
+            .map_or_else(|| name.to_owned(), |columns| shortened(name, columns.saturating_sub(others).max(8)))
+    }
+
+    fn print(&self, event: &Event) {
+        let seconds = self.now.as_secs_f64();
         match event {
             Event::Planned { suite, resources, vms, acceleration, reason } => {
                 let plural = if vms.len() == 1 { "" } else { "s" };
                 eprintln!("{} {} VM{plural}, {resources}", format!("{suite}:").bold(), vms.len());
-                for (name, address) in vms {
-                    eprintln!("  {name:<16} {address}");
+                for vm in vms {
+                    eprintln!("  {:<16} {}", self.name(&vm.name, 44), vm.address);
                 }
-                eprintln!("  runs by {acceleration}: {reason}");
+                let runs = format!("runs by {acceleration}: {reason}");
+                for line in self.columns.map_or_else(|| vec![runs.clone()], |columns| folded(&runs, columns))
+                {
+                    eprintln!("  {line}");
+                }
             }
-            Event::Vm { vm, what } => {
-                eprintln!("{seconds:>7.1} s  {}", format!("VM {vm}: {what}").dimmed());
+            Event::Starting => eprintln!("{seconds:>7.1} s  the group is started …"),
+            Event::Vm { vm, sign } => {
+                let after = self.since_start.map(|since| format!(" ({:.1} s)", since.as_secs_f64()));
+                let text = format!("VM {vm}: {sign}{}", after.unwrap_or_default());
+                eprintln!("{seconds:>7.1} s  {}", text.dimmed());
             }
             Event::Kept { name, file } => {
                 println!("the testnet as it was when {name} failed: steading resume {file}");
             }
             Event::Warm { what } => eprintln!("{seconds:>7.1} s  the testnet: {what}"),
-            Event::Preparing { vm, what } => eprintln!("{seconds:>7.1} s  VM {vm}: {what} …"),
+            Event::Preparing { vm, step } => eprintln!("{seconds:>7.1} s  VM {vm}: {step} …"),
+            // What a function waits for is told when it fails by it.
+            Event::Waiting { .. } => {}
             Event::Started { name } => eprintln!("{seconds:>7.1} s  {name} …"),
             Event::Line { name, text } => {
                 eprintln!("{seconds:>7.1} s  {} {text}", format!("{name}|").dimmed());
             }
+            // The summary has all of it.
+            Event::Ended { name, outcome: Outcome::Skipped { reason }, .. } if self.columns.is_some() => {
+                let (name, skipped) = (self.name(name, 32), "skipped".yellow());
+                let reason = self.name(reason, 23 + name.width());
+                eprintln!("{seconds:>7.1} s  {name} {skipped}: {reason}");
+            }
             Event::Ended { name, outcome, seconds: took } => {
-                let verdict = verdict(outcome);
+                let (name, verdict) = (self.name(name, 32), verdict(outcome));
                 eprintln!("{seconds:>7.1} s  {name} {verdict} ({took:.1} s)");
             }
             Event::Retried { name, failure, attempt: (attempt, of) } => {

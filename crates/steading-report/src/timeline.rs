@@ -98,7 +98,8 @@ fn spans(events: &[(i64, &VmEvent)], end: i64) -> Vec<Span> {
             }
             VmEvent::Paused => ("paused", event.to_string()),
             VmEvent::Panicked => ("panicked", event.to_string()),
-            VmEvent::Off { .. } => continue,
+            // Off is no span, and one whose address is up boots on.
+            VmEvent::Off { .. } | VmEvent::Reachable => continue,
         };
         spans.push(Span { name: format!("boot {boot}"), class, start: *start, end: until, detail });
     }

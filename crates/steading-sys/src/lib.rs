@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "this crate is where unsafe code lives")]
 
 pub mod capability;
+pub mod growth;
 pub mod namespace;
 pub mod process;
 pub mod search;

@@ -50,6 +50,14 @@ pub(crate) fn wait_for_file(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints lines of many lengths, some longer than a terminal has columns, until it is told to end.
+pub(crate) fn talk(_: &Context) -> anyhow::Result<()> {
+    for number in 0..60 {
+        println!("word {number} {}", "=".repeat(number * 2));
+    }
+    wait_for_file("go")
+}
+
 /// Never returns.
 pub(crate) fn hang() -> anyhow::Result<()> {
     loop {

@@ -14,6 +14,10 @@ use steading::{Context, Section, Suite, TestOptions};
 
 const SHORT: Duration = Duration::from_secs(1);
 
+/// A name that is longer than a line.
+const LONG_NAME: &str =
+    "a_function_whose_name_says_all_that_there_is_to_say_about_it_and_then_goes_on_for_a_while";
+
 fn main() -> ExitCode {
     let name = std::env::var("SCENARIO").unwrap_or_default();
     if let Some(suite) = suite(&name) {
@@ -105,6 +109,13 @@ fn suite(name: &str) -> Option<Suite> {
                 act::wait_for_file("removed")
             })
             .test("second", trace("second")),
+        // Three that run at once and print while they do, one of them with a name too long to show.
+        "screen" => suite.parallel("all", |section| {
+            section
+                .test("talks", act::talk)
+                .test(LONG_NAME, |_| act::wait_for_file("go"))
+                .test("waits", |_| act::wait_for_file("go"))
+        }),
         "slow_teardown" => suite.test("test", passes).teardown(|testnet| {
             trace("tearing down")(testnet)?;
             hang()

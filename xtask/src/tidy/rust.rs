@@ -113,7 +113,7 @@ fn unsafe_code(file: &File, code: &str) -> Vec<Finding> {
 /// Tests, suites and benchmarks start programs as their users would, and xtask is no part of the
 /// product.
 fn processes(file: &File, code: &str) -> Vec<Finding> {
-    let exempt = ["xtask", "suites", "crates/steading-bench"];
+    let exempt = ["xtask", "suites", "crates/steading-bench", "crates/steading-testing"];
     if file.path == PROCESSES || exempt.iter().any(|dir| file.path.starts_with(dir)) || is_test(&file.path) {
         return Vec::new();
     }

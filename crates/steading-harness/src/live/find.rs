@@ -1,9 +1,19 @@
 //! Finds the groups of this user that run.
 
+use std::fmt;
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use fs_err as fs;
-use steading_api::{Client, ClientError, GroupStatus, OWNER_PREFIX, VmState, socket_path};
+use steading_api::{Client, ClientError, GroupStatus, OWNER_PREFIX, VmState, VmStatus, socket_path};
 use steading_plan::VmPlan;
+use tokio::time::timeout;
+
+/// How long an owner may take to say how its group does: it only looks at what it has.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the name of a process can be, in bytes (proc_pid_comm(5)).
+const OWNER_NAME_MAX: usize = 15;
 
 /// A group that runs.
 #[derive(Clone, Debug)]
@@ -29,8 +39,27 @@ impl LiveGroup {
     pub(crate) fn vm(&self, name: &str) -> anyhow::Result<&VmPlan> {
         self.status.plan.vm(name).with_context(|| {
             let names: Vec<&str> = self.status.plan.vms.iter().map(|vm| vm.name.as_str()).collect();
-            format!("the group {} has no VM named {name:?}\nhint: it has: {}", self.name(), names.join(", "))
+            let advice = match nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean {near}? It has: {}", names.join(", ")),
+                None if names.is_empty() => "it has none at all".to_owned(),
+                None => format!("it has: {}", names.join(", ")),
+            };
+            format!("the group {} has no VM named {name:?}\nhint: {advice}", self.name())
         })
+    }
+
+    /// The VM of this name, which must be able to do something at all.
+    pub(crate) async fn vm_that_runs(&self, name: &str) -> anyhow::Result<&VmPlan> {
+        let plan = self.vm(name)?;
+        let VmStatus { state, ended, .. } = self.client.vm(name).await?;
+        match state {
+            VmState::Off => {
+                let reason = ended.map(|reason| format!(": {reason}")).unwrap_or_default();
+                bail!("VM {name} is off{reason}\nhint: `start {name}` turns it on")
+            }
+            VmState::Paused => bail!("VM {name} is paused\nhint: `resume {name}` lets it go on"),
+            VmState::Running | VmState::Frozen => Ok(plan),
+        }
     }
 }
 
@@ -39,9 +68,64 @@ impl LiveGroup {
 pub struct Found {
     /// All groups of this user, by name.
     pub groups: Vec<LiveGroup>,
-    /// Owners that answer in a way that this program does not understand: they are of another
-    /// version.
-    pub strangers: Vec<i32>,
+    /// Owners that are none of ours to talk to.
+    pub strangers: Vec<Stranger>,
+}
+
+/// An owner with which nothing can be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its process number.
+    pub owner: i32,
+    /// The name of its group, as far as the process has it (12 bytes, proc_pid_comm(5)).
+    pub name: String,
+    /// Why.
+    pub trouble: Trouble,
+}
+
+/// What is wrong with an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It answers in a way that this program does not understand.
+    OtherVersion,
+    /// It runs, and does not answer.
+    Silent,
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { owner, name, trouble } = self;
+        match trouble {
+            Trouble::OtherVersion => {
+                write!(f, "the group {name} of owner {owner} is of another version of Steading")
+            }
+            Trouble::Silent => {
+                let seconds = ANSWER_LIMIT.as_secs();
+                write!(f, "the owner {owner} of the group {name} has not answered for {seconds} s")
+            }
+        }
+    }
+}
+
+impl Stranger {
+    fn is_meant(&self, wanted: &str) -> bool {
+        // A name that fills all the room it has may be longer.
+        let may_go_on = self.name.len() >= OWNER_NAME_MAX - OWNER_PREFIX.len();
+        self.owner.to_string() == wanted
+            || self.name == wanted
+            || (may_go_on && wanted.starts_with(&self.name))
+    }
+
+    const fn advice(&self) -> &'static str {
+        match self.trouble {
+            Trouble::OtherVersion => {
+                "use the program that brought it up; killing its owner ends it with all it has"
+            }
+            Trouble::Silent => {
+                "is it stopped, or the machine busy? Killing it ends the group with all it has"
+            }
+        }
+    }
 }
 
 /// Looks for the groups of this user.
@@ -52,13 +136,19 @@ pub struct Found {
 pub fn groups() -> anyhow::Result<Found> {
     let mut found = super::wait_for(async {
         let mut found = Found::default();
-        for owner in owners()? {
+        let asked = owners()?.into_iter().map(|(owner, name)| async move {
             let client = Client::new(socket_path(owner));
-            match client.status().await {
-                Ok(status) => found.groups.push(LiveGroup { owner, status, client }),
-                Err(ClientError::Answer(_)) => found.strangers.push(owner),
+            let answer = timeout(ANSWER_LIMIT, client.status()).await;
+            (owner, name, client, answer)
+        });
+        for (owner, name, client, answer) in futures::future::join_all(asked).await {
+            let stranger = |trouble| Stranger { owner, name, trouble };
+            match answer {
+                Ok(Ok(status)) => found.groups.push(LiveGroup { owner, status, client }),
+                Ok(Err(ClientError::Answer(_))) => found.strangers.push(stranger(Trouble::OtherVersion)),
                 // It is another user's, is ending, or is only called like one.
-                Err(_) => {}
+                Ok(Err(_)) => {}
+                Err(_) => found.strangers.push(stranger(Trouble::Silent)),
             }
         }
         Ok(found)
@@ -67,14 +157,17 @@ pub fn groups() -> anyhow::Result<Found> {
     Ok(found)
 }
 
-fn owners() -> anyhow::Result<Vec<i32>> {
+/// Owners, each with as much of its group's name as it has.
+fn owners() -> anyhow::Result<Vec<(i32, String)>> {
     let entries = fs::read_dir("/proc").context("cannot look for groups")?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_owner = |pid: &i32| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name.starts_with(OWNER_PREFIX) && fs::symlink_metadata(socket_path(*pid)).is_ok()
+    let owner = |pid: i32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let name = comm.trim_end().strip_prefix(OWNER_PREFIX)?;
+        fs::symlink_metadata(socket_path(pid)).ok()?;
+        Some((pid, name.to_owned()))
     };
-    Ok(pids.filter(is_owner).collect())
+    Ok(pids.filter_map(owner).collect())
 }
 
 /// The group that is meant: by name, by its owner's process number, or the only one.
@@ -92,22 +185,27 @@ fn choose_from(found: Found, wanted: Option<&str>) -> anyhow::Result<LiveGroup> 
         None => true,
         Some(name) => group.name() == name || group.owner.to_string() == name,
     };
-    let is_stranger = |owner: &i32| wanted.is_none_or(|wanted| wanted == owner.to_string());
-    if let Some(owner) =
-        strangers.iter().find(|owner| is_stranger(owner) && (all.is_empty() || wanted.is_some()))
-    {
-        bail!(
-            "the group of owner {owner} is of another version of Steading\nhint: use the program that brought it up; killing its owner ends it"
-        );
+    let is_stranger = |stranger: &&Stranger| match wanted {
+        Some(wanted) => stranger.is_meant(wanted) && !all.iter().any(is_wanted),
+        None => all.is_empty(),
+    };
+    if let Some(stranger) = strangers.iter().find(is_stranger) {
+        bail!("{stranger}\nhint: {}", stranger.advice());
     }
     if all.is_empty() {
         bail!("you have no group that runs\nhint: `up` brings one up; groups of other users cannot be seen");
     }
     let known = list(&all);
-    let mut meant: Vec<LiveGroup> = all.into_iter().filter(is_wanted).collect();
+    let names: Vec<String> = all.iter().map(|group| group.name().to_owned()).collect();
+    let mut meant: Vec<LiveGroup> = all.into_iter().filter(|group| is_wanted(group)).collect();
     match (meant.len(), wanted) {
         (1, _) => Ok(meant.remove(0)),
-        (0, _) => bail!("no group is named {:?}\nhint: there are: {known}", wanted.unwrap_or_default()),
+        (0, _) => {
+            let wanted = wanted.unwrap_or_default();
+            let near = nearest(wanted, names.iter().map(String::as_str));
+            let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+            bail!("no group is named {wanted:?}\nhint: {near}there are: {known}")
+        }
         (_, None) => bail!("several groups run\nhint: say which with --group: {known}"),
         (_, Some(name)) => {
             bail!(
@@ -116,6 +214,14 @@ fn choose_from(found: Found, wanted: Option<&str>) -> anyhow::Result<LiveGroup> 
             )
         }
     }
+}
+
+/// The name that is most like one that is wrong, if any is like it.
+fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.7;
+    let similarity = |name: &&str| strsim::jaro_winkler(wrong, name);
+    let best = names.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&best) > ALIKE).then_some(best)
 }
 
 #[cfg(test)]
@@ -140,7 +246,10 @@ mod tests {
 
     fn choice(groups: &[(&str, i32)], wanted: Option<&str>) -> Result<i32, String> {
         let groups = groups.iter().map(|(name, owner)| group(name, *owner)).collect();
-        choose_from(Found { groups, strangers: vec![66] }, wanted)
+        let stranger = |owner, name: &str, trouble| Stranger { owner, name: name.to_owned(), trouble };
+        let strangers =
+            vec![stranger(66, "a-very-long-", Trouble::OtherVersion), stranger(67, "still", Trouble::Silent)];
+        choose_from(Found { groups, strangers }, wanted)
             .map(|group| group.owner)
             .map_err(|error| error.to_string())
     }
@@ -155,8 +264,27 @@ mod tests {
     #[test]
     fn a_group_of_another_version_is_told_when_it_is_meant_or_the_only_one() {
         assert!(choice(&[], None).unwrap_err().contains("owner 66 is of another version"));
-        assert!(choice(&[("a", 7)], Some("66")).unwrap_err().contains("another version"));
+        for wanted in ["66", "a-very-long-name"] {
+            assert!(choice(&[("a", 7)], Some(wanted)).unwrap_err().contains("another version"), "{wanted}");
+        }
         assert_eq!(choice(&[("a", 7)], None), Ok(7));
+        // One that answers is the one that is meant.
+        assert_eq!(choice(&[("a-very-long-name", 7)], Some("a-very-long-name")), Ok(7));
+    }
+
+    #[test]
+    fn an_owner_that_does_not_answer_is_told() {
+        for wanted in ["67", "still"] {
+            let said = choice(&[("a", 7)], Some(wanted)).unwrap_err();
+            assert!(said.contains("the owner 67 of the group still has not answered"), "{said}");
+        }
+        assert!(choice(&[("a", 7)], Some("stil")).unwrap_err().contains("no group is named"));
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_put_right() {
+        assert!(choice(&[("etcd", 7)], Some("ectd")).unwrap_err().contains("did you mean etcd?"));
+        assert!(!choice(&[("etcd", 7)], Some("zzz")).unwrap_err().contains("did you mean"));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use steading_logs::{LOG_FILE, LogReader, Record, Skipped, Stream};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
+use steading_sys::growth::Growth;
 
-/// How long after a record has come its file may show it (`steading-logs` flushes once a second).
+/// How often the file is read where it does not tell that it has grown: for as long as a record may
+/// take into it.
 const FLUSHED_AFTER: Duration = Duration::from_millis(1100);
 
 /// Which lines are wanted.
@@ -81,6 +83,7 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     // Subscribed to before the file is read: what comes in between wakes us at least once.
     let mut records = group.client.records().await?;
     let file = Utf8Path::new(&group.status.log_dir).join(LOG_FILE);
+    let growth = Growth::of(file.as_std_path());
     let mut reader = LogReader::open(&file)?;
     let mut print_new = || {
         print_new(&mut reader, args).with_context(|| format!("cannot read {file}"))?;
@@ -89,8 +92,12 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     let mut skipped = print_new()?;
     let mut goes_on = args.follow;
     while goes_on {
-        // Records only tell that there is something; the file has all, in order.
-        let come = tokio::time::timeout(FLUSHED_AFTER, records.next()).await;
+        // Records only tell that there is something, or that there is nothing any more; the file has
+        // all, in order.
+        let come = tokio::select! {
+            come = tokio::time::timeout(FLUSHED_AFTER, records.next()) => come,
+            () = growth.wait() => Ok(Ok(Some(serde_json::Value::Null))),
+        };
         skipped = print_new()?;
         goes_on = !matches!(come, Ok(Ok(None) | Err(_)));
     }

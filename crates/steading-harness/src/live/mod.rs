@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::fork::{self, ForkArgs};
 use crate::resume::{self, ResumeOptions};
-pub use find::{Found, LiveGroup, groups};
+pub use find::{Found, LiveGroup, Stranger, Trouble, groups};
 
 /// A command for a group that runs.
 #[derive(Subcommand, Clone, Debug)]
@@ -42,7 +42,7 @@ pub enum Command {
     },
     /// Wait until a guest is ready: until commands can be run there, unless something else is named.
     Wait(wait::WaitArgs),
-    /// Print the group's log. It is written with a delay of a second or two.
+    /// Print the group's log. A line is in it after a second at most.
     Logs(logs::LogsArgs),
     /// Save a picture of a VM's display, as a PNG file.
     Screenshot {

@@ -31,7 +31,7 @@ pub(crate) fn open(group: &LiveGroup, vm: &str) -> anyhow::Result<u8> {
 }
 
 fn run(group: &LiveGroup, vm: &str, wanted: &Wanted) -> anyhow::Result<u8> {
-    let address = group.vm(vm)?.address;
+    let address = super::wait_for(group.vm_that_runs(vm))?.address;
     enter(group)?;
     super::wait_for(async {
         let connected = Ssh::connect(address, &group.status.ssh_key).await;

@@ -23,6 +23,7 @@ pub(crate) async fn act(group: &LiveGroup, verb: VmVerb, vms: &[String]) -> anyh
 }
 
 pub(crate) async fn screenshot(group: &LiveGroup, vm: &str, file: &Utf8Path) -> anyhow::Result<u8> {
+    group.vm(vm)?;
     let shot = group.client.screenshot(vm).await?;
     fs::write(file, shot.bytes().context("the picture is not in base64")?)?;
     Ok(exit_code::PASSED)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
+use regex::Regex;
 
 use crate::context::Context;
 use crate::exit_code;
@@ -23,13 +24,18 @@ pub struct WaitArgs {
     unit: Option<String>,
     /// Until the console has said this in its present boot, a regular expression.
     #[arg(long, value_name = "PATTERN")]
-    console: Option<String>,
+    console: Option<Regex>,
     /// Until this command succeeds in the guest.
     #[arg(long, value_name = "COMMAND")]
     command: Option<String>,
     /// How long for each, at most (10s, 5min) [default: 5min].
-    #[arg(long, value_name = "TIME")]
-    limit: Option<SignedDuration>,
+    #[arg(long, value_name = "TIME", value_parser = limit)]
+    limit: Option<Duration>,
+}
+
+fn limit(text: &str) -> Result<Duration, String> {
+    let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
+    Duration::try_from(limit).map_err(|_| "a duration before its beginning".to_owned())
 }
 
 /// Waits for all that is named.
@@ -38,10 +44,9 @@ pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
     enter(group)?;
     let context = Context::connect(group.client.path(), "wait", Duration::MAX)?;
     let vm = context.vm(&args.vm);
-    let limit = args.limit.and_then(|limit| Duration::try_from(limit).ok());
-    let vm = limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
+    let vm = args.limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
     if let Some(pattern) = &args.console {
-        vm.wait_for_console(pattern)?;
+        vm.wait_for_console(pattern.as_str())?;
     }
     if let Some(port) = args.port {
         vm.wait_for_open_port(port)?;

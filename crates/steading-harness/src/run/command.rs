@@ -3,13 +3,15 @@
 use camino::Utf8Path;
 use rustix::process::Signal;
 use steading_api::{
-    Client, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec, socket_path,
+    Client, ClientError, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec,
+    socket_path,
 };
 use steading_plan::{Testnet, env_vars};
 use steading_report::{Event, Report};
 use steading_sys::signal::Signals;
 
 use crate::exit_code;
+use crate::run::watch::{News, Watch, redrawing};
 use crate::run::{Up, bring_up, fail};
 
 /// What the log calls the program.
@@ -60,15 +62,30 @@ pub(crate) fn command_in(up: Up, argv: &[String], report: &Report) -> u8 {
     }
 }
 
+/// What may come while the program runs.
+enum Come {
+    Event(Result<Option<ProcessEvent>, ClientError>),
+    News(Option<News>),
+    Signal(std::io::Result<Signal>),
+}
+
 async fn follow(client: &Client, argv: &[String], report: &Report) -> anyhow::Result<u8> {
+    let mut watch = Watch::begin(client).await?;
     let signals = Signals::open(&[Signal::INT, Signal::TERM])?;
     let status = client.status().await?;
     let spec = ProcessSpec { name: NAME.to_owned(), argv: argv.to_vec(), env: facts(&status) };
     let mut events = client.start_process(&spec).await?;
-    let (mut pid, mut was_told) = (None, false);
+    let (mut pid, mut was_told, mut is_watching) = (None, false, true);
     loop {
-        tokio::select! {
-            event = events.next() => match event? {
+        let come = redrawing(report, async {
+            tokio::select! {
+                event = events.next() => Come::Event(event),
+                news = watch.next(), if is_watching => Come::News(news),
+                signal = signals.next() => Come::Signal(signal),
+            }
+        });
+        match come.await {
+            Come::Event(event) => match event? {
                 None => anyhow::bail!("the group has ended"),
                 Some(ProcessEvent::Started { pid: number }) => pid = Some(number),
                 Some(ProcessEvent::Line { text }) => report.print(&text),
@@ -81,7 +98,10 @@ async fn follow(client: &Client, argv: &[String], report: &Report) -> anyhow::Re
                     return Ok(u8::try_from(status).unwrap_or(exit_code::FAILED));
                 }
             },
-            signal = signals.next() => {
+            Come::News(Some(News::Vm(vm, sign))) => report.tell(&Event::Vm { vm, sign }),
+            Come::News(Some(News::Problem(message))) => report.tell(&Event::Warning { message }),
+            Come::News(None) => is_watching = false,
+            Come::Signal(signal) => {
                 signal?;
                 report.tell(&Event::Interrupted { again: was_told });
                 anyhow::ensure!(!was_told, "interrupted twice");

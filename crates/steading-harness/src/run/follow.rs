@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use rustix::process::Signal;
 use steading_api::{Client, ClientError, FreezeRequest, ProcessEvent, ProcessSpec, chain};
 use steading_group::OpenedGroup;
-use steading_logs::{Record, Stream, WARNING};
+use steading_report::VmSign;
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use crate::exit_code;
 use crate::resume;
 use crate::run::forks::Forks;
 use crate::run::pictures;
+use crate::run::watch::{News, Watch};
 use crate::suite::{FunctionId, SectionId};
 
 /// Whatever comes from outside.
@@ -33,7 +34,7 @@ pub(crate) enum Input {
     /// The owner complains about itself, or a guest's kernel does.
     Problem(String),
     /// Something happened to a VM.
-    Vm(String, String),
+    Vm(String, VmSign),
     /// The group's owner is no more.
     OwnerEnded,
 }
@@ -152,32 +153,18 @@ pub(crate) async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input
 /// Passes on what an owner complains about, that of the group or of a function's fork; the stream of
 /// records ends with it.
 pub(crate) async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>, fork: Option<String>) {
-    if let Ok(mut records) = client.records().await {
-        while let Ok(Some(record)) = records.next().await {
-            // One of another version is none of those that are waited for.
-            let Ok(record) = serde_json::from_value::<Record>(record) else { continue };
-            let Record { stream: Stream::Driver, vm, event, priority, message, .. } = record else {
-                continue;
-            };
-            match (vm, event) {
+    if let Ok(mut watch) = Watch::begin(&client).await {
+        while let Some(news) = watch.next().await {
+            let input = match (news, &fork) {
                 // Of the VMs of forks there are too many.
-                (Some(_), Some(_)) if fork.is_some() => {}
-                (Some(vm), Some(_)) => {
-                    let _ = inputs.send(Input::Vm(vm.to_string(), message)).await;
+                (News::Vm(..), Some(_)) => continue,
+                (News::Vm(vm, sign), None) => Input::Vm(vm, sign),
+                (News::Problem(message), Some(function)) => {
+                    Input::Problem(format!("the fork of {function}: {message}"))
                 }
-                (vm, _) if priority.is_some_and(|priority| priority <= WARNING) => {
-                    let message = match vm {
-                        Some(vm) => format!("VM {vm}: {message}"),
-                        None => message,
-                    };
-                    let message = match &fork {
-                        Some(function) => format!("the fork of {function}: {message}"),
-                        None => message,
-                    };
-                    let _ = inputs.send(Input::Problem(message)).await;
-                }
-                _ => {}
-            }
+                (News::Problem(message), None) => Input::Problem(message),
+            };
+            let _ = inputs.send(input).await;
         }
     }
     if fork.is_none() {

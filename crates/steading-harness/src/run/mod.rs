@@ -11,12 +11,13 @@ mod progress;
 mod runner;
 mod selection;
 mod verdict;
+pub(crate) mod watch;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_group::{Clock, GroupConfig, Origin, Owner};
-use steading_plan::{PlanError, Resources, Testnet, env_vars};
-use steading_report::{Event, Report};
+use steading_plan::{PlanError, Resources, Testnet, VmPlan, env_vars};
+use steading_report::{Event, PlannedVm, Report};
 
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
@@ -109,7 +110,7 @@ pub(crate) fn bring_up(
     report.tell(&Event::Planned {
         suite: group.to_owned(),
         resources: plan.resources.to_string(),
-        vms: plan.vms.iter().map(|vm| (vm.name.to_string(), vm.address)).collect(),
+        vms: plan.vms.iter().map(planned_vm).collect(),
         acceleration: acceleration.acceleration.as_str().to_owned(),
         reason: acceleration.reason,
     });
@@ -123,6 +124,7 @@ pub(crate) fn bring_up(
     }
     let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
     let cold = if warm { start_warm(&mut config, report).map_err(host)? } else { None };
+    report.tell(&Event::Starting);
     let mut owner = steading_group::spawn(config).map_err(|error| host(error.into()))?;
     if let Err(error) = owner.wait_until_ready() {
         owner.kill();
@@ -130,7 +132,7 @@ pub(crate) fn bring_up(
         return Err(host(error.into()));
     }
     if let Some(entry) = cold {
-        match entry.keep(&owner) {
+        match entry.keep(&owner, report) {
             Ok(()) => {
                 report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() })
             }
@@ -168,6 +170,10 @@ fn start_warm(config: &mut GroupConfig, report: &Report) -> anyhow::Result<Optio
         }
     }
     Ok(Some(entry))
+}
+
+fn planned_vm(vm: &VmPlan) -> PlannedVm {
+    PlannedVm { name: vm.name.to_string(), address: vm.address, autostart: vm.spec.autostart }
 }
 
 /// A testnet that is declared wrongly is the author's mistake; all else is the host's.

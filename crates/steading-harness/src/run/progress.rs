@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use steading_plan::VmName;
-use steading_report::{Event, Report};
+use steading_report::{Event, ImageStep, Report};
 use steading_vm::image::Progress as Step;
 
 /// The time between two lines about the same thing.
 const INTERVAL: Duration = Duration::from_secs(3);
+
+/// The same, where a line changes in place.
+const LIVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Tells of steps now and then.
 pub(crate) struct Progress<'a> {
@@ -23,22 +26,23 @@ impl<'a> Progress<'a> {
 
     /// Takes a step. What is over at once is not told at all.
     pub(crate) fn tell(&mut self, vm: &VmName, step: Step) {
-        if self.told.unwrap_or(self.began).elapsed() < INTERVAL && !matches!(step, Step::Waiting) {
+        let interval = if self.report.is_live() { LIVE_INTERVAL } else { INTERVAL };
+        if self.told.unwrap_or(self.began).elapsed() < interval && !matches!(step, Step::Waiting) {
             return;
         }
         self.told = Some(Instant::now());
-        self.report.tell(&Event::Preparing { vm: vm.to_string(), what: shown(step) });
+        self.report.tell(&Event::Preparing { vm: vm.to_string(), step: shown(step) });
     }
 }
 
-fn shown(step: Step) -> String {
+fn shown(step: Step) -> ImageStep {
     let percent = |done: u64, of: u64| done.saturating_mul(100).checked_div(of).unwrap_or(0);
     match step {
-        Step::Hashing { done, total } => format!("its image is hashed, {} %", percent(done, total)),
+        Step::Hashing { done, total } => ImageStep::Hashing { percent: percent(done, total) },
         Step::Unpacking { read, total_read, written } => {
-            format!("its image is unpacked, {} %, {} MiB", percent(read, total_read), written >> 20)
+            ImageStep::Unpacking { percent: percent(read, total_read), mib: written >> 20 }
         }
-        Step::Waiting => "its image is unpacked by somebody else, whom we wait for".to_owned(),
+        Step::Waiting => ImageStep::Waiting,
     }
 }
 
@@ -49,7 +53,7 @@ mod tests {
     #[test]
     fn steps_are_shown_with_how_far_they_are() {
         let step = Step::Unpacking { read: 1, total_read: 4, written: 3 << 20 };
-        assert_eq!(shown(step), "its image is unpacked, 25 %, 3 MiB");
-        assert_eq!(shown(Step::Hashing { done: 0, total: 0 }), "its image is hashed, 0 %");
+        assert_eq!(shown(step).to_string(), "its image is unpacked, 25 %, 3 MiB");
+        assert_eq!(shown(Step::Hashing { done: 0, total: 0 }).to_string(), "its image is hashed, 0 %");
     }
 }

@@ -20,6 +20,7 @@ use crate::resume;
 use crate::run::attempt::Attempt;
 use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
+use crate::run::watch::redrawing;
 use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
 use crate::suite::{Declared, FunctionId, Place, Role};
@@ -120,14 +121,15 @@ impl<'a> Runner<'a> {
                 let (socket, owner) = (self.client.path().to_owned(), self.owner.pid());
                 self.report.tell(&Event::Staying { socket, owner });
             }
+            let report = self.report;
             let input = match self.deadline() {
                 // However much there is to be taken: a function that prints without end has one.
                 Some(deadline) if deadline <= Instant::now() => {
                     self.time_is_over().await;
                     continue;
                 }
-                Some(deadline) => timeout_at(deadline.into(), self.inputs.recv()).await,
-                None => Ok(self.inputs.recv().await),
+                Some(deadline) => redrawing(report, timeout_at(deadline.into(), self.inputs.recv())).await,
+                None => Ok(redrawing(report, self.inputs.recv()).await),
             };
             match input {
                 Ok(Some(input)) => self.take(input).await,
@@ -159,7 +161,7 @@ impl<'a> Runner<'a> {
                 let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
                 self.end(id, Outcome::Failed(cut_short.unwrap_or(Failure::Group { reason })));
             }
-            Input::Vm(vm, what) => self.report.tell(&Event::Vm { vm, what }),
+            Input::Vm(vm, sign) => self.report.tell(&Event::Vm { vm, sign }),
             Input::Problem(message) => {
                 self.summary.add_warning(message.clone());
                 self.report.tell(&Event::Warning { message });
@@ -190,7 +192,14 @@ impl<'a> Runner<'a> {
             ProcessEvent::Note { note: Note::Metric { name: metric, value } } => {
                 self.summary.add_metric(Metric { function: name, name: metric, value });
             }
-            ProcessEvent::Note { note } => attempt.noted(note),
+            ProcessEvent::Note { note } => {
+                let what = match &note {
+                    Note::Waiting { what } => Some(what.clone()),
+                    _ => None,
+                };
+                attempt.noted(note);
+                self.report.tell(&Event::Waiting { name, what });
+            }
             ProcessEvent::Ended { status, signal, left } => {
                 let outcome = attempt.ended(status, signal);
                 if !left.is_empty() {

@@ -112,6 +112,8 @@ pub enum LostReason {
 /// What the follower tells.
 #[derive(Debug)]
 pub enum FollowEvent {
+    /// The VM's network answers, be it with a refusal. Told once each time that it is turned on.
+    Reached,
     /// The journal server answered.
     Connected {
         /// For the first time.
@@ -169,6 +171,8 @@ pub struct Follower {
     /// The position is of no use for asking, only for leaving out what was read.
     position_unknown: bool,
     connected_before: bool,
+    /// For which power it was told that the VM's network answers.
+    reached: Option<Power>,
     reported: Option<String>,
 }
 
@@ -193,6 +197,7 @@ impl Follower {
             shown,
             position_unknown: false,
             connected_before: false,
+            reached: None,
             reported: None,
         }
     }
@@ -222,9 +227,10 @@ impl Follower {
             let ask = self.ask();
             let opened = tokio::select! {
                 biased;
-                opened = Exchange::open(
-                    self.options.server, self.options.source, self.options.connect_limit, &ask,
-                ) => opened,
+                opened = self.open(&ask) => match opened {
+                    ControlFlow::Break(()) => return,
+                    ControlFlow::Continue(opened) => opened,
+                },
                 _ = power.changed() => { wait = self.options.retry_min; continue }
             };
             let going_on = match opened {
@@ -259,6 +265,22 @@ impl Follower {
                 () = self.events.closed() => return,
             }
         }
+    }
+
+    /// One attempt to get an answer.
+    async fn open(&mut self, ask: &Ask) -> ControlFlow<(), Result<Exchange, HttpError>> {
+        let FollowerOptions { server, source, connect_limit, .. } = self.options;
+        let connected = Exchange::connect(server, source, connect_limit).await;
+        let power = *self.power.borrow();
+        let is_there = connected.as_ref().err().is_none_or(HttpError::is_from_the_peer);
+        if is_there && self.reached != Some(power) {
+            self.tell(FollowEvent::Reached).await?;
+            self.reached = Some(power);
+        }
+        ControlFlow::Continue(match connected {
+            Ok(stream) => Exchange::open(server, stream, ask).await,
+            Err(error) => Err(error),
+        })
     }
 
     /// Waits until the VM runs; false when nobody will say so any more.

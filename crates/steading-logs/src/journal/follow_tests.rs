@@ -177,7 +177,7 @@ impl Following {
             match self.event().await {
                 FollowEvent::Entry(entry) => messages.push(entry.message),
                 FollowEvent::Lost { reason } => lost.push(reason),
-                FollowEvent::Connected { .. } | FollowEvent::Disconnected { .. } => {}
+                FollowEvent::Reached | FollowEvent::Connected { .. } | FollowEvent::Disconnected { .. } => {}
             }
         }
         (messages, lost)
@@ -207,6 +207,7 @@ async fn entries_come_as_they_are_written_from_the_logs_address() {
     fake.say("one");
     let mut following =
         Following::start(FollowerOptions { source: "127.0.0.7".parse().ok(), ..options(&fake) });
+    assert!(matches!(following.event().await, FollowEvent::Reached));
     assert!(matches!(following.event().await, FollowEvent::Connected { first: true }));
     assert_eq!(following.messages(1).await.0, texts(&["one"]));
     fake.say("two");
@@ -333,6 +334,7 @@ async fn a_dead_connection_is_dropped_when_the_owner_says_that_the_vm_started_ag
         .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n__CURSOR=c\nMESSAGE=x\n\r\n")
         .await
         .expect("written");
+    assert!(matches!(following.event().await, FollowEvent::Reached));
     assert!(matches!(following.event().await, FollowEvent::Connected { first: true }));
 
     // The last words arrive together with the news that it is off, and are read all the same.
@@ -385,6 +387,17 @@ async fn the_follower_ends_when_nobody_tells_about_power_or_nobody_listens() {
     let Following { power, events, task, .. } = Following::start(options(&fake));
     drop((power, events));
     timeout(PATIENCE, task).await.expect("it ends in time").expect("it does not panic");
+}
+
+#[tokio::test]
+async fn a_network_that_refuses_is_there_and_is_told_once_for_each_start() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("bind").local_addr().expect("address");
+    let refused = FollowerOptions { retry_max: Duration::from_millis(20), ..FollowerOptions::new(closed) };
+    let mut following = Following::start(refused);
+    assert!(matches!(following.event().await, FollowEvent::Reached));
+    assert!(timeout(Duration::from_millis(300), following.events.recv()).await.is_err(), "once");
+    following.power.send_replace(Power::On { start: 2 });
+    assert!(matches!(following.event().await, FollowEvent::Reached));
 }
 
 #[tokio::test]

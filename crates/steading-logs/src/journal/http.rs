@@ -85,6 +85,11 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// Whether a connection did not come about because its peer refused it: then there is a peer.
+    pub(crate) fn is_from_the_peer(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Whether the server refused the request itself, so that asking the same again is of no use.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Status { status, .. } if status.is_client_error())
@@ -112,16 +117,18 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Connects, asks and reads the head of the answer.
-    pub(crate) async fn open(
+    /// Connects.
+    pub(crate) async fn connect(
         server: SocketAddr,
         source: Option<IpAddr>,
-        connect_limit: Duration,
-        ask: &Ask,
-    ) -> Result<Self, HttpError> {
-        let stream = timeout(connect_limit, connect(server, source))
-            .await
-            .map_err(|_| HttpError::Silent { server, limit: connect_limit })??;
+        limit: Duration,
+    ) -> Result<TcpStream, HttpError> {
+        let connected = timeout(limit, connect(server, source)).await;
+        connected.map_err(|_| HttpError::Silent { server, limit })?
+    }
+
+    /// Asks and reads the head of the answer.
+    pub(crate) async fn open(server: SocketAddr, stream: TcpStream, ask: &Ask) -> Result<Self, HttpError> {
         let broken = |source| HttpError::Broken { server, source };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let mut connection = Box::pin(connection);

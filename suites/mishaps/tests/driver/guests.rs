@@ -9,9 +9,11 @@ use std::panic::AssertUnwindSafe;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
+use rustix::process::Signal;
 use serde_json::Value;
+use steading_testing::process::signal_to;
 
-use crate::support::{FAILED, Mishap, PASSED, guest, interrupt, program};
+use crate::support::{FAILED, Mishap, PASSED, guest, program};
 
 #[test]
 fn a_wait_for_a_guest_that_never_boots_ends_in_time_to_say_what_it_saw() {
@@ -108,7 +110,7 @@ fn three_groups_of_two_vms_do_not_disturb_each_other() {
         if !failures.is_empty() {
             // The others would wait for it.
             for &pid in running.values() {
-                interrupt(pid);
+                signal_to(pid, Signal::INT);
             }
         }
     }

@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
 use steading::exit_code;
+use steading_testing::process;
 use tempfile::TempDir;
 
 pub(crate) const PASSED: i32 = exit_code::PASSED as i32;
@@ -18,9 +17,6 @@ pub(crate) const HOST: i32 = exit_code::HOST as i32;
 
 /// More than any run takes, but for those that hang.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// How soon nothing may be left of a run.
-const GONE: Duration = Duration::from_secs(1);
 
 /// What the logs of a run consist of.
 const LOGS: [&str; 9] = [
@@ -129,7 +125,7 @@ impl Mishap {
 
     /// Waits for its end, and looks whether it left anything.
     pub(crate) fn wait(self, mut child: Child) -> Ran {
-        let ended = wait_for_end(&child, LIMIT);
+        let ended = process::ends_within(&child, LIMIT);
         if !ended {
             child.kill().expect("end it");
         }
@@ -170,16 +166,7 @@ impl Ran {
 
     /// Processes are known by their environment, which they all inherit.
     fn assert_nothing_left(&self, pid: u32) {
-        let mark = format!("MISHAP_RUN={}", self.dir.path().display());
-        let began = Instant::now();
-        loop {
-            let running = marked(&mark, pid);
-            if running.is_empty() {
-                break;
-            }
-            assert!(began.elapsed() < GONE, "left running: {running:?}\n{}", self.stderr);
-            std::thread::yield_now();
-        }
+        process::assert_nothing_runs(&format!("MISHAP_RUN={}", self.dir.path().display()), pid);
         for part in ["work", "scratch", "tmp", "home"] {
             let left = files(&self.path(part));
             assert!(left.is_empty(), "left in {part}: {left:?}");
@@ -230,31 +217,6 @@ fn files(dir: &Path) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-/// Whether a process ends within this time.
-fn wait_for_end(child: &Child, limit: Duration) -> bool {
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a PID");
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a pidfd");
-    let limit = Timespec::try_from(limit).expect("it is short");
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).expect("poll") > 0
-}
-
-/// Asks a process to end.
-pub(crate) fn interrupt(pid: u32) {
-    let pid = Pid::from_raw(pid.cast_signed()).expect("a PID");
-    // It may have ended by itself.
-    let _ = rustix::process::kill_process(pid, Signal::INT);
-}
-
-fn marked(mark: &str, but: u32) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").expect("/proc");
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_marked = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        *pid != but && environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
-    };
-    pids.filter(is_marked).collect()
 }
 
 /// Runs a program that a test needs.

@@ -2,8 +2,9 @@
 
 use rustix::process::Signal;
 use steading::exit_code;
+use steading_testing::process::signal;
 
-use crate::support::{Scenario, program, signal, wait_for_line};
+use crate::support::{Scenario, program, wait_for_line};
 
 const INTERRUPTED: i32 = exit_code::INTERRUPTED as i32;
 

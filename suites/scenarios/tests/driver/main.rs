@@ -6,4 +6,6 @@ mod interrupts;
 mod libtest;
 mod order;
 mod output;
+mod screen;
 mod support;
+mod verbs;

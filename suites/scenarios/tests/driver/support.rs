@@ -1,17 +1,16 @@
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
+use steading_testing::process;
+use steading_testing::terminal::Terminal;
 use tempfile::TempDir;
 
 /// Far more than any scenario takes.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// One scenario, with a directory of its own.
 pub(crate) struct Scenario {
@@ -48,6 +47,10 @@ impl Scenario {
             .env("SCENARIO_DIR", dir.path())
             .env_remove("TEST_UNDECLARED_OUTPUTS_DIR")
             .env_remove("RUST_BACKTRACE")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR")
+            .env_remove("CLICOLOR_FORCE")
+            .env("TERM", "xterm-256color")
             .stdin(Stdio::null())
             .stdout(Stdio::from(file_in(&dir, "stdout")))
             .stderr(Stdio::from(file_in(&dir, "stderr")));
@@ -82,6 +85,16 @@ impl Scenario {
         self
     }
 
+    /// Starts it on a terminal of this size.
+    pub(crate) fn on_a_terminal(&mut self, columns: u16, rows: u16) -> (Child, Terminal) {
+        let mut terminal = Terminal::new(columns, rows);
+        terminal.attach(&mut self.command);
+        let child = self.command.spawn().expect("the program starts");
+        // The command has the terminal, too, and its end is to be seen.
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        (child, terminal)
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Ran {
         let child = self.command.spawn().expect("the program starts");
@@ -91,7 +104,7 @@ impl Scenario {
     /// Waits for its end, and reads what it left.
     pub(crate) fn wait(self, mut child: Child) -> Ran {
         let pid = child.id();
-        wait_for_end(&child, LIMIT, &self.name);
+        process::wait_for_end(&child, LIMIT, &self.name);
         let status = child.wait().expect("its end");
         let text = |name: &str| {
             String::from_utf8_lossy(&std::fs::read(self.dir.path().join(name)).unwrap_or_default())
@@ -101,7 +114,7 @@ impl Scenario {
         let results = find_results(self.dir.path()).map_or(Value::Null, |path| {
             serde_json::from_slice(&std::fs::read(path).expect("results")).expect("results are JSON")
         });
-        assert_nothing_runs(self.dir.path(), pid);
+        process::assert_nothing_runs(&format!("SCENARIO_DIR={}", self.dir.path().display()), pid);
         Ran { status, stdout: text("stdout"), stderr: text("stderr"), results, trace, dir: self.dir }
     }
 }
@@ -162,59 +175,7 @@ fn find_results(dir: &Path) -> Option<PathBuf> {
     entries.flatten().filter(|entry| entry.path().is_dir()).find_map(|entry| find_results(&entry.path()))
 }
 
-/// Waits for the end of a process, and ends it itself when that takes too long.
-pub(crate) fn wait_for_end(child: &Child, limit: Duration, what: &str) {
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a PID");
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a pidfd");
-    let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).expect("poll") == 0 {
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-        panic!("{what} did not end");
-    }
-}
-
 /// Waits until a line is in a file of the scenario's directory, unless the program ends before.
 pub(crate) fn wait_for_line(child: &Child, scenario: &Scenario, file: &str, text: &str) {
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a PID");
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a pidfd");
-    let began = Instant::now();
-    let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    loop {
-        let said = std::fs::read_to_string(scenario.dir.path().join(file)).unwrap_or_default();
-        if said.lines().any(|line| line.contains(text)) {
-            return;
-        }
-        assert!(began.elapsed() < LIMIT, "waited for {text:?} in {file}: {said}");
-        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&moment)).expect("poll");
-        assert_eq!(ended, 0, "the program has ended without {text:?} in {file}: {said}");
-    }
-}
-
-/// No process is left whose environment names this directory; the kernel may need a moment.
-fn assert_nothing_runs(dir: &Path, pid: u32) {
-    let began = Instant::now();
-    let mark = format!("SCENARIO_DIR={}", dir.display());
-    loop {
-        let left = marked(&mark, pid);
-        if left.is_empty() {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(1), "left running: {left:?}");
-        std::thread::yield_now();
-    }
-}
-
-fn marked(mark: &str, but: u32) -> HashSet<u32> {
-    let entries = std::fs::read_dir("/proc").expect("/proc");
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_marked = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        *pid != but && environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
-    };
-    pids.filter(is_marked).collect()
-}
-
-pub(crate) fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a PID");
-    rustix::process::kill_process(pid, signal).expect("it runs");
+    process::wait_for_text(child, &scenario.dir.path().join(file), text, LIMIT);
 }

@@ -1,0 +1,330 @@
+//! Every command for a group that runs, with everything that can be wrong with what it is given.
+//!
+//! The testnet has two VMs that are never started, so nothing here needs an emulator's time.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use steading_testing::process::{self, signal_to};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What is said of a mistake of the caller.
+const USAGE: i32 = 2;
+
+/// Every command that is about a VM, which stands where `VM` does.
+const OF_A_VM: &[&[&str]] = &[
+    &["exec", "VM", "true"],
+    &["ssh", "VM"],
+    &["console", "VM"],
+    &["logs", "--vm", "VM"],
+    &["wait", "VM"],
+    &["wait", "VM", "--port", "22"],
+    &["screenshot", "VM", "picture.png"],
+    &["start", "VM"],
+    &["kill", "VM"],
+    &["reboot", "VM"],
+    &["shutdown", "VM"],
+    &["pause", "VM"],
+    &["resume", "VM"],
+    // Of several VMs none is touched when one is not there.
+    &["start", "node-2", "VM"],
+];
+
+/// Every command that is about a group.
+const OF_A_GROUP: &[&[&str]] =
+    &[&["logs"], &["logs", "-f"], &["freeze"], &["freeze", "--list"], &["thaw"], &["fork"], &["down"]];
+
+fn steading() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_steading").unwrap_or_else(|| env!("CARGO_BIN_EXE_steading").into()).into()
+}
+
+/// All commands, for this VM.
+fn commands(vm: &str) -> Vec<Vec<String>> {
+    let words = |command: &&[&str]| command.iter().map(|word| word.replace("VM", vm)).collect();
+    OF_A_VM.iter().chain(OF_A_GROUP).map(words).collect()
+}
+
+struct Place {
+    dir: TempDir,
+    name: String,
+}
+
+struct Group {
+    child: Child,
+    owner: u32,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("disk"), vec![0; 1 << 20]).unwrap();
+        let name = format!("{name}-{}", std::process::id());
+        let vm = |number| {
+            format!(
+                "[[vm]]\nname = \"node-{number}\"\nboot = \"bios\"\nautostart = false\ndisplay = true\ndisk = {{ path = \"disk\" }}\n"
+            )
+        };
+        std::fs::write(dir.path().join(format!("{name}.toml")), [vm(1), vm(2)].concat()).unwrap();
+        Self { dir, name }
+    }
+
+    fn command(&self, words: &[impl AsRef<str>]) -> Command {
+        let mut command = Command::new(steading());
+        command
+            .args(words.iter().map(AsRef::as_ref))
+            .current_dir(&self.dir)
+            .env("STEADING_ACCEL", "tcg")
+            .env("STEADING_CACHE_DIR", self.dir.path().join("cache"))
+            .env_remove("TEST_UNDECLARED_OUTPUTS_DIR")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command on a group; it ends by itself.
+    fn on(&self, group: &str, words: &[impl AsRef<str>]) -> Output {
+        let mut command = self.command(words);
+        command.args(["--group", group]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // `exec` takes all that follows as the guest's.
+        if words[0].as_ref() == "exec" {
+            command = self.command(&["--group", group]);
+            command.args(words.iter().map(AsRef::as_ref)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        let child = command.spawn().unwrap();
+        let what: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        process::wait_for_end(&child, LIMIT, &what.join(" "));
+        child.wait_with_output().unwrap()
+    }
+
+    /// Brings the testnet up in the background.
+    fn up(&self) -> Group {
+        let log = self.dir.path().join("up");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = self.command(&["up", &format!("{}.toml", self.name)]);
+        let child = command.stderr(file).stdout(Stdio::null()).spawn().unwrap();
+        let said = process::wait_for_text(&child, &log, "control API: /proc/", LIMIT);
+        let owner = said.split("control API: /proc/").nth(1).and_then(|rest| rest.split('/').next());
+        Group { owner: owner.unwrap().parse().unwrap(), child }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was said, which must be an error with all of this in it, and advice.
+fn assert_told(words: &[impl AsRef<str>], output: &Output, code: i32, parts: &[&str]) {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    assert!(said.starts_with("error: ") && said.contains("\nhint: "), "{words:?}: {said}");
+    assert!(!said.contains("panicked"), "{words:?}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{words:?}: {part:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_vm_that_is_not_there_is_told_by_every_command_with_the_one_that_was_meant() {
+    let place = Place::new("novm");
+    let _group = place.up();
+    for words in commands("nod-1").iter().take(OF_A_VM.len()) {
+        let told = ["has no VM named \"nod-1\"", "did you mean node-1? It has: node-1, node-2"];
+        assert_told(words, &place.on(&place.name, words), USAGE, &told);
+    }
+    let other = place.on(&place.name, &["ssh", "zzz"]);
+    assert!(!String::from_utf8_lossy(&other.stderr).contains("did you mean"));
+    let states = place.command(&["ps", "--json"]).output().unwrap();
+    let states: serde_json::Value = serde_json::from_slice(&states.stdout).unwrap();
+    let ours = states.as_array().unwrap().iter().find(|group| group["group"] == place.name.as_str()).unwrap();
+    assert!(ours["vms"].as_array().unwrap().iter().all(|vm| vm["boot"] == 0), "one was started: {ours}");
+}
+
+#[test]
+fn a_vm_that_is_off_is_told_at_once() {
+    let place = Place::new("off");
+    let _group = place.up();
+    for words in [&["exec", "node-1", "true"][..], &["ssh", "node-1"]] {
+        assert_told(words, &place.on(&place.name, words), USAGE, &["VM node-1 is off", "`start node-1`"]);
+    }
+    let without_power: [&[&str]; 7] = [
+        &["wait", "node-1"],
+        &["wait", "node-1", "--console", "login"],
+        &["screenshot", "node-1", "picture.png"],
+        &["reboot", "node-1"],
+        &["shutdown", "node-1"],
+        &["pause", "node-1"],
+        &["resume", "node-1"],
+    ];
+    for words in without_power {
+        let output = place.on(&place.name, words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(USAGE), "{words:?}: {said}");
+        assert!(said.contains("VM node-1") && said.contains("it was not started yet"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_group_that_is_not_there_or_not_any_more_is_told_by_every_command() {
+    let place = Place::new("dead");
+    let mut group = place.up();
+    let near = place.name.replacen("dead", "daed", 1);
+    for words in commands("node-1") {
+        let told = [&format!("no group is named {near:?}"), &format!("did you mean {}?", place.name)];
+        assert_told(&words, &place.on(&near, &words), USAGE, &told.map(String::as_str));
+    }
+    // Killed, with nobody to clean up.
+    signal_to(group.owner, Signal::KILL);
+    process::wait_for_end(&group.child, LIMIT, "the runner of a group whose owner was killed");
+    group.child.wait().unwrap();
+    let owner = group.owner.to_string();
+    for words in commands("node-1") {
+        for gone in [&place.name, &owner] {
+            let output = place.on(gone, &words);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            // Which of the two depends on whether other groups of this user run.
+            let is_told = said.contains("no group is named") || said.contains("you have no group that runs");
+            assert!(is_told && output.status.code() == Some(USAGE), "{words:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn two_groups_of_one_name_are_told_by_every_command_with_their_owners() {
+    let place = Place::new("two");
+    let (first, second) = (place.up(), place.up());
+    let owners = [first.owner, second.owner].map(|owner| format!("(owner {owner})"));
+    for words in commands("node-1") {
+        let told = ["several groups are named", &owners[0], &owners[1]];
+        assert_told(&words, &place.on(&place.name, &words), USAGE, &told);
+    }
+}
+
+#[test]
+fn an_owner_that_does_not_answer_is_told_and_not_waited_for_without_end() {
+    let place = Place::new("stopped");
+    let group = place.up();
+    signal_to(group.owner, Signal::STOP);
+    // One is enough: all choose their group in the same way, and this one takes its time.
+    let told = [&format!("the owner {} of the group stopped-", group.owner), "has not answered for"];
+    for by in [&place.name, &group.owner.to_string()] {
+        assert_told(&["logs"], &place.on(by, &["logs"]), USAGE, &told.map(AsRef::as_ref));
+    }
+    signal_to(group.owner, Signal::CONT);
+    assert!(place.on(&place.name, &["logs"]).status.success());
+}
+
+/// A process that is called like an owner and has a directory with a socket, as owners have, behind
+/// which this test answers as no owner of this version does.
+#[test]
+fn an_owner_of_another_version_is_told_by_every_command() {
+    let place = Place::new("other");
+    let listener = UnixListener::bind(place.dir.path().join("control")).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            head.take_while(|line| !line.is_empty()).for_each(drop);
+            let body = r#"{"group":"named otherwise","machines":[]}"#;
+            let length = body.len();
+            // Who asked may have gone.
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+        }
+    });
+    let shell = place.dir.path().join("st:other");
+    std::fs::copy("/bin/bash", &shell).unwrap();
+    let mut owner = Command::new(&shell);
+    owner.args(["-c", "exec 900<.; echo open; read -r _"]).current_dir(&place.dir).arg0("owner");
+    let mut owner = owner.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "open\n");
+    let number = owner.id().to_string();
+    for words in commands("node-1") {
+        for by in ["other", &number] {
+            let told = ["is of another version of Steading", &number];
+            assert_told(&words, &place.on(by, &words), USAGE, &told);
+        }
+    }
+    let listed = place.command(&["ps"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stderr).contains("is of another version of Steading"));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
+    let place = Place::new("nonsense");
+    let large = "x".repeat(100_000);
+    let cases: &[(&[&str], &str)] = &[
+        (&["exec", "node-1"], "<COMMAND>"),
+        (&["ssh"], "<VM>"),
+        (&["console", "a", "b"], "unexpected argument"),
+        (&["logs", "--grep", "("], "unclosed group"),
+        (&["logs", "--since", "yesterday"], "neither a duration"),
+        (&["logs", "--vm"], "value is required"),
+        (&["wait", "node-1", "--port", "65536"], "65536"),
+        (&["wait", "node-1", "--port", "ssh"], "invalid digit"),
+        (&["wait", "node-1", "--console", "["], "unclosed character class"),
+        (&["wait", "node-1", "--limit", "soon"], "no duration"),
+        (&["wait", "node-1", "--limit=-5s"], "before its beginning"),
+        (&["screenshot", "node-1"], "<FILE>"),
+        (&["start"], "<VMS>"),
+        (&["kill"], "<VMS>"),
+        (&["reboot"], "<VMS>"),
+        (&["shutdown"], "<VMS>"),
+        (&["pause"], "<VMS>"),
+        (&["resume"], "<VM|FILE>"),
+        (&["down", "now"], "unexpected argument"),
+        (&["freeze", "--forget"], "<ID>"),
+        (&["up"], "<TOPOLOGY>"),
+        (&["run", "x.toml"], "<COMMAND>"),
+        (&["run", "x.toml", "true"], "unexpected argument"),
+        (&["image", "gc", "--days", "many"], "invalid digit"),
+        (&["image", "import", "disk", "--sha256", "abc"], "abc"),
+        (&["completions", "cmd"], "possible values"),
+        (&["consle", "node-1"], "console"),
+        (&[&large], "unrecognized subcommand"),
+    ];
+    for (words, part) in cases {
+        let output = place.command(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(USAGE), "{words:.40?}: {said}");
+        assert!(said.contains(part), "{words:.40?}: {part:?} is not in {said}");
+    }
+}
+
+#[test]
+fn files_and_directories_that_are_not_there_are_named() {
+    let place = Place::new("nofile");
+    let cases: &[&[&str]] = &[
+        &["up", "missing"],
+        &["run", "missing", "--", "true"],
+        &["plan", "missing"],
+        &["report", "missing"],
+        &["image", "import", "missing"],
+        &["man", "missing"],
+    ];
+    for words in cases {
+        let output = place.command(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(USAGE), "{words:?}: {said}");
+        assert!(said.contains("missing") && said.starts_with("error: "), "{words:?}: {said}");
+    }
+    let name = format!("{}.toml", place.name);
+    for (group, part) in [("", "name"), ("a b", "a b"), (&"x".repeat(300), "xxx")] {
+        let output = place.command(&["up", &name, "--group", group]).output().unwrap();
+        assert_told(&["up", group], &output, USAGE, &[part]);
+    }
+}
