@@ -25,9 +25,15 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// The reference guest: how long until it answers, and what it takes to fork it.
+    /// The reference guest: how long until it answers, beside a shell script.
     Boot {
         /// Options of `steading-bench boot`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Freezing, forks and warm starts, beside booting the same anew.
+    Fork {
+        /// Options of `steading-bench fork`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
@@ -39,6 +45,7 @@ impl Bench {
             Bench::Group { options } => ("group", options),
             Bench::Logs { options } => ("logs", options),
             Bench::Boot { options } => ("boot", options),
+            Bench::Fork { options } => ("fork", options),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use fs_err as fs;
@@ -37,6 +38,10 @@ use crate::vm::{Shared, Vm};
 
 /// What the owner says when the group is up.
 const READY: &[u8] = b"ready";
+
+/// How long the guests of a fork are left in peace before their journals are asked for. Under
+/// emulation all code is translated anew there, and what a test does first is to come first.
+const FORK_SETTLES: Duration = Duration::from_secs(1);
 
 /// What a group is made from.
 #[derive(Debug)]
@@ -241,6 +246,7 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
             VmBeginning::Prepared(prepared) => (VmFiles::open(vm, &prepared, &scratch, &key.public)?, None),
             VmBeginning::Past(past) => {
                 let frozen = past.frozen.try_clone().map_err(GroupError::io("hold frozen files"))?;
+                options.begin_after = FORK_SETTLES;
                 options.start = past.record.journal.clone().map_or(options.start, StartAt::After);
                 (VmFiles::from_frozen(vm, frozen, &scratch)?, Some(*past))
             }

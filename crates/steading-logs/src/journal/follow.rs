@@ -65,6 +65,8 @@ pub struct FollowerOptions {
     pub start: StartAt,
     /// Keep all fields of entries.
     pub all_fields: bool,
+    /// How long to wait before the first attempt. Nothing is lost by it: the guest keeps its journal.
+    pub begin_after: Duration,
     /// How long one attempt to connect may take.
     pub connect_limit: Duration,
     /// The first wait between two attempts; it doubles up to [`Self::retry_max`].
@@ -83,6 +85,7 @@ impl FollowerOptions {
             source: None,
             start: StartAt::CurrentBoot,
             all_fields: false,
+            begin_after: Duration::ZERO,
             connect_limit: Duration::from_secs(1),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
@@ -222,6 +225,10 @@ impl Follower {
 
     async fn follow(&mut self) {
         let mut wait = self.options.retry_min;
+        if !self.powered().await {
+            return;
+        }
+        sleep(self.options.begin_after).await;
         while self.powered().await {
             let mut power = self.power.clone();
             let ask = self.ask();
