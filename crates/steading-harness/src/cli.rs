@@ -125,7 +125,7 @@ impl Suite {
 
     /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
     pub fn up(self, out: Option<Utf8PathBuf>, warm: bool, report: &Report) -> u8 {
-        let args = RunArgs { out, warm, ..RunArgs::default() };
+        let args = RunArgs { warm, out, ..RunArgs::default() };
         run::run(&self.declared(), &args, Mode::SetupOnly, report)
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     report.tell(&Event::Warm { what: format!("it goes on from where it was frozen, at {frozen_at}") });
     match steading_report::write(&run_dir) {
         Ok(page) => {
-            report.tell(&Event::Warm { what: format!("the report of the run it comes from: {page}") })
+            report.tell(&Event::Warm { what: format!("the report of the run it comes from: {page}") });
         }
         Err(error) => report.tell(&Event::Warning { message: steading_api::chain(&error) }),
     }

@@ -43,6 +43,24 @@ fn suite(mishap: Mishap) -> Suite {
             .test("waits_for_its_console", |testnet| {
                 testnet.vm("a").wait_for_console("never said").map(|_| ())
             }),
+        Mishap::Freezes => suite.parallel("forked", |section| {
+            let section = section
+                .fork_each()
+                .setup(|testnet| testnet.vm("a").wait_for_console("No bootable device").map(drop));
+            ["one", "two", "three"].into_iter().fold(section, |section, name| {
+                section.test(name, |testnet| {
+                    loop {
+                        testnet.freeze()?;
+                    }
+                })
+            })
+        }),
+        Mishap::FailsLate => suite.test("fails_late", |testnet| {
+            let vm = testnet.vm("a");
+            vm.succeed("echo 'only in memory' >/run/kept; echo 'on the disk' >/root/kept")?;
+            anyhow::bail!("as it must")
+        }),
+        Mishap::Warm => suite.test("is_up", |testnet| testnet.vm("a").wait_for_ssh()),
         Mishap::Neighbours => suite.test("each_is_reached_and_no_other", guest::neighbours),
         _ => suite.test("never_runs", |_: &Context| Ok(())),
     }
@@ -54,7 +72,8 @@ fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
     };
     let named = |name: &str| Ok(Testnet::new().vm(bios(name)?));
     match mishap {
-        Mishap::Image | Mishap::NeverBoots => named("a"),
+        Mishap::FailsLate | Mishap::Warm => Ok(Testnet::new().vm(reference::guest()?.vm("a"))),
+        Mishap::Image | Mishap::NeverBoots | Mishap::Freezes => named("a"),
         Mishap::Pictured => Ok(Testnet::new().vm(bios("a")?.display())),
         Mishap::WrongHash => {
             let other: Sha256 = "0".repeat(64).parse()?;

@@ -28,10 +28,16 @@ pub(crate) enum Mishap {
     Panics,
     /// Nothing, but other groups are there at the same time.
     Neighbours,
+    /// A VM that is frozen again and again, by tests in forks that go on without end.
+    Freezes,
+    /// A test that fails, in a guest that has something in its memory alone.
+    FailsLate,
+    /// Nothing: its guest boots.
+    Warm,
 }
 
 impl Mishap {
-    const ALL: [(Self, &str); 13] = [
+    const ALL: [(Self, &str); 16] = [
         (Self::Image, "image"),
         (Self::WrongHash, "wrong-hash"),
         (Self::TooMuchMemory, "too-much-memory"),
@@ -45,6 +51,9 @@ impl Mishap {
         (Self::PowersOff, "powers-off"),
         (Self::Panics, "panics"),
         (Self::Neighbours, "neighbours"),
+        (Self::Freezes, "freezes"),
+        (Self::FailsLate, "fails-late"),
+        (Self::Warm, "warm"),
     ];
 
     /// The one that the environment asks for.

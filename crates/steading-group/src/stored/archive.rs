@@ -104,7 +104,7 @@ fn append_run<W: Write>(archive: &mut tar::Builder<W>, run: &Utf8Path) -> io::Re
 /// A frozen group in a file, of which the index was read.
 pub struct Archive {
     path: Utf8PathBuf,
-    archive: tar::Archive<zstd::Decoder<'static, BufReader<File>>>,
+    tar: tar::Archive<zstd::Decoder<'static, BufReader<File>>>,
     index: Index,
 }
 
@@ -143,8 +143,8 @@ impl Archive {
         let index = Index::decode(&bytes, path)?;
         // An archive is read once; its entries are counted from the beginning.
         let file = fs::File::open(path).map_err(failed)?.into_parts().0;
-        let archive = tar::Archive::new(zstd::Decoder::new(file).map_err(failed)?);
-        Ok(Self { path: path.to_owned(), archive, index })
+        let tar = tar::Archive::new(zstd::Decoder::new(file).map_err(failed)?);
+        Ok(Self { path: path.to_owned(), tar, index })
     }
 
     /// What is in it.
@@ -159,7 +159,7 @@ impl Archive {
     ///
     /// When it is damaged, or there is no room.
     pub fn unpack(self, scratch: &Utf8Path, run: &Utf8Path) -> Result<OpenedGroup, StoredError> {
-        let Self { path, mut archive, index } = self;
+        let Self { path, tar: mut archive, index } = self;
         let wrong = |error: io::Error| damaged(&path, &error.to_string());
         let failed = |at: &Utf8Path| {
             let at = at.to_owned();

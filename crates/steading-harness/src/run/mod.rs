@@ -134,7 +134,7 @@ pub(crate) fn bring_up(
     if let Some(entry) = cold {
         match entry.keep(&owner, report) {
             Ok(()) => {
-                report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() })
+                report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() });
             }
             // It runs all the same.
             Err(error) => report.tell(&Event::Warning {

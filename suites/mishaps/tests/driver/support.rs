@@ -19,7 +19,8 @@ pub(crate) const HOST: i32 = exit_code::HOST as i32;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the logs of a run consist of.
-const LOGS: [&str; 9] = [
+const LOGS: [&str; 10] = [
+    "failure.steading",
     "log.jsonl",
     "test.log",
     "console.raw",
@@ -64,14 +65,22 @@ impl Mishap {
 
     /// A run that another program starts, at the end of whose command line it stands.
     pub(crate) fn by(by: &[&str], name: &str) -> Self {
+        let words = by.iter().map(OsString::from).chain([program().into(), "run".into()]);
+        Self::of(words.collect(), name)
+    }
+
+    /// Opens a testnet that was kept in this file.
+    pub(crate) fn resume(file: &Path) -> Self {
+        Self::of(vec![program().into(), "resume".into(), file.into()], "image")
+    }
+
+    fn of(words: Vec<OsString>, name: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         for part in ["work", "cache", "scratch", "tmp", "home"] {
             std::fs::create_dir(dir.path().join(part)).expect("a directory");
         }
         let part = |name: &str| dir.path().join(name);
         let file = |name: &str| Stdio::from(std::fs::File::create(part(name)).expect("a file"));
-        let words: Vec<OsString> =
-            by.iter().map(OsString::from).chain([program().into(), "run".into()]).collect();
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -102,6 +111,12 @@ impl Mishap {
                 None => self.command.env_remove(name),
             };
         }
+        self
+    }
+
+    /// With a cache that it shares with other runs.
+    pub(crate) fn with_cache(mut self, dir: &Path) -> Self {
+        self.command.env("STEADING_CACHE_DIR", dir);
         self
     }
 
@@ -217,6 +232,24 @@ fn files(dir: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The next of a series of numbers that look random (SplitMix64), for delays.
+pub(crate) fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut bits = *state;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// Where that series begins: anew each time, unless `STEADING_SEED` says where.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("STEADING_SEED").ok().and_then(|text| text.parse().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let seed = given.unwrap_or(u64::from(now.subsec_nanos()));
+    println!("STEADING_SEED={seed} repeats the random delays");
+    seed
 }
 
 /// Runs a program that a test needs.
