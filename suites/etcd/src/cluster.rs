@@ -80,6 +80,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// How often the store has changed, as this member knows.
+    pub(crate) fn revision(member: &Vm) -> anyhow::Result<u64> {
+        let status = member.succeed(&etcdctl("endpoint status --write-out=json"))?;
+        let number = status.split_once("\"revision\":").map(|(_, rest)| rest);
+        let digits = number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        digits.and_then(|digits| digits.parse().ok()).with_context(|| format!("no revision in {status}"))
+    }
+
     pub(crate) fn leader(&self) -> anyhow::Result<Vm> {
         for member in &self.members {
             if member.succeed(&etcdctl(IS_LEADER))?.trim() == "true" {

@@ -12,20 +12,54 @@ use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
 /// Longer than the election time-out that the cluster is configured with.
 const LONGER_THAN_AN_ELECTION: Duration = Duration::from_secs(120);
 
+/// Where setup keeps the revision of the store.
+const REVISION: &str = "revision";
+
 fn main() -> ExitCode {
     Suite::new("etcd")
         .testnet(|| {
             let guest = reference::guest()?;
             Ok(Testnet::new().vms(cluster::MEMBERS.map(|name| guest.vm(name))))
         })
-        .setup(|testnet| Cluster::of(testnet).form())
-        .test("all_members_are_healthy", |testnet| Cluster::of(testnet).wait_until_healthy())
-        .test("a_write_on_one_is_read_on_all", a_write_on_one_is_read_on_all)
-        .test("the_cluster_writes_while_its_leader_is_killed", the_cluster_writes_while_its_leader_is_killed)
-        .test("a_member_comes_back_after_a_soft_reboot", a_member_comes_back_after_a_soft_reboot)
-        .test("the_cluster_comes_back_after_a_reboot_of_all", the_cluster_comes_back_after_a_reboot_of_all)
-        .test("a_leader_paused_too_long_is_replaced", a_leader_paused_too_long_is_replaced)
+        .setup(|testnet| {
+            let cluster = Cluster::of(testnet);
+            cluster.form()?;
+            Cluster::write(&cluster.members()[0], "formed", "yes")?;
+            testnet.put(REVISION, &Cluster::revision(&cluster.members()[0])?)
+        })
+        .parallel("forked", |section| {
+            section
+                .fork_each()
+                .test("all_members_are_healthy", anew(|testnet| Cluster::of(testnet).wait_until_healthy()))
+                .test("a_write_on_one_is_read_on_all", anew(a_write_on_one_is_read_on_all))
+                .test(
+                    "the_cluster_writes_while_its_leader_is_killed",
+                    anew(the_cluster_writes_while_its_leader_is_killed),
+                )
+                .test(
+                    "a_member_comes_back_after_a_soft_reboot",
+                    anew(a_member_comes_back_after_a_soft_reboot),
+                )
+                .test(
+                    "the_cluster_comes_back_after_a_reboot_of_all",
+                    anew(the_cluster_comes_back_after_a_reboot_of_all),
+                )
+                .test("a_leader_paused_too_long_is_replaced", anew(a_leader_paused_too_long_is_replaced))
+        })
         .main()
+}
+
+/// Each test has a fork of the cluster of its own: whatever others do, it begins with the store at the
+/// revision at which setup left it.
+fn anew(
+    test: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+) -> impl Fn(&Context) -> anyhow::Result<()> + 'static {
+    move |testnet| {
+        let (kept, found): (u64, u64) =
+            (testnet.get(REVISION)?, Cluster::revision(&Cluster::of(testnet).members()[0])?);
+        ensure!(found == kept, "the store is at revision {found}, and setup left it at {kept}");
+        test(testnet)
+    }
 }
 
 fn a_write_on_one_is_read_on_all(testnet: &Context) -> anyhow::Result<()> {
