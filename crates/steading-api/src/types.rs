@@ -21,6 +21,9 @@ pub struct GroupStatus {
     /// The freeze that it is a fork of, if it is one.
     #[serde(default)]
     pub forked_from: Option<String>,
+    /// Why it cannot be frozen and forked, if its engine cannot.
+    #[serde(default)]
+    pub unforkable: Option<String>,
 }
 
 /// Whether a VM runs.

@@ -128,6 +128,8 @@ async fn status(State(group): Shared) -> Json<GroupStatus> {
         log_dir: group.log_dir.clone(),
         ssh_key: group.key.private.clone(),
         forked_from: group.forked_from.clone(),
+        // The only engine, QEMU, can.
+        unforkable: None,
     })
 }
 

@@ -9,7 +9,7 @@ use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::exit_code;
-use crate::fork::{self, HoldArgs};
+use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
 use crate::live;
 use crate::run::{self, Mode, RunArgs};
@@ -109,6 +109,9 @@ enum Command {
     /// Make a fork of a group, and hold it.
     #[command(name = "__fork", hide = true)]
     Fork(HoldArgs),
+    /// Boot the testnet anew, and hold it.
+    #[command(name = "__boot", hide = true)]
+    Boot(BootArgs),
     /// Run one function inside a group.
     #[command(name = "__function", hide = true)]
     Function {
@@ -160,6 +163,7 @@ fn main(suite: &Declared) -> ExitCode {
             })
         }
         Some(Command::Fork(args)) => fork::hold(&args, &report),
+        Some(Command::Boot(args)) => fork::hold_booted(suite, &args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),
     };
     ExitCode::from(code)

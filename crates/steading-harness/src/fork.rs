@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use steading_api::{Client, FreezeRequest, chain, socket_path};
-use steading_group::{Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin, Owner};
+use steading_group::{Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin};
 use steading_report::{Event, Report};
 use steading_sys::process::end_with_parent;
 
@@ -15,6 +15,7 @@ use crate::exit_code;
 use crate::live::{LiveGroup, wait_for};
 use crate::prepare;
 use crate::run::{self, Up};
+use crate::suite::Declared;
 
 /// A group to be made from what was kept of another.
 #[derive(Args, Clone, Debug)]
@@ -130,6 +131,26 @@ impl HoldArgs {
     }
 }
 
+/// The same for a testnet that is booted anew.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BootArgs {
+    /// The group's name.
+    #[arg(long = "as", value_name = "NAME")]
+    name: String,
+    #[arg(long)]
+    out: Utf8PathBuf,
+    #[arg(long)]
+    parent: i32,
+}
+
+impl BootArgs {
+    /// The arguments by which such a process is told.
+    pub(crate) fn argv(name: &str, out: &Utf8Path) -> Vec<String> {
+        let parent = std::process::id().to_string();
+        ["__boot", "--as", name, "--out", out.as_str(), "--parent", &parent].map(str::to_owned).into()
+    }
+}
+
 /// What such a process prints when its fork is up.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Holding {
@@ -139,14 +160,28 @@ pub(crate) struct Holding {
 
 /// Makes a fork, tells of it, and holds it until its end.
 pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
-    let held = || -> anyhow::Result<Owner> {
+    let made = || {
         end_with_parent(args.parent)?;
         let client = Client::new(socket_path(args.owner));
-        let up = bring_up(&client, args.owner, &args.id, &args.out, args.clock.into())?;
-        Ok(up.owner)
+        bring_up(&client, args.owner, &args.id, &args.out, args.clock.into())
     };
-    match held() {
-        Ok(owner) => {
+    hold_until_its_end(made(), report)
+}
+
+/// Boots the testnet anew, tells of it, and holds it until its end.
+pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) -> u8 {
+    let made = || {
+        end_with_parent(args.parent)?;
+        // What there is to say was said of the group itself.
+        let up = run::bring_up(&args.name, &*suite.testnet, Some(&args.out), false, &Report::silent());
+        up.map_err(|(_, error)| error)
+    };
+    hold_until_its_end(made(), report)
+}
+
+fn hold_until_its_end(made: anyhow::Result<Up>, report: &Report) -> u8 {
+    match made {
+        Ok(Up { owner, .. }) => {
             let holding = Holding { owner: owner.pid() };
             report.print(&serde_json::to_string(&holding).unwrap_or_default());
             let problems = owner.wait_for_farewell().unwrap_or_default();

@@ -21,5 +21,5 @@ pub mod warm;
 pub use context::{Context, at_once};
 pub use run::run_command;
 pub use steading_api::chain;
-pub use suite::{Section, Suite, TestOptions};
+pub use suite::{Section, Suite, TestOptions, WithoutForks};
 pub use vm::Vm;

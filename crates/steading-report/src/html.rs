@@ -35,6 +35,8 @@ struct ShownRow<'a> {
     detail: String,
     seconds: f64,
     lines: &'a [String],
+    /// Where the page of its fork is.
+    fork: Option<String>,
 }
 
 /// Milliseconds from the beginning, source, stream, priority, text.
@@ -77,7 +79,8 @@ fn harmless(json: &str) -> String {
 
 fn shown(row: &Row) -> ShownRow<'_> {
     let (class, detail) = row.outcome.class_and_detail();
-    ShownRow { name: &row.name, class, detail, seconds: row.seconds, lines: &row.lines }
+    let fork = row.fork.as_ref().map(|dir| format!("{dir}/report.html"));
+    ShownRow { name: &row.name, class, detail, seconds: row.seconds, lines: &row.lines, fork }
 }
 
 fn line<'a>(record: &'a Record, timeline: &Timeline) -> Line<'a> {

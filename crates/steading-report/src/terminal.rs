@@ -24,6 +24,7 @@ pub struct Report {
     board: RefCell<Board>,
     /// None where nothing may move.
     screen: Option<Screen>,
+    is_silent: bool,
 }
 
 impl Default for Report {
@@ -35,7 +36,17 @@ impl Default for Report {
 impl Report {
     /// A report that counts its seconds from now.
     pub fn new() -> Self {
-        Self { began: Instant::now(), board: RefCell::default(), screen: Screen::of_stderr() }
+        Self {
+            began: Instant::now(),
+            board: RefCell::default(),
+            screen: Screen::of_stderr(),
+            is_silent: false,
+        }
+    }
+
+    /// A report that tells no event; data is printed.
+    pub fn silent() -> Self {
+        Self { began: Instant::now(), board: RefCell::default(), screen: None, is_silent: true }
     }
 
     /// Whether there are lines that move.
@@ -66,6 +77,9 @@ impl Report {
 
     /// Prints an event.
     pub fn tell(&self, event: &Event) {
+        if self.is_silent {
+            return;
+        }
         let now = self.began.elapsed();
         let mut board = self.board.borrow_mut();
         board.take(event, now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cluster::Cluster;
-use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
+use steading::{Context, Suite, Testnet, Vm, VmState, WithoutForks, at_once, reference};
 
 /// Longer than the election time-out that the cluster is configured with.
 const LONGER_THAN_AN_ELECTION: Duration = Duration::from_secs(120);
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         })
         .parallel("forked", |section| {
             section
-                .fork_each()
+                .fork_each(WithoutForks::Boot)
                 .test("all_members_are_healthy", anew(|testnet| Cluster::of(testnet).wait_until_healthy()))
                 .test("a_write_on_one_is_read_on_all", anew(a_write_on_one_is_read_on_all))
                 .test(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use busy::Busy;
-use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
+use steading::{Context, Suite, Testnet, Vm, VmState, WithoutForks, at_once, reference};
 
 /// What the clock of a guest may be wrong by once its agent has set it.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         })
         .parallel("forked", |section| {
             section
-                .fork_each()
+                .fork_each(WithoutForks::Skip)
                 .test("one_that_breaks_things_finds_them_whole", breaks_things)
                 .test("another_that_breaks_things_finds_them_whole", breaks_things)
                 .test("a_connection_between_vms_goes_on", |testnet| Busy::of(testnet).goes_on())

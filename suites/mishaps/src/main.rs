@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mishap::Mishap;
-use steading::{Boot, Context, ImageSource, Sha256, Suite, Testnet, VmSpec, reference};
+use steading::{Boot, Context, ImageSource, Sha256, Suite, Testnet, VmSpec, WithoutForks, reference};
 
 /// Names a disk image, for the mishaps that are about one.
 const IMAGE: &str = "MISHAP_IMAGE";
@@ -45,7 +45,7 @@ fn suite(mishap: Mishap) -> Suite {
             }),
         Mishap::Freezes => suite.parallel("forked", |section| {
             let section = section
-                .fork_each()
+                .fork_each(WithoutForks::Skip)
                 .setup(|testnet| testnet.vm("a").wait_for_console("No bootable device").map(drop));
             ["one", "two", "three"].into_iter().fold(section, |section, name| {
                 section.test(name, |testnet| {

@@ -240,6 +240,7 @@ mod tests {
             log_dir: String::new(),
             ssh_key: String::new(),
             forked_from: None,
+            unforkable: None,
         };
         LiveGroup { owner, status, client: Client::new("") }
     }

@@ -27,6 +27,10 @@ pub(crate) struct RunArgs {
     /// and memory].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) forks: Option<u32>,
+    /// Make no forks: tests that ask for one are skipped, or get a testnet that is booted anew, as they
+    /// have chosen.
+    #[arg(long, conflicts_with = "forks")]
+    pub(crate) no_forks: bool,
     /// How often each test that fails is tried again, at least.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) retries: u32,

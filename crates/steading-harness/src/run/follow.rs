@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::exit_code;
 use crate::resume;
-use crate::run::forks::Forks;
+use crate::run::forks::{Fork, Forks, this_program};
 use crate::run::pictures;
 use crate::run::watch::{News, Watch};
 use crate::suite::{FunctionId, SectionId};
@@ -67,25 +67,62 @@ impl Follower {
 
     /// In a fork of its own, of the testnet as the setups of this section left it.
     pub(crate) async fn in_fork(self, point: SectionId, attempt: u32) {
-        let fork = match self.forks.fork(point, &self.spec.name, attempt).await {
-            Ok(fork) => fork,
-            Err(error) => return self.tell(Input::Unforked(self.id, chain(&error))).await,
-        };
+        match self.forks.fork(point, &self.spec.name, attempt).await {
+            Ok(fork) => self.in_own(fork, &[]).await,
+            Err(error) => self.tell(Input::Unforked(self.id, chain(&error))).await,
+        }
+    }
+
+    /// In a testnet of its own that is booted anew, after these setups.
+    pub(crate) async fn in_anew(self, setups: Vec<String>, attempt: u32) {
+        match self.forks.boot(&self.spec.name, attempt).await {
+            Ok(fork) => self.in_own(fork, &setups).await,
+            Err(error) => self.tell(Input::Unforked(self.id, chain(&error))).await,
+        }
+    }
+
+    async fn in_own(&self, fork: Fork, setups: &[String]) {
         self.tell(Input::Forked(self.id, fork.client.clone(), fork.log_dir.clone())).await;
         let mut listening = JoinSet::new();
         let name = self.spec.name.clone();
         listening.spawn(listen_to_owner(fork.client.clone(), self.inputs.clone(), Some(name.clone())));
-        if let Err(error) = self.follow(&fork.client).await {
-            self.tell(Input::Unforked(
-                self.id,
-                format!("its fork of the testnet is gone: {}", chain(&error)),
-            ))
-            .await;
+        let followed = async {
+            for setup in setups {
+                self.set_up(&fork.client, setup).await?;
+            }
+            self.follow(&fork.client).await.map_err(|error| gone(&error))
+        };
+        if let Err(reason) = followed.await {
+            self.tell(Input::Unforked(self.id, reason)).await;
         }
         let complaints = fork.tear_down().await;
         for line in complaints.lines() {
             self.tell(Input::Problem(format!("the fork of {name}: {line}"))).await;
         }
+    }
+
+    /// Runs a setup; what it says is said in the name of the function that it is for.
+    async fn set_up(&self, client: &Client, setup: &str) -> Result<(), String> {
+        let spec = ProcessSpec {
+            name: setup.to_owned(),
+            argv: vec![this_program(), "__function".to_owned(), setup.to_owned()],
+            env: Vec::new(),
+        };
+        let mut events = client.start_process(&spec).await.map_err(|error| gone(&error))?;
+        while let Some(event) = events.next().await.map_err(|error| gone(&error))? {
+            match event {
+                ProcessEvent::Ended { status, .. } if !has_failed(status) => return Ok(()),
+                ProcessEvent::Ended { .. } => {
+                    return Err(format!("{setup} failed in the testnet that was booted anew"));
+                }
+                // As long as a setup runs, that is what is ended when the time is over.
+                event @ (ProcessEvent::Started { .. } | ProcessEvent::Line { .. }) => {
+                    self.tell(Input::Process(self.id, event)).await;
+                }
+                ProcessEvent::Note { .. } => {}
+            }
+        }
+        Err(gone(&ClientError::Ended))
     }
 
     async fn follow(&self, client: &Client) -> Result<(), ClientError> {
@@ -135,6 +172,10 @@ impl Follower {
         // Nobody listens any more only when the run is over.
         let _ = self.inputs.send(input).await;
     }
+}
+
+fn gone(error: &ClientError) -> String {
+    format!("its own testnet is gone: {}", chain(error))
 }
 
 fn has_failed(status: Option<i32>) -> bool {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fork::{HoldArgs, Holding};
+use crate::fork::{BootArgs, HoldArgs, Holding};
 use crate::prepare::{available_memory_mib, host_resources};
 use crate::suite::SectionId;
 
@@ -39,6 +39,9 @@ pub(crate) enum ForkError {
     /// The testnet cannot be frozen.
     #[error("cannot freeze the testnet to fork from it")]
     Freeze(#[source] ClientError),
+    /// The testnet cannot be booted anew.
+    #[error("cannot boot the testnet anew")]
+    Boot(#[source] ClientError),
     /// The process that is to hold it.
     #[error("cannot start the process that holds a fork")]
     Start(#[from] RunError),
@@ -102,16 +105,32 @@ impl Forks {
 
     /// Makes a fork of the testnet as the setups of this section left it.
     pub(crate) async fn fork(&self, point: SectionId, name: &str, attempt: u32) -> Result<Fork, ForkError> {
-        let closed = || ForkError::Hold("the run is over".to_owned());
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| closed())?;
+        let slot = self.slot().await?;
         let id = self.freeze(point).await.map_err(ForkError::Freeze)?;
+        let log_dir = self.log_dir(name, attempt);
+        Fork::start(HoldArgs::argv(self.owner, &id, &log_dir), log_dir, slot).await
+    }
+
+    /// Boots the testnet anew.
+    pub(crate) async fn boot(&self, name: &str, attempt: u32) -> Result<Fork, ForkError> {
+        let slot = self.slot().await?;
+        let status = self.client.status().await.map_err(ForkError::Boot)?;
+        let log_dir = self.log_dir(name, attempt);
+        Fork::start(BootArgs::argv(status.plan.group.as_str(), &log_dir), log_dir, slot).await
+    }
+
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, ForkError> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        slot.map_err(|_| ForkError::Hold("the run is over".to_owned()))
+    }
+
+    fn log_dir(&self, name: &str, attempt: u32) -> Utf8PathBuf {
         let plain = |c: char| if c.is_alphanumeric() || "_-".contains(c) { c } else { '-' };
         let mut dir: String = name.chars().map(plain).collect();
         if attempt > 1 {
             dir = format!("{dir}.{attempt}");
         }
-        let log_dir = self.log_dir.join(FORKS).join(&dir);
-        Fork::start(self.owner, &id, &log_dir, slot).await
+        self.log_dir.join(FORKS).join(dir)
     }
 
     /// Freezes the group, once for each section. It stands until somebody needs it.
@@ -160,12 +179,11 @@ pub(crate) struct Fork {
 
 impl Fork {
     async fn start(
-        owner: i32,
-        id: &str,
-        log_dir: &Utf8Path,
+        words: Vec<String>,
+        log_dir: Utf8PathBuf,
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, ForkError> {
-        let argv = std::iter::once(this_program()).chain(HoldArgs::argv(owner, id, log_dir)).collect();
+        let argv = std::iter::once(this_program()).chain(words).collect();
         let mut process = HoldProcess::start(argv)?;
         let line = process.line().await.unwrap_or_default();
         let Ok(Holding { owner }) = serde_json::from_str(&line) else {
@@ -174,7 +192,7 @@ impl Fork {
             return Err(ForkError::Hold(why.trim().trim_start_matches("error: ").to_owned()));
         };
         let client = Client::new(socket_path(owner));
-        Ok(Self { client, log_dir: log_dir.to_owned(), process, _slot: slot })
+        Ok(Self { client, log_dir, process, _slot: slot })
     }
 
     /// Tears it down, and waits for its end. Returns what it complained about at the last.

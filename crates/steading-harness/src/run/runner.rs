@@ -10,7 +10,7 @@ use steading_api::{Client, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::stored::{StoredError, write_archive};
 use steading_group::{GroupError, OpenedGroup, Owner};
 use steading_plan::{Handle, Resources, env_vars};
-use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, Row, Summary};
+use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, ReportError, Row, Summary};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use crate::run::forks::{self, Forks, this_program};
 use crate::run::watch::redrawing;
 use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
-use crate::suite::{Declared, FunctionId, Place, Role};
+use crate::suite::{Declared, FunctionId, Place, Role, WithoutForks};
 
 /// How long an orderly teardown of the group may take.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ pub(crate) struct Runner<'a> {
     owner: Owner,
     client: Client,
     forks: Arc<Forks>,
+    /// Why there are no forks, if there are none.
+    unforkable: Option<String>,
     report: &'a Report,
     log_dir: &'a Utf8Path,
     schedule: Schedule<'a>,
@@ -95,6 +97,7 @@ impl<'a> Runner<'a> {
             owner,
             client,
             forks,
+            unforkable: selection.no_forks.then(|| "--no-forks was given".to_owned()),
             report,
             log_dir,
             schedule,
@@ -106,12 +109,21 @@ impl<'a> Runner<'a> {
 
     /// Runs everything to its end, and returns the exit status.
     pub(crate) async fn run(mut self) -> u8 {
+        if self.unforkable.is_none() {
+            // When it cannot be asked, its end comes next.
+            self.unforkable = self.client.status().await.ok().and_then(|status| status.unforkable);
+        }
         loop {
-            for step in self.schedule.next() {
-                match step {
-                    Step::Start(id) => self.start(id, 1),
-                    Step::Skip(id, reason) => self.skip(id, reason),
+            let steps = self.schedule.next();
+            if !steps.is_empty() {
+                for step in steps {
+                    match step {
+                        Step::Start(id) => self.start(id, 1),
+                        Step::Skip(id, reason) => self.skip(id, reason),
+                    }
                 }
+                // What ended at once may let something else begin.
+                continue;
             }
             if self.schedule.is_done() {
                 return self.finish().await;
@@ -225,18 +237,33 @@ impl<'a> Runner<'a> {
             freeze_on_failure: self.selection.freeze_on_failure,
             inputs: self.sender.clone(),
         };
-        let task = match self.suite.tree.place(id) {
-            Place::Fork(point) => {
+        let task = match (self.suite.tree.place(id), &self.unforkable) {
+            (Place::Fork(_, WithoutForks::Skip), Some(reason)) => {
+                let reason = format!("it asks for a fork of the testnet: {reason}");
+                self.running.insert(id, Attempt::new(attempt, function.limit));
+                self.end(id, Outcome::Skipped { reason });
+                return;
+            }
+            (Place::Fork(_, WithoutForks::Boot), Some(_)) => {
+                let setups = self.suite.tree.setups(id).iter();
+                let setups = setups.map(|setup| self.suite.tree[*setup].name.clone()).collect();
+                self.running.insert(id, Attempt::waiting(attempt));
+                self.tasks.spawn(follower.in_anew(setups, attempt))
+            }
+            (Place::Fork(point, _), None) => {
                 self.running.insert(id, Attempt::waiting(attempt));
                 self.tasks.spawn(follower.in_fork(point, attempt))
             }
-            place => {
+            (place, _) => {
                 if attempt == 1 {
                     self.report.tell(&Event::Started { name: function.name.clone() });
                 }
                 self.running.insert(id, Attempt::new(attempt, function.limit));
                 self.forks.enter_group();
-                let after = if let Place::After(point) = place { Some(point) } else { None };
+                let after = match place {
+                    Place::After(point) if self.unforkable.is_none() => Some(point),
+                    _ => None,
+                };
                 self.tasks.spawn(follower.in_group(self.client.clone(), after))
             }
         };
@@ -271,7 +298,7 @@ impl<'a> Runner<'a> {
     fn end(&mut self, id: FunctionId, outcome: Outcome) {
         let Some(attempt) = self.running.remove(&id) else { return };
         let function = &self.suite.tree[id];
-        if !matches!(self.suite.tree.place(id), Place::Fork(_)) {
+        if !matches!(self.suite.tree.place(id), Place::Fork(..)) {
             self.forks.leave_group();
         }
         let attempts = match function.role {
@@ -432,6 +459,9 @@ impl<'a> Runner<'a> {
         if let Err(error) = summary.write(self.log_dir) {
             self.report.tell(&Event::Warning { message: chain(&error) });
         }
+        if let Err(error) = write_forks(&summary, self.log_dir) {
+            self.report.tell(&Event::Warning { message: chain(&error) });
+        }
         // What cannot be shown was run all the same.
         let page = steading_report::write(self.log_dir)
             .map_err(|error| self.report.tell(&Event::Warning { message: chain(&error) }));
@@ -447,6 +477,18 @@ impl<'a> Runner<'a> {
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }
+}
+
+/// Makes a page for each fork: its log, with the function that ran there.
+fn write_forks(summary: &Summary, log_dir: &Utf8Path) -> Result<(), ReportError> {
+    for row in summary.rows() {
+        let Some(dir) = row.fork.as_ref().map(|fork| log_dir.join(fork)) else { continue };
+        let mut own = Summary::new(&format!("{}, in a fork of {}", row.name, summary.suite()));
+        own.add(Row { fork: None, ..row.clone() });
+        own.write(&dir)?;
+        steading_report::write(&dir)?;
+    }
+    Ok(())
 }
 
 /// Writes the testnet of a failure beside the logs of its run.

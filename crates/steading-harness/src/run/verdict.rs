@@ -1,7 +1,7 @@
 //! What a run comes to: the rules of the suite, checked on what is written, and the exit status.
 
 use anyhow::Context as _;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use regex::Regex;
 use steading_api::chain;
 use steading_logs::{LOG_FILE, LogReader};
@@ -28,7 +28,10 @@ pub(crate) fn check(rules: &Rules, summary: &Summary, log_dir: &Utf8Path) -> Vec
     if rules.log.is_empty() {
         return checked;
     }
-    match log(&rules.log, &log_dir.join(LOG_FILE)) {
+    let forks = summary.rows().iter().filter_map(|row| Some((row.name.as_str(), row.fork.as_ref()?)));
+    let logs = forks.map(|(name, fork)| (Some(name), log_dir.join(fork).join(LOG_FILE)));
+    let logs: Vec<_> = std::iter::once((None, log_dir.join(LOG_FILE))).chain(logs).collect();
+    match log(&rules.log, &logs) {
         Ok(outcomes) => checked.extend(rules.log.iter().map(LogRule::to_string).zip(outcomes)),
         Err(error) => checked.push(("log".to_owned(), broken(chain(error.as_ref())))),
     }
@@ -50,21 +53,27 @@ fn metric(rule: &MetricRule, summary: &Summary) -> Outcome {
     }
 }
 
-/// The outcomes of the rules, in their order.
-fn log(rules: &[LogRule], file: &Utf8Path) -> anyhow::Result<Vec<Outcome>> {
+/// The outcomes of the rules, in their order, on several logs; those of forks with their functions.
+fn log(rules: &[LogRule], logs: &[(Option<&str>, Utf8PathBuf)]) -> anyhow::Result<Vec<Outcome>> {
     let patterns: Vec<Regex> = rules.iter().map(compiled).collect::<Result<_, _>>()?;
     let mut found: Vec<Option<String>> = vec![None; rules.len()];
-    let mut reader = LogReader::open(file)?;
-    while let Some(record) = reader.next_record().with_context(|| format!("cannot read {file}"))? {
-        for (pattern, found) in patterns.iter().zip(&mut found) {
-            if found.is_none() && pattern.is_match(&record.message) {
-                let source = record.vm.as_ref().map_or(record.stream.as_str(), |vm| vm.as_str());
-                *found = Some(format!("{source} said: {}", record.message));
+    let mut skipped = String::new();
+    for (function, file) in logs {
+        let mut reader = LogReader::open(file)?;
+        while let Some(record) = reader.next_record().with_context(|| format!("cannot read {file}"))? {
+            for (pattern, found) in patterns.iter().zip(&mut found) {
+                if found.is_none() && pattern.is_match(&record.message) {
+                    let source = record.vm.as_ref().map_or(record.stream.as_str(), |vm| vm.as_str());
+                    let fork = function.map(|name| format!(" in the fork of {name}")).unwrap_or_default();
+                    *found = Some(format!("{source} said{fork}: {}", record.message));
+                }
             }
         }
+        // What is asked for may have been in a line that is gone.
+        if let Some(told) = reader.skipped().told() {
+            skipped = format!("{skipped} ({told})");
+        }
     }
-    // What is asked for may have been in a line that is gone.
-    let skipped = reader.skipped().told().map(|told| format!(" ({told})")).unwrap_or_default();
     let judge = |(rule, found): (&LogRule, Option<String>)| match (rule.required, found) {
         (true, None) => broken(format!("no line of the log matches{skipped}")),
         (false, Some(line)) => broken(line),

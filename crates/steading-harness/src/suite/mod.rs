@@ -16,7 +16,7 @@ pub(crate) use function::Role;
 pub use function::TestOptions;
 pub(crate) use rules::{LogRule, MetricRule, Rules};
 pub(crate) use section::Order;
-pub use section::Section;
+pub use section::{Section, WithoutForks};
 #[cfg(test)]
 pub(crate) use tree::SectionShape;
 pub(crate) use tree::{FunctionId, Item, Place, SectionId, Shape, Tree};
@@ -90,8 +90,8 @@ impl Suite {
     /// Gives each test a testnet of its own: a fork of the one that setup left; see
     /// [`Section::fork_each`].
     #[must_use]
-    pub fn fork_each(self) -> Self {
-        self.root(Section::fork_each)
+    pub fn fork_each(self, otherwise: WithoutForks) -> Self {
+        self.root(|root| root.fork_each(otherwise))
     }
 
     /// What is done first. Without its success no test is run.

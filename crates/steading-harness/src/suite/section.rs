@@ -17,6 +17,16 @@ pub(crate) enum Order {
     Parallel(usize),
 }
 
+/// What becomes of a test that asks for a fork of the testnet where none can be made: because the
+/// engine cannot, or because of `--no-forks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutForks {
+    /// It is skipped, with that reason.
+    Skip,
+    /// It gets a testnet that is booted anew, in which the setups before it are run again.
+    Boot,
+}
+
 /// A part of a suite, with its own setup and teardown, whose tests run in an order of their own.
 pub struct Section {
     pub(crate) name: String,
@@ -25,7 +35,7 @@ pub struct Section {
     pub(crate) children: Vec<Child>,
     pub(crate) teardowns: Vec<Function>,
     /// Each test gets a fork of the testnet.
-    pub(crate) forks_each: bool,
+    pub(crate) forks_each: Option<WithoutForks>,
     limit: Duration,
 }
 
@@ -37,7 +47,7 @@ pub(crate) enum Child {
 impl Section {
     pub(crate) fn new(name: impl Into<String>, order: Order, limit: Duration) -> Self {
         let (setups, children, teardowns) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name: name.into(), order, setups, children, teardowns, forks_each: false, limit }
+        Self { name: name.into(), order, setups, children, teardowns, forks_each: None, limit }
     }
 
     pub(crate) fn root() -> Self {
@@ -64,10 +74,11 @@ impl Section {
     /// that the setups left. Nothing that a test does to its VMs is seen by another. Where the tests
     /// run side by side, so many do as CPUs and memory allow.
     ///
-    /// Setups and teardowns run in the group itself.
+    /// Setups and teardowns run in the group itself. `otherwise` says what becomes of the tests where
+    /// there can be no forks.
     #[must_use]
-    pub fn fork_each(mut self) -> Self {
-        self.forks_each = true;
+    pub fn fork_each(mut self, otherwise: WithoutForks) -> Self {
+        self.forks_each = Some(otherwise);
         self
     }
 

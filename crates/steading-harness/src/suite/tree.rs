@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Index;
 
 use crate::suite::function::{Function, Role};
-use crate::suite::section::{Child, Order, Section};
+use crate::suite::section::{Child, Order, Section, WithoutForks};
 
 /// A function, by its place in [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ pub(crate) enum Place {
     /// tests of its own section, and others still have to begin with it as it was.
     After(SectionId),
     /// In a fork of its own of the group as the setups of this section left it.
-    Fork(SectionId),
+    Fork(SectionId, WithoutForks),
 }
 
 /// What is in a section, in order.
@@ -65,6 +65,8 @@ impl Index<SectionId> for Shape {
 pub(crate) struct Tree {
     functions: Vec<Function>,
     places: Vec<Place>,
+    /// Of each function: the setups before it, those of outer sections first.
+    setups: Vec<Vec<FunctionId>>,
     pub(crate) shape: Shape,
 }
 
@@ -78,19 +80,29 @@ impl Index<FunctionId> for Tree {
 
 impl Tree {
     pub(crate) fn new(root: Section) -> Self {
-        let mut tree = Self { functions: Vec::new(), places: Vec::new(), shape: Shape::default() };
-        tree.add_section(root, None);
+        let mut tree =
+            Self { functions: Vec::new(), places: Vec::new(), setups: Vec::new(), shape: Shape::default() };
+        tree.add_section(root, None, &[]);
         tree.shape.functions = tree.functions.len();
         tree
     }
 
     /// `fork_point` is that of the section around it. A section with setups of its own has one of
     /// its own: its tests are to find what those did.
-    fn add_section(&mut self, section: Section, fork_point: Option<SectionId>) -> SectionId {
+    fn add_section(
+        &mut self,
+        section: Section,
+        fork_point: Option<(SectionId, WithoutForks)>,
+        before: &[FunctionId],
+    ) -> SectionId {
         let id = SectionId(self.shape.sections.len());
-        let is_point = section.forks_each || (fork_point.is_some() && !section.setups.is_empty());
         let around = fork_point;
-        let fork_point = if is_point { Some(id) } else { fork_point };
+        let otherwise = section.forks_each.or(around.map(|(_, otherwise)| otherwise));
+        let is_point = section.forks_each.is_some() || !section.setups.is_empty();
+        let fork_point = match otherwise {
+            Some(otherwise) if is_point => Some((id, otherwise)),
+            _ => around,
+        };
         let empty = SectionShape {
             order: section.order,
             setups: Vec::new(),
@@ -98,33 +110,39 @@ impl Tree {
             teardowns: Vec::new(),
         };
         self.shape.sections.push(empty);
-        let setups = section
-            .setups
-            .into_iter()
-            .map(|setup| self.add(setup, around.map_or(Place::Group, Place::After)))
-            .collect();
+        let place = around.map_or(Place::Group, |(point, _)| Place::After(point));
+        let setups: Vec<FunctionId> =
+            section.setups.into_iter().map(|setup| self.add(setup, place, before)).collect();
+        let before = [before, &setups].concat();
+        let place = fork_point.map_or(Place::Group, |(point, otherwise)| Place::Fork(point, otherwise));
         let mut items = Vec::new();
         for child in section.children {
             items.push(match child {
-                Child::Test(test) => Item::Test(self.add(test, fork_point.map_or(Place::Group, Place::Fork))),
-                Child::Section(section) => Item::Section(self.add_section(section, fork_point)),
+                Child::Test(test) => Item::Test(self.add(test, place, &before)),
+                Child::Section(section) => Item::Section(self.add_section(section, fork_point, &before)),
             });
         }
         let teardowns =
-            section.teardowns.into_iter().map(|teardown| self.add(teardown, Place::Group)).collect();
+            section.teardowns.into_iter().map(|teardown| self.add(teardown, Place::Group, &before)).collect();
         self.shape.sections[id.0] = SectionShape { order: section.order, setups, items, teardowns };
         id
     }
 
-    fn add(&mut self, function: Function, place: Place) -> FunctionId {
+    fn add(&mut self, function: Function, place: Place, before: &[FunctionId]) -> FunctionId {
         self.functions.push(function);
         self.places.push(place);
+        self.setups.push(before.to_vec());
         FunctionId(self.functions.len() - 1)
     }
 
     /// Where the function runs.
     pub(crate) fn place(&self, id: FunctionId) -> Place {
         self.places[id.0]
+    }
+
+    /// The setups before the function, in the order in which they run.
+    pub(crate) fn setups(&self, id: FunctionId) -> &[FunctionId] {
+        &self.setups[id.0]
     }
 
     /// The tests, in the order of declaration.
@@ -158,7 +176,7 @@ mod tests {
     fn a_test_is_forked_from_what_the_nearest_setups_left() {
         let root = Section::root().setup(nothing).test("in_group", nothing).parallel("forked", |forked| {
             forked
-                .fork_each()
+                .fork_each(WithoutForks::Skip)
                 .test("first", nothing)
                 .sequential("plain", |plain| plain.test("second", nothing))
                 .sequential("deep", |deep| deep.setup(nothing).test("third", nothing).teardown(nothing))
@@ -171,10 +189,14 @@ mod tests {
         assert_eq!(place("setup"), Place::Group);
         assert_eq!(place("in_group"), Place::Group);
         let forked = SectionId(1);
-        assert_eq!(place("forked::first"), Place::Fork(forked));
-        assert_eq!(place("forked::plain::second"), Place::Fork(forked));
+        assert_eq!(place("forked::first"), Place::Fork(forked, WithoutForks::Skip));
+        assert_eq!(place("forked::plain::second"), Place::Fork(forked, WithoutForks::Skip));
         assert_eq!(place("forked::deep::setup"), Place::After(forked));
-        assert_eq!(place("forked::deep::third"), Place::Fork(SectionId(3)));
+        assert_eq!(place("forked::deep::third"), Place::Fork(SectionId(3), WithoutForks::Skip));
         assert_eq!(place("forked::deep::teardown"), Place::Group);
+        let third = tree.functions.iter().position(|function| function.name == "forked::deep::third");
+        let setups = tree.setups(FunctionId(third.expect("declared")));
+        let names: Vec<&str> = setups.iter().map(|id| tree[*id].name.as_str()).collect();
+        assert_eq!(names, ["setup", "forked::deep::setup"]);
     }
 }

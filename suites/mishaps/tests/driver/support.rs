@@ -66,15 +66,15 @@ impl Mishap {
     /// A run that another program starts, at the end of whose command line it stands.
     pub(crate) fn by(by: &[&str], name: &str) -> Self {
         let words = by.iter().map(OsString::from).chain([program().into(), "run".into()]);
-        Self::of(words.collect(), name)
+        Self::of(&words.collect::<Vec<_>>(), name)
     }
 
     /// Opens a testnet that was kept in this file.
     pub(crate) fn resume(file: &Path) -> Self {
-        Self::of(vec![program().into(), "resume".into(), file.into()], "image")
+        Self::of(&[program().into(), "resume".into(), file.into()], "image")
     }
 
-    fn of(words: Vec<OsString>, name: &str) -> Self {
+    fn of(words: &[OsString], name: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         for part in ["work", "cache", "scratch", "tmp", "home"] {
             std::fs::create_dir(dir.path().join(part)).expect("a directory");
@@ -244,11 +244,12 @@ pub(crate) fn random(state: &mut u64) -> u64 {
 }
 
 /// Where that series begins: anew each time, unless `STEADING_SEED` says where.
+#[expect(clippy::print_stderr, reason = "who sees the failure must be able to repeat it")]
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("STEADING_SEED").ok().and_then(|text| text.parse().ok());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
     let seed = given.unwrap_or(u64::from(now.subsec_nanos()));
-    println!("STEADING_SEED={seed} repeats the random delays");
+    eprintln!("STEADING_SEED={seed} repeats the random delays");
     seed
 }
 
