@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
+use steading_group::Origin;
 use steading_plan::{GroupName, HostFacts, HostResources, Plan, QemuFacts, Testnet, VmSpec};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
@@ -82,7 +83,8 @@ fn measure_disks(prepared: &Prepared) -> anyhow::Result<()> {
 
 fn by_steading(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let Up { owner, client, runtime } = bring_up(&prepared.plan, &prepared.vms, dir)?;
+    let Up { owner, client, runtime } =
+        bring_up(&prepared.plan, Origin::Prepared(prepared.vms.clone()), dir)?;
     let argv = waiter(&prepared.plan)?;
     let waited = runtime.block_on(execute(&client, "waiting for journals", argv));
     let took = began.elapsed();

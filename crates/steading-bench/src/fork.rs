@@ -13,7 +13,7 @@ use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 
 use crate::boot::{answers, waiter};
-use crate::group::{Up, execute};
+use crate::group::{Up, bring_up, execute};
 use crate::stats::percentile;
 
 /// The members of the cluster.
@@ -97,25 +97,12 @@ fn guests(group: &str, count: usize) -> anyhow::Result<(Plan, Vec<PreparedVm>)> 
 }
 
 fn boot(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Result<Up> {
-    start(plan.clone(), Origin::Prepared(prepared.to_vec()), dir)
+    bring_up(plan, Origin::Prepared(prepared.to_vec()), dir)
 }
 
 fn go_on(frozen: &Frozen, dir: &Utf8Path) -> anyhow::Result<Up> {
     let opened = OpenedGroup::open(frozen.description.clone(), &frozen.files)?;
-    start(frozen.plan.clone(), Origin::Frozen(Box::new(opened), Clock::Host), dir)
-}
-
-fn start(plan: Plan, origin: Origin, dir: &Utf8Path) -> anyhow::Result<Up> {
-    let mut owner = steading_group::spawn(GroupConfig {
-        plan,
-        origin,
-        log_dir: dir.to_owned(),
-        scratch: dir.to_owned(),
-    })?;
-    owner.wait_until_ready()?;
-    let client = Client::new(owner.socket_path());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(Up { owner, client, runtime })
+    bring_up(&frozen.plan, Origin::Frozen(Box::new(opened), Clock::Host), dir)
 }
 
 fn end(up: Up) -> anyhow::Result<()> {
@@ -279,7 +266,7 @@ fn warm(runs: usize, dir: &Utf8Path) -> anyhow::Result<()> {
         let began = Instant::now();
         let opened = steading_group::stored::open_directory(&entry)?;
         let checked = began.elapsed().as_secs_f64();
-        let up = start(plan.clone(), Origin::Frozen(Box::new(opened), Clock::Host), dir)?;
+        let up = bring_up(&plan, Origin::Frozen(Box::new(opened), Clock::Host), dir)?;
         let states = up.runtime.block_on(up.client.status())?.vms;
         ensure!(states.iter().all(|vm| vm.state == VmState::Running), "not all VMs go on");
         up.runtime.block_on(execute(&up.client, "waiting for journals", waiter(&plan)?))?;

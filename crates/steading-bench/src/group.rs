@@ -7,7 +7,6 @@ use camino::Utf8Path;
 use steading_api::{Client, ProcessEvent, ProcessSpec};
 use steading_group::{GroupConfig, Origin, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, QemuFacts, Testnet};
-use steading_vm::engine::PreparedVm;
 use tokio::runtime::Runtime;
 
 use crate::stats::row;
@@ -48,10 +47,10 @@ pub(crate) struct Up {
 }
 
 /// Brings a group up, with its files in this directory.
-pub(crate) fn bring_up(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Result<Up> {
+pub(crate) fn bring_up(plan: &Plan, origin: Origin, dir: &Utf8Path) -> anyhow::Result<Up> {
     let mut owner = steading_group::spawn(GroupConfig {
         plan: plan.clone(),
-        origin: Origin::Prepared(prepared.to_vec()),
+        origin,
         log_dir: dir.to_owned(),
         scratch: dir.to_owned(),
     })?;
@@ -79,7 +78,7 @@ pub(crate) async fn execute(client: &Client, name: &str, argv: Vec<String>) -> a
 
 fn one(plan: &Plan, dir: &Utf8Path) -> anyhow::Result<(Duration, Duration)> {
     let began = Instant::now();
-    let Up { owner, client, runtime } = bring_up(plan, &[], dir)?;
+    let Up { owner, client, runtime } = bring_up(plan, Origin::Prepared(Vec::new()), dir)?;
     // It is up when it answers, not when it says so.
     runtime.block_on(client.status())?;
     let up = began.elapsed();

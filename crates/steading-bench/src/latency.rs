@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::Utf8Path;
 use steading_api::{Bytestream, Client, GuestCommand, Lines};
+use steading_group::Origin;
 use steading_plan::Plan;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -55,7 +56,7 @@ pub(crate) fn measure(lines: usize) -> anyhow::Result<()> {
     let Prepared { plan, vms, .. } = prepare_guests(1)?;
     let dir = tempfile::tempdir()?;
     let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
-    let Up { owner, client, runtime } = bring_up(&plan, &vms, dir)?;
+    let Up { owner, client, runtime } = bring_up(&plan, Origin::Prepared(vms), dir)?;
     let mut terminal = None;
     let measured = runtime.block_on(run(&client, &plan, owner.pid(), lines, &mut terminal));
     runtime.block_on(client.tear_down())?;

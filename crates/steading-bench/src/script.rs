@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
+use steading_group::Origin;
 use steading_plan::{Boot, Handle, Plan, VmPlan};
 
 use crate::boot::{Prepared, waiter};
@@ -20,7 +21,7 @@ pub(crate) fn run(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duratio
     let file = dir.join("boot.sh");
     fs::write(&file, text(prepared, dir)?)?;
     let empty = Plan { vms: Vec::new(), ..prepared.plan.clone() };
-    let Up { owner, client, runtime } = bring_up(&empty, &[], dir)?;
+    let Up { owner, client, runtime } = bring_up(&empty, Origin::Prepared(Vec::new()), dir)?;
     let outcome = runtime.block_on(async {
         let clear = format!(
             "pkill dnsmasq; ip link del {}; ip addr flush dev lo scope global",

@@ -9,6 +9,9 @@ use steading_harness::live::{self, Found};
 struct Row<'a> {
     group: &'a str,
     owner: i32,
+    /// The freeze that it is a fork of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<&'a str>,
     log_dir: &'a str,
     vms: &'a [VmStatus],
 }
@@ -24,6 +27,7 @@ pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
             .map(|group| Row {
                 group: group.name(),
                 owner: group.owner,
+                forked_from: group.status.forked_from.as_deref(),
                 log_dir: &group.status.log_dir,
                 vms: &group.status.vms,
             })
@@ -37,9 +41,10 @@ pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
     for group in &groups {
         let (running, all) = (group.running(), group.status.vms.len());
         println!(
-            "{} (owner {}): {running} of {all} VMs run; logs: {}",
+            "{} (owner {}{}): {running} of {all} VMs run; logs: {}",
             group.name(),
             group.owner,
+            group.status.forked_from.as_ref().map(|id| format!(", a fork of {id}")).unwrap_or_default(),
             group.status.log_dir
         );
         for vm in &group.status.vms {

@@ -105,7 +105,14 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         return Err(failure);
     }
     let journals: Vec<_> = vms.iter().map(|vm| vm.read_to.borrow().clone()).collect();
-    let frozen = all(&vms, async |vm| vm.commit().await).await?;
+    let frozen = match all(&vms, async |vm| vm.commit().await).await {
+        Ok(frozen) => frozen,
+        Err(failure) => {
+            // One has ended this very moment. The others go on; nothing is kept.
+            let _ = go_on(&vms, &group.tasks, Clock::Host).await;
+            return Err(failure);
+        }
+    };
     let records = vms.iter().zip(statuses).zip(journals).zip(&frozen);
     let records = records.map(|(((vm, status), journal), frozen)| FrozenRecord {
         name: vm.name().clone(),
