@@ -6,7 +6,7 @@ use clap::Args;
 use fs_err as fs;
 use steading_group::stored::Archive;
 use steading_group::{FrozenGroup, OpenedGroup};
-use steading_plan::{Acceleration, Handle, ImageSource};
+use steading_plan::{Acceleration, Handle, HostResources, ImageSource};
 use steading_report::{Event, Report};
 use steading_vm::engine::{FIRMWARE_CODE, cpu, prepare as prepare_vm, qemu_version};
 use steading_vm::image::ImageCache;
@@ -35,7 +35,9 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     let archive = Archive::open(file)?;
     let group = archive.description().clone();
     let name = group.plan.group.to_string();
-    if let Some(message) = check(&group).with_context(|| format!("cannot resume {file} here"))? {
+    if let Some(message) =
+        check(&group, prepare::host_resources()).with_context(|| format!("cannot resume {file} here"))?
+    {
         report.tell(&Event::Warning { message });
     }
     let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(&name));
@@ -60,8 +62,8 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
 }
 
 /// Whether the testnet can go on here; a warning, if it only may.
-fn check(group: &FrozenGroup) -> anyhow::Result<Option<String>> {
-    group.plan.check(prepare::host_resources())?;
+fn check(group: &FrozenGroup, host: HostResources) -> anyhow::Result<Option<String>> {
+    group.plan.check(host)?;
     if group.plan.qemu.acceleration == Acceleration::Kvm {
         ensure!(
             fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
@@ -122,4 +124,50 @@ pub(crate) async fn open(client: &steading_api::Client, id: &str) -> anyhow::Res
     let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)?;
     let files = Utf8Path::new(client.path()).parent().and_then(Utf8Path::parent);
     Ok(OpenedGroup::open(description, files.context("the owner's socket has no directory")?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use steading_group::{FROZEN_VERSION, LoginKey};
+    use steading_plan::{Boot, HostFacts, Plan, QemuFacts, Testnet, VmSpec};
+
+    use super::*;
+
+    fn host(memory_mib: u64) -> HostResources {
+        HostResources { cpus: 4, memory_mib }
+    }
+
+    fn group() -> FrozenGroup {
+        let vm = VmSpec::new("n1", Boot::Bios).disk(ImageSource::new("/disk")).memory_mib(2048);
+        let facts = HostFacts { resources: host(1 << 20), qemu: QemuFacts::default() };
+        let plan = Plan::derive(&"etcd".parse().unwrap(), &Testnet::new().vm(vm), &facts).unwrap();
+        FrozenGroup {
+            steading_frozen: FROZEN_VERSION,
+            id: "failure".to_owned(),
+            frozen_at: jiff::Timestamp::UNIX_EPOCH,
+            plan,
+            qemu_version: String::new(),
+            cpu: None,
+            key: LoginKey { private: String::new(), public: String::new() },
+            values: HashMap::new(),
+            vms: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_testnet_that_needs_more_memory_than_there_is_is_refused_with_the_sum() {
+        let refused = check(&group(), host(1024)).unwrap_err().to_string();
+        assert!(refused.contains("2048") && refused.contains("1024"), "{refused}");
+    }
+
+    #[test]
+    fn a_testnet_of_another_cpu_is_refused_under_kvm_only() {
+        let mut group = group();
+        group.cpu = Some("model name: another".to_owned());
+        group.plan.qemu.acceleration = Acceleration::Kvm;
+        let refused = check(&group, host(1 << 20)).unwrap_err().to_string();
+        assert!(refused.contains("KVM"), "{refused}");
+    }
 }

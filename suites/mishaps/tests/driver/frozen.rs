@@ -25,10 +25,13 @@ fn a_failing_test_leaves_a_file_that_opens_its_testnet_on_a_fresh_account() {
     assert_eq!(mode & 0o777, 0o600, "others could log in to the guest");
     assert!(kept.stdout.contains("steading resume "), "{}", kept.stdout);
     // Nothing of the account that it was written on is here: no cache, no home.
-    let (child, stderr) = start(Mishap::resume(&file));
+    let mut resume = Mishap::resume(&file);
+    resume.command.args(["--clock", "still"]);
+    let (child, stderr) = start(resume);
+    let frozen = std::fs::metadata(&file).expect("the file").modified().expect("its time");
     wait_for_text(&child.1, &stderr, "it goes on from where it was frozen", LIMIT);
     let ask = Command::new(program())
-        .args(["exec", "--group", "late-whole", "a", "cat /run/kept /root/kept"])
+        .args(["exec", "--group", "late-whole", "a", "cat /run/kept /root/kept; date +%s"])
         .env("MISHAP", "image")
         .stdin(Stdio::null())
         .output()
@@ -36,7 +39,13 @@ fn a_failing_test_leaves_a_file_that_opens_its_testnet_on_a_fresh_account() {
     let said = String::from_utf8_lossy(&ask.stdout).into_owned();
     signal(&child.1, Signal::INT);
     let ran = child.0.wait(child.1);
-    assert_eq!(said, "only in memory\non the disk\n", "{}", String::from_utf8_lossy(&ask.stderr));
+    let shown = said.strip_prefix("only in memory\non the disk\n").map(|time| time.trim().parse::<u64>());
+    let Some(Ok(shown)) = shown else { panic!("{said}{}", String::from_utf8_lossy(&ask.stderr)) };
+    let since =
+        |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+    let now = since(std::time::SystemTime::now());
+    assert!(shown + 2 < now, "the clock stood still, and shows {shown} at {now}");
+    assert!(shown <= since(frozen) + 10, "the clock shows {shown}, and the file is of {}", since(frozen));
     assert_eq!(ran.status.code(), Some(PASSED), "{}", ran.stderr);
     let page = std::fs::read_to_string(ran.path("out/run/report.html")).expect("the run's report");
     assert!(page.contains("as it must"), "the report is of another run");
