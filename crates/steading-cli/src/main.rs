@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
+use clap::builder::FalseyValueParser;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::{exit_code, live};
 use steading_plan::env_vars;
@@ -49,7 +50,7 @@ enum Command {
         topology: Utf8PathBuf,
         /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
         /// changed since; else boot it, and keep it for later runs.
-        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]
+        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
         warm: bool,
         /// Where logs go [default: out/GROUP/TIME].
         #[arg(long, value_name = "DIR")]
@@ -67,7 +68,7 @@ enum Command {
         topology: Utf8PathBuf,
         /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
         /// changed since; else boot it, and keep it for later runs.
-        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]
+        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
         warm: bool,
         /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/GROUP/TIME].
         #[arg(long, value_name = "DIR")]

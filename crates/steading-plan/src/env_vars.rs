@@ -24,7 +24,7 @@ pub const STEADING_GUEST: &str = "STEADING_GUEST";
 /// How much the cache of booted testnets may take, in MiB; 4096 when it is not set.
 pub const STEADING_WARM_MIB: &str = "STEADING_WARM_MIB";
 
-/// With `1` or `true`, test programs and `steading` begin with booted testnets that were kept, as with
+/// With anything but `0`, `false`, `no`, `off` and nothing, test programs and `steading` begin with booted testnets that were kept, as with
 /// `--warm`.
 pub const STEADING_WARM: &str = "STEADING_WARM";
 

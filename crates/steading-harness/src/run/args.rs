@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use steading_plan::env_vars;
 
 #[derive(Args, Clone, Default)]
@@ -47,7 +48,7 @@ pub(crate) struct RunArgs {
     pub(crate) without_images: bool,
     /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
     /// changed since; else boot it, and keep it for later runs.
-    #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true)]
+    #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
     pub(crate) warm: bool,
     /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
     #[arg(long, value_name = "DIR")]

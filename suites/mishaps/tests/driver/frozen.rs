@@ -132,7 +132,7 @@ fn a_warm_start_that_was_killed_while_it_was_kept_or_that_is_damaged_becomes_a_c
     let cache = tempfile::tempdir().expect("a directory");
     let warm = || {
         let mut run = Mishap::new("warm").with_cache(cache.path());
-        run.command.args(["--warm", "--group", "killed-warm"]);
+        run.command.args(["--group", "killed-warm"]).env("STEADING_WARM", "1");
         run
     };
     for _ in 0..2 {
