@@ -9,6 +9,7 @@
 mod api;
 mod console;
 mod error;
+mod faults;
 mod flood;
 mod freeze;
 mod frozen;

@@ -16,6 +16,14 @@ pub enum NetError {
         /// The kernel's answer.
         source: rtnetlink::Error,
     },
+    /// The kernel refuses rules for the bridge.
+    #[error("cannot put {rules} rules for the bridge into place{}", rules_hint(source))]
+    Rules {
+        /// How many.
+        rules: usize,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// An interface that should be there is not.
     #[error("there is no interface {0} in this network namespace")]
     Missing(String),
@@ -31,6 +39,20 @@ fn hint(error: &rtnetlink::Error) -> &'static str {
         EPERM => "\nhint: CAP_NET_ADMIN is missing in this network namespace",
         EEXIST => "\nhint: the namespace is not fresh; this is a mistake in the program",
         EOPNOTSUPP => "\nhint: the kernel lacks bridges or IPv6; as root: modprobe bridge",
+        _ => "",
+    }
+}
+
+/// The same for rules, whose kernel parts may be modules.
+fn rules_hint(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::PermissionDenied, _) => "\nhint: CAP_NET_ADMIN is missing in this network namespace",
+        // ENOENT, EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT: a part is not there.
+        (ErrorKind::NotFound, _) | (_, Some(93 | 95 | 97)) => {
+            "\nhint: faults need nftables for bridges, with `numgen` for loss and `limit` for rates \
+             (CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NUMGEN, CONFIG_NFT_LIMIT); as root: modprobe nf_tables"
+        }
         _ => "",
     }
 }
