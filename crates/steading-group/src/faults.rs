@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use steading_api::{ActiveFault, Failure, FailureKind, FaultRequest, chain};
 use steading_logs::FaultEvent;
-use steading_net::NetError;
-use steading_plan::{Fault, Plan, Ruleset};
+use steading_net::Network;
+use steading_plan::fault::wiring::{self, Wire};
+use steading_plan::{Fault, IfName, Plan, Ruleset};
 use tokio::sync::Mutex;
 
+use crate::GroupError;
 use crate::log::Log;
+use crate::relay::Relays;
 
 /// Every fault of a group.
 #[derive(Clone, Debug)]
@@ -20,8 +23,10 @@ pub(crate) struct Faults {
     table: Arc<Mutex<Table>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
+    network: Network,
+    relays: Relays,
     /// The number of the last one.
     last: u32,
     active: BTreeMap<u32, ActiveFault>,
@@ -38,19 +43,27 @@ enum End {
 impl Faults {
     /// Those that were active when the group was frozen are so again, with their numbers. Whoever had
     /// asked for them is not here.
-    pub(crate) async fn new(plan: &Plan, log: Log, kept: Vec<ActiveFault>) -> Result<Self, NetError> {
-        let faults = Self { plan: Arc::new(plan.clone()), log, table: Arc::default() };
+    pub(crate) async fn new(
+        plan: &Plan,
+        network: Network,
+        log: Log,
+        kept: Vec<ActiveFault>,
+    ) -> Result<Self, GroupError> {
+        let table = Table { network, relays: Relays::default(), last: 0, active: BTreeMap::new() };
+        let faults = Self { plan: Arc::new(plan.clone()), log, table: Arc::new(Mutex::new(table)) };
         if kept.is_empty() {
             return Ok(faults);
         }
         let active: BTreeMap<_, _> =
             kept.into_iter().map(|fault| (fault.id, ActiveFault { pid: None, ..fault })).collect();
-        faults.put_into_place(&active)?;
+        let mut table = faults.table.lock().await;
+        faults.put_into_place(&mut table, &active).await?;
         for fault in active.values() {
             faults.tell_beginning(fault).await;
         }
-        let last = active.keys().last().copied().unwrap_or_default();
-        *faults.table.lock().await = Table { last, active };
+        table.last = active.keys().last().copied().unwrap_or_default();
+        table.active = active;
+        drop(table);
         Ok(faults)
     }
 
@@ -71,8 +84,9 @@ impl Faults {
         let begun = ActiveFault { id, fault, function, pid };
         let mut active = table.active.clone();
         active.insert(id, begun.clone());
-        self.put_into_place(&active).map_err(|error| failed(&error))?;
-        *table = Table { last: id, active };
+        self.put_into_place(&mut table, &active).await.map_err(|error| failed(&error))?;
+        table.last = id;
+        table.active = active;
         self.tell_beginning(&begun).await;
         Ok(begun)
     }
@@ -127,13 +141,13 @@ impl Faults {
         table: &mut Table,
         is_meant: impl Fn(&ActiveFault) -> bool,
         why: End,
-    ) -> Result<Vec<ActiveFault>, NetError> {
+    ) -> Result<Vec<ActiveFault>, GroupError> {
         let (ended, active): (BTreeMap<_, _>, BTreeMap<_, _>) =
             table.active.clone().into_iter().partition(|(_, fault)| is_meant(fault));
         if ended.is_empty() {
             return Ok(Vec::new());
         }
-        self.put_into_place(&active)?;
+        self.put_into_place(table, &active).await?;
         table.active = active;
         for fault in ended.values() {
             let message = match (why, &fault.function) {
@@ -147,9 +161,39 @@ impl Faults {
         Ok(ended.into_values().collect())
     }
 
-    fn put_into_place(&self, active: &BTreeMap<u32, ActiveFault>) -> Result<(), NetError> {
-        let faults: Vec<&Fault> = active.values().map(|active| &active.fault).collect();
-        steading_net::replace_rules(&Ruleset::derive(&self.plan, faults))
+    /// Has the kernel, and the relays, do what these say. Between the old and the new, the bridge drops
+    /// what either has dropped: a frame that is to be lost finds no gap while a relay is put in.
+    async fn put_into_place(
+        &self,
+        table: &mut Table,
+        active: &BTreeMap<u32, ActiveFault>,
+    ) -> Result<(), GroupError> {
+        let new: Vec<&Fault> = active.values().map(|active| &active.fault).collect();
+        let old: Vec<&Fault> = table.active.values().map(|active| &active.fault).collect();
+        let wiring = wiring::derive(&self.plan, new.iter().copied());
+        let changes = {
+            let (before, after): (Vec<&IfName>, Vec<&IfName>) =
+                (table.relays.taps().map(|(tap, _)| tap).collect(), wiring.keys().collect());
+            before != after
+        };
+        if changes {
+            let outer: BTreeMap<IfName, IfName> = (table.relays.taps().chain(&wiring))
+                .map(|(tap, wire)| (tap.clone(), wire.outer.clone()))
+                .collect();
+            let both = |tap: &IfName| [Some(tap), outer.get(tap)].into_iter().flatten().cloned().collect();
+            steading_net::replace_rules(&Ruleset::derive(&self.plan, both, old))?;
+        }
+        if let Err(error) = table.relays.ensure(&wiring, &table.network).await {
+            let present: BTreeMap<&IfName, &Wire> = table.relays.taps().collect();
+            let port = |tap: &IfName| vec![present.get(tap).map_or(tap, |wire| &wire.outer).clone()];
+            let old = table.active.values().map(|active| &active.fault);
+            steading_net::replace_rules(&Ruleset::derive(&self.plan, port, old))?;
+            return Err(error);
+        }
+        table.relays.retain(&wiring, &table.network).await?;
+        let port =
+            |tap: &IfName| vec![wiring.get(tap).map_or_else(|| tap.clone(), |wire| wire.outer.clone())];
+        Ok(steading_net::replace_rules(&Ruleset::derive(&self.plan, port, new))?)
     }
 
     async fn tell_beginning(&self, begun: &ActiveFault) {
@@ -173,6 +217,6 @@ fn bad_request(message: String) -> Failure {
     Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
 }
 
-fn failed(error: &NetError) -> Failure {
+fn failed(error: &GroupError) -> Failure {
     Failure { kind: FailureKind::Failed, message: chain(error), console: Vec::new() }
 }

@@ -19,6 +19,7 @@ mod log;
 mod owner;
 mod power;
 mod processes;
+mod relay;
 mod router;
 pub mod stored;
 mod vm;

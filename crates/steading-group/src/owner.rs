@@ -264,7 +264,7 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
     }
 
     // Before any VM runs, so that one that goes on finds its network as it was.
-    let faults = Faults::new(&plan, log.clone(), faults).await?;
+    let faults = Faults::new(&plan, network, log.clone(), faults).await?;
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {

@@ -50,8 +50,8 @@ fn rules_hint(error: &std::io::Error) -> &'static str {
         (ErrorKind::PermissionDenied, _) => "\nhint: CAP_NET_ADMIN is missing in this network namespace",
         // ENOENT, EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT: a part is not there.
         (ErrorKind::NotFound, _) | (_, Some(93 | 95 | 97)) => {
-            "\nhint: faults need nftables for bridges, with `numgen` for loss and `limit` for rates \
-             (CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NUMGEN, CONFIG_NFT_LIMIT); as root: modprobe nf_tables"
+            "\nhint: faults need nftables for bridges, with `numgen` for loss \
+             (CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NUMGEN); as root: modprobe nf_tables nft_numgen"
         }
         _ => "",
     }

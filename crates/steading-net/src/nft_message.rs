@@ -52,10 +52,6 @@ impl Attributes {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    pub(crate) fn long_number(&mut self, kind: u16, value: u64) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
     pub(crate) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         /// `NLA_F_NESTED` (`linux/netlink.h`).
         const NESTED: u16 = 0x8000;

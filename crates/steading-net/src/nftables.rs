@@ -11,7 +11,7 @@ use rtnetlink::packet_core::{DecodeError, NetlinkBuffer};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 use steading_plan::IfName;
-use steading_plan::fault::{BURST, CHANCES, Filter, Hook, Rule, Ruleset, Verdict};
+use steading_plan::fault::{CHANCES, Filter, Hook, Rule, Ruleset, Verdict};
 
 use crate::NetError;
 use crate::nft_message::{Attributes, Batch, Message};
@@ -216,7 +216,6 @@ fn encode_rule(rule: &Rule, from: Option<&str>, to: Option<&str>) -> Message {
         match *verdict {
             Verdict::Drop => {}
             Verdict::DropSome(chances) => by_chance(list, chances),
-            Verdict::DropAbove(rate) => above(list, rate),
         }
         drop_frame(list);
     });
@@ -283,25 +282,6 @@ fn by_chance(list: &mut Attributes, chances: u32) {
         data.number(COMPARE_SOURCE, REGISTER);
         data.number(COMPARE_OPERATION, LESS);
         data.nested(COMPARE_DATA, |value| value.number(VALUE, chances));
-    });
-}
-
-/// Goes on only above the rate, in bytes a second.
-fn above(list: &mut Attributes, rate: u64) {
-    const RATE: u16 = 1;
-    const UNIT: u16 = 2;
-    const BURST_LENGTH: u16 = 3;
-    const TYPE: u16 = 4;
-    const FLAGS: u16 = 5;
-    const BYTES: u32 = 1;
-    const INVERTED: u32 = 1;
-    const SECOND: u64 = 1;
-    expression(list, "limit", |data| {
-        data.long_number(RATE, rate);
-        data.long_number(UNIT, SECOND);
-        data.number(BURST_LENGTH, BURST);
-        data.number(TYPE, BYTES);
-        data.number(FLAGS, INVERTED);
     });
 }
 

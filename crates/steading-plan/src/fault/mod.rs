@@ -4,18 +4,23 @@
 //! it works with any guest. [`Ruleset::derive`] says what the kernel is to do for all that are active.
 
 mod rules;
+pub mod wiring;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::Plan;
 
-pub use rules::{BURST, CHANCES, Filter, Hook, Rule, Ruleset, Verdict};
+pub use rules::{CHANCES, Filter, Hook, Rule, Ruleset, Verdict};
 
 /// The lowest rate that can be asked for, in bits a second: less than a frame a second is a cut.
 pub const RATE_MIN: u64 = 8_000;
+
+/// The longest delay that can be asked for.
+pub const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// A fault of the network between VMs, or between VMs and everybody else.
 ///
@@ -65,11 +70,56 @@ pub enum Effect {
         /// How many, in percent.
         percent: f64,
     },
-    /// Those above a rate do not arrive.
+    /// They wait until there is room, and above what may wait they do not arrive.
     Rate {
         /// Bits a second.
         bits_per_second: u64,
     },
+    /// They arrive later.
+    Delay {
+        /// By so many microseconds.
+        microseconds: u64,
+        /// Give or take up to so many, by chance, frame by frame.
+        #[serde(default)]
+        jitter: u64,
+    },
+    /// Some arrive twice, by chance.
+    Duplicate {
+        /// How many, in percent.
+        percent: f64,
+    },
+    /// Some arrive later than others that were sent after them, by chance.
+    Reorder {
+        /// How many, in percent.
+        percent: f64,
+        /// How much later, in microseconds.
+        microseconds: u64,
+    },
+}
+
+impl Effect {
+    /// Whether frames must be held for it, which the bridge cannot.
+    pub const fn holds_frames(&self) -> bool {
+        !matches!(self, Self::Cut | Self::Loss { .. })
+    }
+
+    fn check(&self) -> Result<(), FaultError> {
+        match *self {
+            Self::Cut => Ok(()),
+            Self::Loss { percent } | Self::Duplicate { percent } => check_share(percent),
+            Self::Rate { bits_per_second } if bits_per_second < RATE_MIN => {
+                Err(FaultError::Rate(bits_per_second))
+            }
+            Self::Rate { .. } => Ok(()),
+            Self::Delay { microseconds: delay, jitter } if jitter > delay => {
+                Err(FaultError::Jitter { delay, jitter })
+            }
+            Self::Delay { microseconds, .. } => check_delay(microseconds),
+            Self::Reorder { percent, microseconds } => {
+                check_share(percent).and_then(|()| check_delay(microseconds))
+            }
+        }
+    }
 }
 
 /// A fault that cannot be made of a group.
@@ -95,6 +145,17 @@ pub enum FaultError {
     /// A rate by which hardly a frame would pass.
     #[error("{0} bits a second are too few\nhint: {RATE_MIN} at least; `cut` lets nothing pass")]
     Rate(u64),
+    /// A delay of nothing, or of a time that nobody waits.
+    #[error("{0} µs is no delay\nhint: more than 0, and up to {seconds} s", seconds = DELAY_MAX.as_secs())]
+    Delay(u64),
+    /// Some frames would arrive before they are sent.
+    #[error("a jitter of {jitter} µs is more than the delay, {delay} µs\nhint: frames cannot come early")]
+    Jitter {
+        /// The delay.
+        delay: u64,
+        /// The jitter.
+        jitter: u64,
+    },
 }
 
 impl Fault {
@@ -117,6 +178,33 @@ impl Fault {
     /// The VM sends, and receives, no more than so many bits a second.
     pub fn rate(vm: impl Into<String>, bits_per_second: u64) -> Self {
         Self::new(vec![vm.into()], Effect::Rate { bits_per_second })
+    }
+
+    /// What the VM sends and receives arrives so much later: there and back takes twice that. See
+    /// [`Self::one_way`].
+    pub fn delay(vm: impl Into<String>, delay: Duration) -> Self {
+        Self::new(vec![vm.into()], Effect::Delay { microseconds: micros(delay), jitter: 0 })
+    }
+
+    /// The delay of each frame is longer or shorter by up to this, by chance. Then frames overtake each
+    /// other.
+    #[must_use]
+    pub fn jitter(mut self, most: Duration) -> Self {
+        if let Effect::Delay { jitter, .. } = &mut self.effect {
+            *jitter = micros(most);
+        }
+        self
+    }
+
+    /// This share of what the VM sends and receives arrives twice, by chance.
+    pub fn duplicate(vm: impl Into<String>, percent: f64) -> Self {
+        Self::new(vec![vm.into()], Effect::Duplicate { percent })
+    }
+
+    /// This share of what the VM sends and receives is held back for so long, by chance, and what was
+    /// sent after it arrives before it.
+    pub fn reorder(vm: impl Into<String>, percent: f64, by: Duration) -> Self {
+        Self::new(vec![vm.into()], Effect::Reorder { percent, microseconds: micros(by) })
     }
 
     /// One of these VMs, both ways, with everybody.
@@ -171,21 +259,26 @@ impl Fault {
         if let Some(name) = self.vms.iter().find(|name| self.peers.contains(name)) {
             return Err(FaultError::BothSides(name.clone()));
         }
-        match self.effect {
-            Effect::Loss { percent } if !(percent > 0.0 && percent <= 100.0) => {
-                Err(FaultError::Percent(percent))
-            }
-            Effect::Rate { bits_per_second } if bits_per_second < RATE_MIN => {
-                Err(FaultError::Rate(bits_per_second))
-            }
-            Effect::Cut | Effect::Loss { .. } | Effect::Rate { .. } => Ok(()),
-        }
+        self.effect.check()
     }
 
     /// The VMs that it names.
     pub fn affected(&self) -> impl Iterator<Item = &str> {
         self.vms.iter().chain(&self.peers).map(String::as_str)
     }
+}
+
+fn check_share(percent: f64) -> Result<(), FaultError> {
+    if percent > 0.0 && percent <= 100.0 { Ok(()) } else { Err(FaultError::Percent(percent)) }
+}
+
+fn check_delay(microseconds: u64) -> Result<(), FaultError> {
+    let is_one = (1..=micros(DELAY_MAX)).contains(&microseconds);
+    if is_one { Ok(()) } else { Err(FaultError::Delay(microseconds)) }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Fault {
@@ -204,6 +297,17 @@ impl fmt::Display for Fault {
             Effect::Cut => {}
             Effect::Loss { percent } => write!(f, "lose {percent} % of what {vms} ")?,
             Effect::Rate { bits_per_second } => write!(f, "pass {} of what {vms} ", Rate(bits_per_second))?,
+            Effect::Delay { microseconds, jitter: 0 } => {
+                write!(f, "delay by {} what {vms} ", Micros(microseconds))?;
+            }
+            Effect::Delay { microseconds, jitter } => {
+                let (delay, jitter) = (Micros(microseconds), Micros(jitter));
+                write!(f, "delay by {delay} ± {jitter} what {vms} ")?;
+            }
+            Effect::Duplicate { percent } => write!(f, "double {percent} % of what {vms} ")?,
+            Effect::Reorder { percent, microseconds } => {
+                write!(f, "hold back by {} {percent} % of what {vms} ", Micros(microseconds))?;
+            }
         }
         let verb = match self.direction {
             Direction::Both if peers.is_empty() => "sends and receives",
@@ -231,6 +335,37 @@ impl fmt::Display for Rate {
             }
         }
         write!(f, "{} bit/s", self.0)
+    }
+}
+
+/// A time, as people write it.
+struct Micros(u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            micros if micros.is_multiple_of(1_000_000) => write!(f, "{} s", micros / 1_000_000),
+            micros if micros.is_multiple_of(1_000) => write!(f, "{} ms", micros / 1_000),
+            micros => write!(f, "{micros} µs"),
+        }
+    }
+}
+
+/// Reads a delay: a number with `us`, `ms` or `s`.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn parse_delay(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no delay\nhint: a number and us, ms or s: 500us, 20ms");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "us" => Ok(Duration::from_micros(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        _ => Err(wrong()),
     }
 }
 

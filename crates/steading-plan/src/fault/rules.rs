@@ -14,11 +14,6 @@ use super::{Direction, Effect, Fault};
 /// Chances are counted in millionths.
 pub const CHANCES: u32 = 1_000_000;
 
-/// How much may pass at once above a rate. A frame of a guest has up to 64 KiB, since guests leave
-/// segmentation to the host (`GSO_LEGACY_MAX_SIZE` in `linux/netdevice.h`), and one that is larger
-/// than this would never pass.
-pub const BURST: u32 = 2 * 65_536;
-
 /// All rules. Each frame meets those of its hook in order, until one drops it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
@@ -78,18 +73,21 @@ pub enum Verdict {
     Drop,
     /// So many of a million are dropped, by chance.
     DropSome(u32),
-    /// Those above so many bytes a second are dropped.
-    DropAbove(u64),
 }
 
 impl Ruleset {
-    /// The rules for these faults of this group, each of which was checked.
-    pub fn derive<'a>(plan: &Plan, faults: impl IntoIterator<Item = &'a Fault>) -> Self {
-        Self { rules: faults.into_iter().flat_map(|fault| of_fault(plan, fault)).collect() }
+    /// The rules for these faults of this group, each of which was checked. `ports` says which ports of
+    /// the bridge a TAP stands for: itself, or the end of its relay, or both while that changes.
+    pub fn derive<'a>(
+        plan: &Plan,
+        ports: impl Fn(&IfName) -> Vec<IfName>,
+        faults: impl IntoIterator<Item = &'a Fault>,
+    ) -> Self {
+        Self { rules: faults.into_iter().flat_map(|fault| of_fault(plan, &ports, fault)).collect() }
     }
 }
 
-fn of_fault(plan: &Plan, fault: &Fault) -> Vec<Rule> {
+fn of_fault(plan: &Plan, ports: &impl Fn(&IfName) -> Vec<IfName>, fault: &Fault) -> Vec<Rule> {
     let verdict = match fault.effect {
         Effect::Cut => Verdict::Drop,
         #[expect(
@@ -101,9 +99,12 @@ fn of_fault(plan: &Plan, fault: &Fault) -> Vec<Rule> {
             CHANCES.. => Verdict::Drop,
             chances => Verdict::DropSome(chances.max(1)),
         },
-        Effect::Rate { bits_per_second } => Verdict::DropAbove(bits_per_second / 8),
+        // Relays do those.
+        Effect::Rate { .. } | Effect::Delay { .. } | Effect::Duplicate { .. } | Effect::Reorder { .. } => {
+            return Vec::new();
+        }
     };
-    let (vms, peers) = (ports(plan, &fault.vms), ports(plan, &fault.peers));
+    let (vms, peers) = (ports_of(plan, ports, &fault.vms), ports_of(plan, ports, &fault.peers));
     let sent = || of_direction(&vms, &peers, verdict);
     let received = || of_direction(&peers, &vms, verdict);
     match fault.direction {
@@ -126,9 +127,9 @@ fn of_direction(from: &BTreeSet<IfName>, to: &BTreeSet<IfName>, verdict: Verdict
     rules
 }
 
-fn ports(plan: &Plan, vms: &[String]) -> BTreeSet<IfName> {
+fn ports_of(plan: &Plan, ports: &impl Fn(&IfName) -> Vec<IfName>, vms: &[String]) -> BTreeSet<IfName> {
     let plans = vms.iter().filter_map(|name| plan.vm(name));
-    plans.flat_map(|vm| vm.taps().map(|(_, name)| name.clone()).collect::<Vec<_>>()).collect()
+    plans.flat_map(|vm| vm.taps().flat_map(|(_, tap)| ports(tap)).collect::<Vec<_>>()).collect()
 }
 
 impl fmt::Display for Ruleset {
@@ -150,9 +151,6 @@ impl fmt::Display for Rule {
         match self.verdict {
             Verdict::Drop => f.write_str(" drop"),
             Verdict::DropSome(chances) => write!(f, " numgen random mod {CHANCES} < {chances} drop"),
-            Verdict::DropAbove(rate) => {
-                write!(f, " limit rate over {rate} bytes/second burst {BURST} bytes drop")
-            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A table of faults and their rules, and what must hold of all.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,11 +19,15 @@ fn plan() -> Plan {
     Plan::derive(&"g".parse().unwrap(), &testnet, &host).unwrap()
 }
 
+fn itself(tap: &IfName) -> Vec<IfName> {
+    vec![tap.clone()]
+}
+
 /// The rules, with ports called as their VMs.
 fn rules(fault: &Fault) -> Vec<String> {
     let plan = plan();
     fault.check(&plan).unwrap();
-    let mut text = Ruleset::derive(&plan, [fault]).to_string();
+    let mut text = Ruleset::derive(&plan, itself, [fault]).to_string();
     for vm in &plan.vms {
         for ((_, tap), card) in vm.taps().zip(["", "2"]) {
             text = text.replace(tap.as_str(), &format!("{}{card}", vm.name));
@@ -58,13 +64,6 @@ fn each_fault_has_its_rules() {
             Fault::loss("b", 0.000_000_1).to("c"),
             &["forward iifname { b } oifname { c } numgen random mod 1000000 < 1 drop"],
         ),
-        (
-            Fault::rate("b", 8_000_000).one_way(),
-            &[
-                "forward iifname { b } limit rate over 1000000 bytes/second burst 131072 bytes drop",
-                "input iifname { b } limit rate over 1000000 bytes/second burst 131072 bytes drop",
-            ],
-        ),
     ];
     for (fault, expected) in table {
         assert_eq!(rules(fault), *expected, "{fault}");
@@ -83,9 +82,67 @@ fn what_makes_no_sense_is_refused() {
         (Fault::loss("a", 100.1), "100.1 is no share"),
         (Fault::loss("a", f64::NAN), "NaN is no share"),
         (Fault::rate("a", 7_999), "7999 bits a second are too few"),
+        (Fault::delay("a", Duration::ZERO), "0 µs is no delay"),
+        (Fault::delay("a", Duration::from_secs(61)), "61000000 µs is no delay"),
+        (Fault::delay("a", Duration::from_millis(2)).jitter(Duration::from_millis(3)), "jitter of 3000 µs"),
+        (Fault::reorder("a", 5.0, Duration::ZERO), "0 µs is no delay"),
+        (Fault::duplicate("a", 200.0), "200 is no share"),
     ] {
         let error = fault.check(&plan).unwrap_err().to_string();
         assert!(error.contains(expected), "{fault}: {error}");
+    }
+}
+
+/// The wires with relays: the VM of each, and the sources of each effect there, as VMs.
+fn wires(fault: &Fault) -> Vec<String> {
+    use super::super::wiring::{Impairment, derive};
+    let plan = plan();
+    fault.check(&plan).unwrap();
+    let sources = |impairments: &[Impairment]| {
+        let of = |impairment: &Impairment| {
+            let mut names: Vec<String> = Vec::new();
+            for vm in &plan.vms {
+                names.extend(impairment.sources.contains(&vm.mac).then(|| vm.name.to_string()));
+                let second = vm.second_mac.filter(|mac| impairment.sources.contains(mac));
+                names.extend(second.map(|_| format!("{}2", vm.name)));
+            }
+            format!("[{}]", names.join(" "))
+        };
+        impairments.iter().map(of).collect::<String>()
+    };
+    let wiring = derive(&plan, [fault]);
+    let mut lines = Vec::new();
+    for vm in &plan.vms {
+        for ((_, tap), card) in vm.taps().zip(["", "2"]) {
+            lines.extend(wiring.get(tap).map(|wire| {
+                format!(
+                    "{}{card}: sent {}, received {}",
+                    vm.name,
+                    sources(&wire.sent),
+                    sources(&wire.received)
+                )
+            }));
+        }
+    }
+    lines
+}
+
+#[test]
+fn frames_are_held_on_the_wires_of_those_they_are_about() {
+    let delay = |vm: &str| Fault::delay(vm, Duration::from_millis(5));
+    let table: &[(Fault, &[&str])] = &[
+        (delay("a"), &["a: sent [], received []"]),
+        (delay("a").incoming(), &["a: sent , received []"]),
+        (delay("a").to("b"), &["b: sent , received [a]"]),
+        (
+            delay("a").with("d"),
+            &["a: sent , received [d d2]", "d: sent , received [a]", "d2: sent , received [a]"],
+        ),
+        (Fault::rate("d", 8_000).one_way(), &["d: sent [], received ", "d2: sent [], received "]),
+        (Fault::cut("a"), &[]),
+    ];
+    for (fault, expected) in table {
+        assert_eq!(wires(fault), *expected, "{fault}");
     }
 }
 
@@ -123,7 +180,7 @@ proptest! {
     #[test]
     fn a_frame_passes_exactly_where_no_fault_is_about_it(faults in proptest::collection::vec(any_cut(), 0..4)) {
         let plan = plan();
-        let rules = Ruleset::derive(&plan, &faults);
+        let rules = Ruleset::derive(&plan, itself, &faults);
         let ends: Vec<Option<&str>> = NAMES.iter().map(|&name| Some(name)).chain([None]).collect();
         for from in &ends {
             for to in ends.iter().filter(|to| *to != from) {
@@ -160,7 +217,7 @@ proptest! {
 fn ports_of(plan: &Plan, end: Option<&str>) -> Vec<Option<IfName>> {
     match end {
         None => vec![None],
-        Some(name) => ports(plan, &[name.to_owned()]).into_iter().map(Some).collect(),
+        Some(name) => super::ports_of(plan, &itself, &[name.to_owned()]).into_iter().map(Some).collect(),
     }
 }
 
