@@ -39,6 +39,7 @@ const OF_A_VM: &[&[&str]] = &[
     &["fault", "partition", "node-2", "VM"],
     &["fault", "loss", "node-2", "10", "--to", "VM"],
     &["fault", "rate", "node-2,VM", "1mbit"],
+    &["fault", "delay", "VM", "20ms", "--jitter", "5ms"],
     // Of several VMs none is touched when one is not there.
     &["start", "node-2", "VM"],
 ];
@@ -198,6 +199,10 @@ fn a_fault_that_cannot_be_is_told_with_what_could_be() {
         (&["fault", "loss", "node-1", "0"], "0 is no share"),
         (&["fault", "loss", "node-1", "101"], "101 is no share"),
         (&["fault", "loss", "node-1", "NaN"], "NaN is no share"),
+        (&["fault", "delay", "node-1", "61s"], "is no delay"),
+        (&["fault", "delay", "node-1", "1ms", "--jitter", "2ms"], "more than the delay"),
+        (&["fault", "duplicate", "node-1", "101"], "101 is no share"),
+        (&["fault", "reorder", "node-1", "5", "0ms"], "is no delay"),
         (&["fault", "rate", "node-1", "7999bit"], "7999 bits a second are too few"),
     ];
     for (words, part) in cases {
@@ -339,6 +344,11 @@ fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
         (&["fault", "loss", "a", "many"], "invalid float"),
         (&["fault", "loss", "a", "5", "--to", "b", "--incoming"], "cannot be used with"),
         (&["fault", "rate", "a", "fast"], "no rate"),
+        (&["fault", "delay", "a"], "<DELAY>"),
+        (&["fault", "delay", "a", "soon"], "no delay"),
+        (&["fault", "delay", "a", "1ms", "--jitter", "1"], "no delay"),
+        (&["fault", "duplicate", "a"], "<PERCENT>"),
+        (&["fault", "reorder", "a", "5"], "<BY>"),
         (&["fault", "undo"], "<ID>"),
         (&["fault", "undo", "x"], "invalid digit"),
         (&["fault", "undo", "1", "--all"], "cannot be used with"),

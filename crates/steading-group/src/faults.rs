@@ -9,6 +9,7 @@ use steading_logs::FaultEvent;
 use steading_net::Network;
 use steading_plan::fault::wiring::{self, Wire};
 use steading_plan::{Fault, IfName, Plan, Ruleset};
+use steading_sys::namespace;
 use tokio::sync::Mutex;
 
 use crate::GroupError;
@@ -38,6 +39,12 @@ enum End {
     Asked,
     /// The program that had asked for it ended before it had it undone.
     WithProgram,
+}
+
+/// Whether groups here can have faults, tried in namespaces that end at once. None where there are no
+/// namespaces. To be called with one thread.
+pub fn probe_faults() -> Option<bool> {
+    namespace::probe_with(|| steading_net::probe_rules().is_ok()).ok()
 }
 
 impl Faults {

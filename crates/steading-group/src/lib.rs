@@ -25,6 +25,7 @@ pub mod stored;
 mod vm;
 
 pub use error::GroupError;
+pub use faults::probe_faults;
 pub use freeze::Clock;
 pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
 pub use key::LoginKey;

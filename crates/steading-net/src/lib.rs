@@ -13,4 +13,4 @@ mod nftables;
 
 pub use bridge::Network;
 pub use error::NetError;
-pub use nftables::replace_rules;
+pub use nftables::{probe_rules, replace_rules};

@@ -50,6 +50,19 @@ pub fn replace_rules(rules: &Ruleset) -> Result<(), NetError> {
     send(&encode(rules)).map_err(failed)
 }
 
+/// Whether this kernel has all that faults need, tried in this network namespace. No rules are left.
+///
+/// # Errors
+///
+/// When it has not.
+pub fn probe_rules() -> Result<(), NetError> {
+    let name: IfName = String::from("probe").try_into().expect("an interface's name");
+    let filter = Filter { from: BTreeSet::from([name]), to: BTreeSet::new() };
+    let rule = |hook| Rule { hook, filter: filter.clone(), verdict: Verdict::DropSome(1) };
+    replace_rules(&Ruleset { rules: Hook::ALL.map(rule).to_vec() })?;
+    replace_rules(&Ruleset::default())
+}
+
 fn send(batch: &Batch) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;

@@ -1,6 +1,7 @@
 //! Faults of the network between real guests: what they meet, and that it is gone afterwards.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use steading::{Context, Fault, Suite, Testnet, Vm, at_once, reference};
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         .test("a_vm_that_is_cut_reaches_nobody_and_is_back_when_the_guard_is_dropped", cut)
         .test("a_partition_of_one_way_lets_the_other_way_pass", one_way)
         .test("a_share_of_frames_is_lost_in_one_direction", loss)
+        .test("frames_are_delayed_and_a_connection_outlives_the_relay", delay)
+        .test("a_rate_is_what_a_connection_gets", rate)
         .test("a_fault_is_left_behind_by_a_function", |testnet| {
             // The guard is never dropped: the owner undoes it with this process.
             std::mem::forget(testnet.fault(Fault::cut("a"))?);
@@ -36,7 +39,10 @@ fn main() -> ExitCode {
         })
         .sequential("forked", |section| {
             section
-                .setup(|testnet| testnet.fault(Fault::partition(&["a"], &["c"]))?.keep())
+                .setup(|testnet| {
+                    testnet.fault(Fault::partition(&["a"], &["c"]))?.keep()?;
+                    testnet.fault(Fault::delay("b", Duration::from_millis(50)).with("c"))?.keep()
+                })
                 .fork_each()
                 .test("a_fork_begins_with_the_faults_of_its_group", fork_has_faults)
                 .test("and_undoes_them_for_itself_alone", fork_has_faults)
@@ -120,13 +126,63 @@ fn loss(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn delay(testnet: &Context) -> anyhow::Result<()> {
+    let (a, b) = (testnet.vm("a"), testnet.vm("b"));
+    a.succeed("true")?;
+    let without = round_trip(&a, &b)?;
+    let fault = testnet.fault(Fault::delay("a", Duration::from_millis(100)))?;
+    let with = round_trip(&a, &b)?;
+    testnet.metric("round_trip_without_relay_ms", without);
+    testnet.metric("round_trip_with_200_ms_of_delay_ms", with);
+    ensure!(with >= 200.0, "a round trip with twice 100 ms of delay took {with} ms");
+    // By the connection from before.
+    a.succeed("true")?;
+    fault.undo()?;
+    a.succeed("true")?;
+    // A relay that holds nothing for long: what it costs.
+    let fault = testnet.fault(Fault::delay("a", Duration::from_micros(1)))?;
+    testnet.metric("round_trip_with_idle_relay_ms", round_trip(&a, &b)?);
+    fault.undo()
+}
+
+/// The shortest round trip of several, in milliseconds.
+fn round_trip(from: &Vm, to: &Vm) -> anyhow::Result<f64> {
+    let said = from.agent(&format!("ping -q -c 20 -i 0.05 {}", to.address()))?.stdout;
+    let times = said.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
+    let shortest = times.and_then(|times| times.split('/').next());
+    shortest.and_then(|time| time.parse().ok()).with_context(|| format!("no round trip: {said}"))
+}
+
+fn rate(testnet: &Context) -> anyhow::Result<()> {
+    const BYTES: u32 = 2_000_000;
+    let (a, b) = (testnet.vm("a"), testnet.vm("b"));
+    // A megabit a second is far less than what a guest under emulation sends.
+    let megabits = |bytes: u32| -> anyhow::Result<f64> {
+        let began = Instant::now();
+        a.succeed(&format!("head -c {bytes} /dev/zero"))?;
+        Ok(f64::from(bytes) * 8.0 / 1e6 / began.elapsed().as_secs_f64())
+    };
+    testnet.metric("from_a_without_rate_mbit_per_s", megabits(10 * BYTES)?);
+    let idle = testnet.fault(Fault::delay("a", Duration::from_micros(1)))?;
+    testnet.metric("from_a_by_idle_relay_mbit_per_s", megabits(10 * BYTES)?);
+    idle.undo()?;
+    let fault = testnet.fault(Fault::rate("a", 2_000_000))?;
+    let got = megabits(BYTES)?;
+    testnet.metric("from_a_at_2_mbit_per_s", got);
+    // Headers take some of it; and it cannot be more, but for what may wait.
+    ensure!(got <= 2.1, "{got} Mbit/s passed at 2 Mbit/s");
+    fault.undo()?;
+    b.succeed(&ping(&a)).map(drop)
+}
+
 fn fork_has_faults(testnet: &Context) -> anyhow::Result<()> {
     let faults = testnet.faults()?;
-    let [fault] = faults.as_slice() else { anyhow::bail!("there are: {faults:?}") };
-    ensure!(fault.fault == Fault::partition(&["a"], &["c"]), "it is another: {fault:?}");
+    let [partition, _] = faults.as_slice() else { anyhow::bail!("there are: {faults:?}") };
+    ensure!(partition.fault == Fault::partition(&["a"], &["c"]), "it is another: {partition:?}");
     let (a, b, c) = (testnet.vm("a"), testnet.vm("b"), testnet.vm("c"));
     ensure!(!reaches(&a, &c)?, "a reaches c");
-    b.wait_until_succeeds(&ping(&c))?;
+    let delayed = round_trip(&b, &c)?;
+    ensure!(delayed >= 100.0, "a round trip with twice 50 ms of delay took {delayed} ms");
     testnet.undo_faults()?;
     a.wait_until_succeeds(&ping(&c)).map(drop)
 }

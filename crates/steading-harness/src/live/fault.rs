@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use steading_api::FaultRequest;
-use steading_plan::fault::parse_rate;
+use steading_plan::fault::{micros, parse_delay, parse_rate};
 use steading_plan::{Direction, Effect, Fault};
 
 use crate::exit_code;
@@ -43,7 +44,44 @@ pub enum FaultCommand {
         #[command(flatten)]
         scope: Scope,
     },
-    /// Lose what is sent above a rate.
+    /// Let frames arrive later.
+    Delay {
+        /// The VMs, with commas between them.
+        vms: Names,
+        /// How much later: a number and us, ms or s. There and back takes twice that.
+        #[arg(value_parser = parse_delay)]
+        delay: Duration,
+        /// Give or take up to so much, by chance, frame by frame.
+        #[arg(long, value_parser = parse_delay, default_value = "0us")]
+        jitter: Duration,
+        /// Between whom.
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Let frames arrive twice, by chance.
+    Duplicate {
+        /// The VMs, with commas between them.
+        vms: Names,
+        /// How many frames, in percent.
+        percent: f64,
+        /// Between whom.
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Hold frames back, by chance, while others overtake them.
+    Reorder {
+        /// The VMs, with commas between them.
+        vms: Names,
+        /// How many frames, in percent.
+        percent: f64,
+        /// For how long: a number and us, ms or s.
+        #[arg(value_parser = parse_delay)]
+        by: Duration,
+        /// Between whom.
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Let no more through than a rate. What waits too long for that is lost.
     Rate {
         /// The VMs, with commas between them.
         vms: Names,
@@ -118,6 +156,15 @@ pub(crate) async fn run(group: &LiveGroup, command: &FaultCommand) -> anyhow::Re
         }
         FaultCommand::Loss { vms, percent, scope } => scope.fault(vms, Effect::Loss { percent: *percent }),
         FaultCommand::Rate { vms, rate, scope } => scope.fault(vms, Effect::Rate { bits_per_second: *rate }),
+        FaultCommand::Delay { vms, delay, jitter, scope } => {
+            scope.fault(vms, Effect::Delay { microseconds: micros(*delay), jitter: micros(*jitter) })
+        }
+        FaultCommand::Duplicate { vms, percent, scope } => {
+            scope.fault(vms, Effect::Duplicate { percent: *percent })
+        }
+        FaultCommand::Reorder { vms, percent, by, scope } => {
+            scope.fault(vms, Effect::Reorder { percent: *percent, microseconds: micros(*by) })
+        }
         FaultCommand::Ls => {
             for active in group.client.faults().await? {
                 let by = active.function.map(|name| format!(" (by {name})")).unwrap_or_default();

@@ -105,12 +105,11 @@ impl Effect {
 
     fn check(&self) -> Result<(), FaultError> {
         match *self {
-            Self::Cut => Ok(()),
             Self::Loss { percent } | Self::Duplicate { percent } => check_share(percent),
             Self::Rate { bits_per_second } if bits_per_second < RATE_MIN => {
                 Err(FaultError::Rate(bits_per_second))
             }
-            Self::Rate { .. } => Ok(()),
+            Self::Cut | Self::Rate { .. } => Ok(()),
             Self::Delay { microseconds: delay, jitter } if jitter > delay => {
                 Err(FaultError::Jitter { delay, jitter })
             }
@@ -277,7 +276,8 @@ fn check_delay(microseconds: u64) -> Result<(), FaultError> {
     if is_one { Ok(()) } else { Err(FaultError::Delay(microseconds)) }
 }
 
-fn micros(duration: Duration) -> u64 {
+/// A time in microseconds, as effects have it.
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

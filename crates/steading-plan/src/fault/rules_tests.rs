@@ -184,14 +184,14 @@ proptest! {
         let ends: Vec<Option<&str>> = NAMES.iter().map(|&name| Some(name)).chain([None]).collect();
         for from in &ends {
             for to in ends.iter().filter(|to| *to != from) {
-                let is = |set: &[String], end: &Option<&str>| match end {
+                let is = |set: &[String], end: Option<&str>| match end {
                     Some(name) => set.iter().any(|vm| vm == name),
                     None => false,
                 };
-                let is_peer = |fault: &Fault, end: &Option<&str>| fault.peers.is_empty() || is(&fault.peers, end);
+                let is_peer = |fault: &Fault, end: Option<&str>| fault.peers.is_empty() || is(&fault.peers, end);
                 let is_cut = faults.iter().any(|fault| {
-                    let sent = is(&fault.vms, from) && is_peer(fault, to);
-                    let received = is(&fault.vms, to) && is_peer(fault, from);
+                    let sent = is(&fault.vms, *from) && is_peer(fault, *to);
+                    let received = is(&fault.vms, *to) && is_peer(fault, *from);
                     match fault.direction {
                         Direction::Both => sent || received,
                         Direction::Sent => sent,
