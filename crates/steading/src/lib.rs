@@ -36,7 +36,9 @@ pub mod reference;
 
 pub use anyhow;
 pub use steading_api::{ActiveFault, CommandOutput, Freeze, VmState, VmStatus};
-pub use steading_harness::{Context, FaultGuard, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code};
+pub use steading_harness::{
+    Context, FaultGuard, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+};
 pub use steading_plan::{
     Boot, CloudInit, Direction, Effect, Fault, GuestConfig, ImageSource, Plan, Sha256, Testnet, VmPlan,
     VmSpec,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Fault, Suite, Testnet, Vm, at_once, reference};
+use steading::{Context, Fault, Suite, Testnet, Vm, WithoutForks, at_once, reference};
 
 fn main() -> ExitCode {
     Suite::new("faults")
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
                     testnet.fault(Fault::partition(&["a"], &["c"]))?.keep()?;
                     testnet.fault(Fault::delay("b", Duration::from_millis(50)).with("c"))?.keep()
                 })
-                .fork_each()
+                .fork_each(WithoutForks::Skip)
                 .test("a_fork_begins_with_the_faults_of_its_group", fork_has_faults)
                 .test("and_undoes_them_for_itself_alone", fork_has_faults)
         })

@@ -294,7 +294,9 @@ mod tests {
         ) {
             let mut line = line(&effects);
             let now = Instant::now();
-            frames.iter().for_each(|frame| line.take(frame, now));
+            for frame in &frames {
+                line.take(frame, now);
+            }
             let far = now + Duration::from_secs(1 << 30);
             while let Some(at) = line.deadline() {
                 prop_assert!(at >= now);

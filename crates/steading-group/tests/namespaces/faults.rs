@@ -44,7 +44,9 @@ struct Wires {
 impl Wires {
     /// Has these faults, and no others.
     fn set(&self, faults: &[Fault]) {
-        faults.iter().for_each(|fault| fault.check(&self.plan).expect("a good fault"));
+        for fault in faults {
+            fault.check(&self.plan).expect("a good fault");
+        }
         let itself = |tap: &IfName| vec![tap.clone()];
         replace_rules(&Ruleset::derive(&self.plan, itself, faults)).expect("rules");
     }
