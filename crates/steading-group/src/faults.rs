@@ -63,6 +63,10 @@ impl Faults {
         }
         let active: BTreeMap<_, _> =
             kept.into_iter().map(|fault| (fault.id, ActiveFault { pid: None, ..fault })).collect();
+        for fault in active.values() {
+            // It may be from a file.
+            fault.fault.check(plan)?;
+        }
         let mut table = faults.table.lock().await;
         faults.put_into_place(&mut table, &active).await?;
         for fault in active.values() {

@@ -56,3 +56,22 @@ fn rules_hint(error: &std::io::Error) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_a_part_of_nftables_is_told_which_parts_are_needed() {
+        // ENOENT: no such type of chain, or no such expression; EOPNOTSUPP: no nftables at all;
+        // EPROTONOSUPPORT: no netfilter.
+        for code in [2, 93, 95] {
+            let error = NetError::Rules { rules: 4, source: std::io::Error::from_raw_os_error(code) };
+            let said = error.to_string();
+            assert!(said.starts_with("cannot put 4 rules for the bridge into place\nhint: "), "{said}");
+            assert!(said.contains("CONFIG_NF_TABLES_BRIDGE"), "{said}");
+        }
+        let refused = NetError::Rules { rules: 4, source: std::io::Error::from_raw_os_error(1) };
+        assert!(refused.to_string().contains("CAP_NET_ADMIN"), "{refused}");
+    }
+}
