@@ -16,9 +16,9 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::{
-    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
-    GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus,
-    VmVerb,
+    ActiveFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, Freeze,
+    FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec,
+    Screenshot, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -176,6 +176,31 @@ impl Client {
     /// The records of the log from now on, as JSON values.
     pub async fn records(&self) -> Result<Lines<serde_json::Value>, ClientError> {
         self.lines(Method::GET, "/records", &[]).await
+    }
+
+    /// Makes a fault of the group's network.
+    pub async fn begin_fault(&self, request: &FaultRequest) -> Result<ActiveFault, ClientError> {
+        self.post("/faults", request).await
+    }
+
+    /// The faults that are active.
+    pub async fn faults(&self) -> Result<Vec<ActiveFault>, ClientError> {
+        self.get("/faults").await
+    }
+
+    /// Undoes a fault.
+    pub async fn undo_fault(&self, id: u32) -> Result<(), ClientError> {
+        self.post(&format!("/faults/{id}/undo"), &()).await
+    }
+
+    /// Undoes all faults, and says which they were.
+    pub async fn undo_faults(&self) -> Result<Vec<ActiveFault>, ClientError> {
+        self.post("/faults/undo", &()).await
+    }
+
+    /// Has a fault stay when the program that asked for it has ended.
+    pub async fn keep_fault(&self, id: u32) -> Result<(), ClientError> {
+        self.post(&format!("/faults/{id}/keep"), &()).await
     }
 
     /// Freezes the group: all VMs at one instant. It goes on, unless it is to stand.

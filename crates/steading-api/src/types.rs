@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use steading_plan::{Plan, VmName};
+use steading_plan::{Fault, Plan, VmName};
 
 /// What a group is and how it does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -125,6 +125,31 @@ pub struct Freeze {
     pub stood_seconds: Option<f64>,
     /// What was kept: bytes of memory and of device state.
     pub bytes: u64,
+}
+
+/// A fault of the network that is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultRequest {
+    /// Which.
+    pub fault: Fault,
+    /// The program of the group that asks, by its number there; the fault ends with it.
+    #[serde(default)]
+    pub pid: Option<i32>,
+}
+
+/// A fault of the network that is active.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActiveFault {
+    /// Its number in its group.
+    pub id: u32,
+    /// What it is.
+    pub fault: Fault,
+    /// What asked for it, if it was a program of the group.
+    #[serde(default)]
+    pub function: Option<String>,
+    /// The number of that program, with which it ends; none if it does not.
+    #[serde(default)]
+    pub pid: Option<i32>,
 }
 
 /// Where in a console to begin to look.

@@ -44,6 +44,7 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
     // Namespaces come first: they are tried while there is one thread.
     let items = [
         namespaces(),
+        faults(),
         tun(),
         program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
         program("dnsmasq", "dnsmasq", "dnsmasq-base", "gives guests their addresses and names"),
@@ -97,6 +98,19 @@ fn namespaces() -> Item {
         namespace::probe().map(|()| "user, network, PID and mount namespaces can be made".to_owned());
     let means = "gives each group its own network and ends all its processes with it";
     tried("namespaces", means, outcome.map_err(|error| error.to_string()), Verdict::Bad)
+}
+
+fn faults() -> Item {
+    let outcome = match prepare::probe_faults() {
+        Some(true) => Ok("frames can be lost on the bridge".to_owned()),
+        Some(false) => {
+            Err("the kernel takes no rules for bridges\nhint: as root: modprobe nf_tables nft_numgen \
+                            (CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NUMGEN)"
+                .to_owned())
+        }
+        None => Err("there are no namespaces to try it in".to_owned()),
+    };
+    tried("faults", "disturbs the network between VMs; all else does without", outcome, Verdict::Fair)
 }
 
 fn tun() -> Item {

@@ -35,13 +35,27 @@ const OF_A_VM: &[&[&str]] = &[
     &["shutdown", "VM"],
     &["pause", "VM"],
     &["resume", "VM"],
+    &["fault", "cut", "VM"],
+    &["fault", "partition", "node-2", "VM"],
+    &["fault", "loss", "node-2", "10", "--to", "VM"],
+    &["fault", "rate", "node-2,VM", "1mbit"],
+    &["fault", "delay", "VM", "20ms", "--jitter", "5ms"],
     // Of several VMs none is touched when one is not there.
     &["start", "node-2", "VM"],
 ];
 
 /// Every command that is about a group.
-const OF_A_GROUP: &[&[&str]] =
-    &[&["logs"], &["logs", "-f"], &["freeze"], &["freeze", "--list"], &["thaw"], &["fork"], &["down"]];
+const OF_A_GROUP: &[&[&str]] = &[
+    &["logs"],
+    &["logs", "-f"],
+    &["freeze"],
+    &["freeze", "--list"],
+    &["thaw"],
+    &["fork"],
+    &["fault", "ls"],
+    &["fault", "undo", "--all"],
+    &["down"],
+];
 
 fn steading() -> PathBuf {
     std::env::var_os("CARGO_BIN_EXE_steading").unwrap_or_else(|| env!("CARGO_BIN_EXE_steading").into()).into()
@@ -176,6 +190,41 @@ fn a_vm_that_is_off_is_told_at_once() {
 }
 
 #[test]
+fn a_fault_that_cannot_be_is_told_with_what_could_be() {
+    let place = Place::new("fault");
+    let _group = place.up();
+    let cases: &[(&[&str], &str)] = &[
+        (&["fault", "undo", "7"], "none is active"),
+        (&["fault", "partition", "node-1,node-2", "node-2"], "VM node-2 is on both sides"),
+        (&["fault", "loss", "node-1", "0"], "0 is no share"),
+        (&["fault", "loss", "node-1", "101"], "101 is no share"),
+        (&["fault", "loss", "node-1", "NaN"], "NaN is no share"),
+        (&["fault", "delay", "node-1", "61s"], "is no delay"),
+        (&["fault", "delay", "node-1", "1ms", "--jitter", "2ms"], "more than the delay"),
+        (&["fault", "duplicate", "node-1", "101"], "101 is no share"),
+        (&["fault", "reorder", "node-1", "5", "0ms"], "is no delay"),
+        (&["fault", "rate", "node-1", "7999bit"], "7999 bits a second are too few"),
+    ];
+    for (words, part) in cases {
+        assert_told(words, &place.on(&place.name, words), USAGE, &[part]);
+    }
+    let listed = || String::from_utf8(place.on(&place.name, &["fault", "ls"]).stdout).unwrap();
+    assert_eq!(listed(), "", "of those, none is active");
+    assert_eq!(place.on(&place.name, &["fault", "cut", "node-1"]).stdout, b"1\n");
+    assert_eq!(place.on(&place.name, &["fault", "loss", "node-1", "2.5", "--to", "node-2"]).stdout, b"2\n");
+    assert_eq!(listed(), "1    cut node-1 from everybody\n2    lose 2.5 % of what node-1 sends to node-2\n");
+    assert!(place.on(&place.name, &["fault", "undo", "1"]).status.success());
+    assert_told(
+        &["fault", "undo", "1"],
+        &place.on(&place.name, &["fault", "undo", "1"]),
+        USAGE,
+        &["active are: 2"],
+    );
+    assert!(place.on(&place.name, &["fault", "undo", "--all"]).status.success());
+    assert_eq!(listed(), "");
+}
+
+#[test]
 fn a_group_that_is_not_there_or_not_any_more_is_told_by_every_command() {
     let place = Place::new("dead");
     let mut group = place.up();
@@ -288,6 +337,21 @@ fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
         (&["resume"], "<VM|FILE>"),
         (&["down", "now"], "unexpected argument"),
         (&["freeze", "--forget"], "<ID>"),
+        (&["fault"], "fault"),
+        (&["fault", "cut"], "<VMS>"),
+        (&["fault", "partition", "a"], "<OTHERS>"),
+        (&["fault", "loss", "a"], "<PERCENT>"),
+        (&["fault", "loss", "a", "many"], "invalid float"),
+        (&["fault", "loss", "a", "5", "--to", "b", "--incoming"], "cannot be used with"),
+        (&["fault", "rate", "a", "fast"], "no rate"),
+        (&["fault", "delay", "a"], "<DELAY>"),
+        (&["fault", "delay", "a", "soon"], "no delay"),
+        (&["fault", "delay", "a", "1ms", "--jitter", "1"], "no delay"),
+        (&["fault", "duplicate", "a"], "<PERCENT>"),
+        (&["fault", "reorder", "a", "5"], "<BY>"),
+        (&["fault", "undo"], "<ID>"),
+        (&["fault", "undo", "x"], "invalid digit"),
+        (&["fault", "undo", "1", "--all"], "cannot be used with"),
         (&["up"], "<TOPOLOGY>"),
         (&["run", "x.toml"], "<COMMAND>"),
         (&["run", "x.toml", "true"], "unexpected argument"),

@@ -15,14 +15,16 @@ use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
 use steading_api::{
-    CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, Freeze, FreezeRequest,
-    GroupStatus, GuestCommand, LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
+    ActiveFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, Freeze,
+    FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    chain,
 };
 use steading_plan::{Plan, Sha256};
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
+use crate::faults::Faults;
 use crate::freeze::{self, Freezes};
 use crate::frozen::FrozenGroup;
 use crate::job::Jobs;
@@ -47,6 +49,7 @@ pub(crate) struct Group {
     /// The digests of images, by VM.
     pub(crate) images: BTreeMap<String, Sha256>,
     pub(crate) jobs: Jobs,
+    pub(crate) faults: Faults,
     /// Where jobs run.
     pub(crate) tasks: TaskTracker,
     /// Values that test functions keep for each other.
@@ -95,6 +98,10 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/processes", post(start_process))
         .route("/processes/{pid}/end", post(end_process))
         .route("/processes/{pid}/note", post(note))
+        .route("/faults", get(faults).post(begin_fault))
+        .route("/faults/undo", post(undo_faults))
+        .route("/faults/{id}/undo", post(undo_fault))
+        .route("/faults/{id}/keep", post(keep_fault))
         .route("/records", get(records))
         .route("/frozen", get(freezes).post(freeze_group))
         .route("/frozen/{id}", get(frozen))
@@ -240,6 +247,29 @@ async fn end_process(State(group): Shared, Path(pid): Path<i32>) -> Result<Json<
     } else {
         Err(bad_request(format!("no program with the number {pid} was started by this API, or it has ended")))
     }
+}
+
+async fn faults(State(group): Shared) -> Json<Vec<ActiveFault>> {
+    Json(group.faults.active().await)
+}
+
+async fn begin_fault(
+    State(group): Shared,
+    Json(request): Json<FaultRequest>,
+) -> Result<Json<ActiveFault>, Failed> {
+    Ok(Json(group.faults.begin(request, |pid| group.jobs.name(pid)).await?))
+}
+
+async fn undo_fault(State(group): Shared, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.faults.undo(id).await?))
+}
+
+async fn undo_faults(State(group): Shared) -> Result<Json<Vec<ActiveFault>>, Failed> {
+    Ok(Json(group.faults.undo_all().await?))
+}
+
+async fn keep_fault(State(group): Shared, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.faults.keep(id).await?))
 }
 
 async fn records(State(group): Shared) -> Result<Response, Failed> {

@@ -4,6 +4,7 @@ use std::io;
 
 use steading_logs::LogError;
 use steading_net::NetError;
+use steading_plan::FaultError;
 use steading_sys::namespace::{NamespaceError, SetupError};
 use steading_sys::process::RunError;
 use steading_sys::tap::TapError;
@@ -30,6 +31,9 @@ pub enum GroupError {
     /// No network.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// A fault that was kept with a frozen group, and makes no sense.
+    #[error("cannot make the faults of the frozen group again")]
+    Fault(#[from] FaultError),
     /// No TAP.
     #[error(transparent)]
     Tap(#[from] TapError),

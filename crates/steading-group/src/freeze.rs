@@ -124,6 +124,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         journal,
         files: frozen.names(),
     });
+    let faults = group.faults.active().await;
     let description = FrozenGroup {
         steading_frozen: FROZEN_VERSION,
         id: id.clone(),
@@ -133,6 +134,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         cpu: (group.plan.qemu.acceleration == Acceleration::Kvm).then(cpu),
         key: group.key.clone(),
         values: group.values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        faults,
         vms: records.collect(),
     };
     let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();

@@ -6,7 +6,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use steading_api::VmState;
+use steading_api::{ActiveFault, VmState};
 use steading_logs::journal::JournalPosition;
 use steading_plan::{Plan, Sha256, VmName, VmPlan};
 use steading_vm::engine::{EngineError, FrozenNames, FrozenVm, PreparedVm};
@@ -38,6 +38,9 @@ pub struct FrozenGroup {
     pub key: LoginKey,
     /// What test functions keep for each other.
     pub values: HashMap<String, serde_json::Value>,
+    /// The faults of its network.
+    #[serde(default)]
+    pub faults: Vec<ActiveFault>,
     /// The VMs, in the order of the plan.
     pub vms: Vec<FrozenRecord>,
 }

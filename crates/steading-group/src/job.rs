@@ -17,6 +17,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::faults::Faults;
 use crate::flood::Flood;
 use crate::log::Log;
 use crate::processes::Processes;
@@ -32,19 +33,21 @@ const LINES_WAITING: usize = 256;
 pub(crate) struct Jobs {
     processes: Processes,
     log: Log,
+    faults: Faults,
     running: Arc<Mutex<HashMap<i32, Job>>>,
 }
 
 /// The ways to a program that runs.
 #[derive(Debug)]
 struct Job {
+    name: String,
     end: oneshot::Sender<()>,
     events: mpsc::Sender<ProcessEvent>,
 }
 
 impl Jobs {
-    pub(crate) fn new(processes: Processes, log: Log) -> Self {
-        Self { processes, log, running: Arc::default() }
+    pub(crate) fn new(processes: Processes, log: Log, faults: Faults) -> Self {
+        Self { processes, log, faults, running: Arc::default() }
     }
 
     /// Starts a program. The returned future drives it to its end; the events are its life. When
@@ -76,7 +79,7 @@ impl Jobs {
         let (events, received) = mpsc::channel(LINES_WAITING);
         let (end, mut asked_to_end) = oneshot::channel();
         let number = pid.as_raw_nonzero().get();
-        self.running().insert(number, Job { end, events: events.clone() });
+        self.running().insert(number, Job { name: spec.name.clone(), end, events: events.clone() });
         let jobs = self.clone();
         let name = spec.name;
         let run = async move {
@@ -93,6 +96,8 @@ impl Jobs {
             };
             jobs.running().remove(&number);
             let left = end_what_is_left(pid, &mark);
+            // Before its end is told: what runs next must not meet them.
+            jobs.faults.undo_of(number).await;
             // Now nobody holds the other ends.
             readers.join_all().await;
             let (status, signal) = match exit {
@@ -107,6 +112,11 @@ impl Jobs {
     /// Asks a program to end, if it still runs.
     pub(crate) fn end(&self, pid: i32) -> bool {
         self.running().remove(&pid).is_some_and(|job| job.end.send(()).is_ok())
+    }
+
+    /// What a program is called, if it runs.
+    pub(crate) fn name(&self, pid: i32) -> Option<String> {
+        self.running().get(&pid).map(|job| job.name.clone())
     }
 
     /// Passes on what a program tells about itself; whether there is such a program.

@@ -9,6 +9,7 @@
 mod api;
 mod console;
 mod error;
+mod faults;
 mod flood;
 mod freeze;
 mod frozen;
@@ -18,11 +19,13 @@ mod log;
 mod owner;
 mod power;
 mod processes;
+mod relay;
 mod router;
 pub mod stored;
 mod vm;
 
 pub use error::GroupError;
+pub use faults::probe_faults;
 pub use freeze::Clock;
 pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
 pub use key::LoginKey;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
-use steading_logs::{ConsoleAlarm, ConsoleMatch, ConsoleWait, Record, Stream, TestLog, VmEvent, WARNING};
+use steading_logs::{
+    ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, Record, Stream, TestLog, VmEvent, WARNING,
+};
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -21,6 +23,7 @@ enum Message {
     Driver(Option<VmName>, String),
     Warning(Option<VmName>, String),
     Event(VmName, VmEvent),
+    Fault(FaultEvent, String),
     Test(Option<String>, String),
     Tail(VmName, usize, oneshot::Sender<Vec<String>>),
     Positions(VmName, oneshot::Sender<Positions>),
@@ -86,6 +89,11 @@ impl Log {
     /// What happened to a VM.
     pub(crate) async fn event(&self, vm: &VmName, event: VmEvent) {
         self.tell(Message::Event(vm.clone(), event)).await;
+    }
+
+    /// A fault of the network has begun or ended.
+    pub(crate) async fn fault(&self, event: FaultEvent, message: String) {
+        self.tell(Message::Fault(event, message)).await;
     }
 
     /// What is not as it should be; the runner tells it to people.
@@ -178,6 +186,10 @@ impl LogTask {
         match message {
             Message::Warning(vm, message) => self.warn(vm, message),
             Message::Event(vm, event) => log.vm_event(&vm, event),
+            Message::Fault(event, message) => {
+                let record = Record::new(Timestamp::now(), None, Stream::Driver, message);
+                log.record(Record { fault: Some(event), ..record });
+            }
             Message::Console(vm, bytes, reply) => {
                 let _ = reply.send(log.console_bytes(&vm, &bytes));
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use rustix::process::{Pid, Signal, WaitOptions};
-use steading_api::{DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain};
+use steading_api::{ActiveFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain};
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_net::Network;
@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::GroupError;
 use crate::api::{self, Group};
+use crate::faults::Faults;
 use crate::freeze::{self, Clock, Freezes};
 use crate::frozen::{FrozenGroup, OpenedGroup, Past};
 use crate::job::Jobs;
@@ -235,7 +236,7 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
     let router = Router::start(&plan, &processes).await?;
     background.spawn(router.run(log.clone()));
 
-    let Beginning { key, values, vms: beginnings, forked_from, clock } = Beginning::of(origin)?;
+    let Beginning { key, values, vms: beginnings, forked_from, clock, faults } = Beginning::of(origin)?;
     tell_facts(&plan, &key)?;
     let shared = Shared { qemu: plan.qemu.clone(), processes: processes.clone(), log: log.clone() };
     let (mut vms, mut images) = (BTreeMap::new(), BTreeMap::new());
@@ -262,10 +263,13 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
         vms.insert(vm.name.to_string(), handle);
     }
 
+    // Before any VM runs, so that one that goes on finds its network as it was.
+    let faults = Faults::new(&plan, network, log.clone(), faults).await?;
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {
-        jobs: Jobs::new(processes, log.clone()),
+        jobs: Jobs::new(processes, log.clone(), faults.clone()),
+        faults,
         log: log.clone(),
         log_dir: log_dir.into_string(),
         key,
@@ -354,6 +358,7 @@ struct Beginning {
     vms: Vec<VmBeginning>,
     forked_from: Option<String>,
     clock: Clock,
+    faults: Vec<ActiveFault>,
 }
 
 enum VmBeginning {
@@ -379,14 +384,15 @@ impl Beginning {
                 vms: prepared.into_iter().map(VmBeginning::Prepared).collect(),
                 forked_from: None,
                 clock: Clock::default(),
+                faults: Vec::new(),
             },
             Origin::Frozen(opened, clock) => {
                 let OpenedGroup { description, vms } = *opened;
-                let FrozenGroup { id, key, values, vms: records, .. } = description;
+                let FrozenGroup { id, key, values, vms: records, faults, .. } = description;
                 let pasts = vms.into_iter().zip(records);
                 let pasts =
                     pasts.map(|(frozen, record)| VmBeginning::Past(Box::new(Past { frozen, record })));
-                Self { key, values, vms: pasts.collect(), forked_from: Some(id), clock }
+                Self { key, values, vms: pasts.collect(), forked_from: Some(id), clock, faults }
             }
         })
     }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steading_api::{Client, Freeze, FreezeRequest, GroupStatus, LogLine, Note};
-use steading_plan::{Plan, env_vars};
+use steading_api::{ActiveFault, Client, FaultRequest, Freeze, FreezeRequest, GroupStatus, LogLine, Note};
+use steading_plan::{Fault, Plan, env_vars};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
+use crate::fault::FaultGuard;
 use crate::ssh::Ssh;
 use crate::vm::Vm;
 
@@ -133,6 +134,50 @@ impl Context {
     /// When a VM cannot be frozen; all go on as they were then.
     pub fn freeze(&self) -> anyhow::Result<Freeze> {
         Ok(self.shared.runtime.block_on(self.shared.client.freeze(&FreezeRequest::default()))?)
+    }
+
+    /// Makes a fault of the network. It is undone when what is returned is dropped.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// use steading_plan::Fault;
+    ///
+    /// let partition = testnet.fault(Fault::partition(&["a", "b"], &["c"]).one_way())?;
+    /// let lossy = testnet.fault(Fault::loss("a", 10.0).to("b"))?;
+    /// // What a cluster does then.
+    /// partition.undo()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it names a VM that is not there, or cannot be made on this host.
+    pub fn fault(&self, fault: Fault) -> anyhow::Result<FaultGuard> {
+        // Here too: JSON has no words for some of what is no number.
+        fault.check(self.plan())?;
+        let request = FaultRequest { fault, pid: i32::try_from(std::process::id()).ok() };
+        let begun = self.shared.runtime.block_on(self.shared.client.begin_fault(&request))?;
+        Ok(FaultGuard::new(begun, Arc::clone(&self.shared)))
+    }
+
+    /// The faults of the network that are active, whoever made them.
+    ///
+    /// # Errors
+    ///
+    /// When the group has ended.
+    pub fn faults(&self) -> anyhow::Result<Vec<ActiveFault>> {
+        Ok(self.shared.runtime.block_on(self.shared.client.faults())?)
+    }
+
+    /// Undoes all faults of the network, whoever made them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, or the group has ended.
+    pub fn undo_faults(&self) -> anyhow::Result<()> {
+        self.shared.runtime.block_on(self.shared.client.undo_faults())?;
+        Ok(())
     }
 
     /// Writes a line to the log.

@@ -6,6 +6,7 @@ mod backoff;
 mod cli;
 mod context;
 pub mod exit_code;
+mod fault;
 mod fork;
 mod function;
 pub mod live;
@@ -19,6 +20,7 @@ mod vm;
 pub mod warm;
 
 pub use context::{Context, at_once};
+pub use fault::FaultGuard;
 pub use run::run_command;
 pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions, WithoutForks};

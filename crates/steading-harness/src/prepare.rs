@@ -2,6 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+pub use steading_group::probe_faults;
 use steading_group::{GroupConfig, Origin};
 use steading_plan::{
     Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,

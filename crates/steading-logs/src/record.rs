@@ -95,6 +95,24 @@ impl fmt::Display for VmEvent {
     }
 }
 
+/// What can happen to the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultEvent {
+    /// A fault has begun.
+    Began {
+        /// Its number in its group.
+        id: u32,
+        /// What it does.
+        what: String,
+    },
+    /// It is undone.
+    Ended {
+        /// Its number in its group.
+        id: u32,
+    },
+}
+
 /// One line of the log; a journal entry's message may have several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -127,6 +145,9 @@ pub struct Record {
     /// What happened to the VM, if that is what the record is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<VmEvent>,
+    /// What happened to the network, if that is what the record is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<FaultEvent>,
     /// The text.
     pub message: String,
     /// It continues the record before it of the same VM and stream.
@@ -161,6 +182,7 @@ impl Record {
             pid: None,
             priority: None,
             event: None,
+            fault: None,
             message: message.into(),
             cont: false,
             cut: false,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
 use steading_plan::{AddressPlan, IfName, KERNEL_ROUTE_METRIC};
@@ -54,14 +55,61 @@ impl Network {
     ///
     /// When there is no such interface, or the kernel refuses.
     pub async fn attach(&self, tap: &IfName) -> Result<(), NetError> {
+        self.attach_to(tap, self.bridge).await
+    }
+
+    async fn attach_to(&self, tap: &IfName, bridge: u32) -> Result<(), NetError> {
         let index = link_index(&self.handle, tap.as_str()).await?;
-        let port = LinkUnspec::new_with_index(index).controller(self.bridge).up().build();
+        let port = LinkUnspec::new_with_index(index).controller(bridge).up().build();
         self.handle
             .link()
             .set(port)
             .execute()
             .await
             .map_err(refused(|| format!("make {tap} a port of the bridge")))
+    }
+
+    /// Makes a bridge for a TAP and the inner end of a relay. The host has no part in it: no address, so
+    /// nothing of its own is sent there.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn add_wire(&self, name: &IfName) -> Result<(), NetError> {
+        let bridge = LinkBridge::new(name.as_str()).mcast_snooping(false).forward_delay(0).build();
+        self.handle
+            .link()
+            .add(bridge)
+            .execute()
+            .await
+            .map_err(refused(|| format!("add the bridge {name}")))?;
+        let index = link_index(&self.handle, name.as_str()).await?;
+        let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let quiet = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
+            .build();
+        self.handle.link().set(quiet).execute().await.map_err(refused(|| format!("keep {name} quiet")))?;
+        set_up(&self.handle, index, name).await
+    }
+
+    /// Makes this TAP a port of such a bridge, and up. It is none of another any more.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, or the kernel refuses.
+    pub async fn attach_to_wire(&self, tap: &IfName, bridge: &IfName) -> Result<(), NetError> {
+        self.attach_to(tap, link_index(&self.handle, bridge.as_str()).await?).await
+    }
+
+    /// Removes such a bridge.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, or the kernel refuses.
+    pub async fn remove_wire(&self, name: &IfName) -> Result<(), NetError> {
+        let index = link_index(&self.handle, name.as_str()).await?;
+        let removed = self.handle.link().del(index).execute().await;
+        removed.map_err(refused(|| format!("remove the bridge {name}")))
     }
 
     /// Makes traffic to the VMs' /64 leave from this address unless a socket says otherwise.

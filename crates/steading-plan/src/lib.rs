@@ -10,6 +10,7 @@ mod address;
 mod chain;
 mod dnsmasq;
 pub mod env_vars;
+pub mod fault;
 mod handle;
 mod hash;
 mod mac;
@@ -22,6 +23,7 @@ mod testnet_file;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
 pub use chain::chain;
+pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};

@@ -182,6 +182,11 @@ impl IfName {
         Self::derived("ta4-", &format!("ipv4/{group}/{vm}"))
     }
 
+    /// An interface of the relay between a TAP and the bridge.
+    pub(crate) fn wire(prefix: &str, tap: &Self) -> Self {
+        Self::derived(prefix, tap.as_str())
+    }
+
     fn derived(prefix: &str, seed: &str) -> Self {
         const DIGITS: usize = 10;
         let name = format!("{prefix}{}", Sha256::of(seed).hex_prefix(DIGITS));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use jiff::Timestamp;
-use steading_logs::{LogReader, ReadLogError, Record, Skipped, VmEvent};
+use steading_logs::{FaultEvent, LogReader, ReadLogError, Record, Skipped, VmEvent};
 use steading_plan::VmName;
 
 /// How many records a page holds: browsers become slow with more.
@@ -22,6 +22,8 @@ pub(crate) struct Log {
     pub(crate) span: Option<(Timestamp, Timestamp)>,
     /// Every VM that is named, and what happened to it, in order of time.
     pub(crate) vms: BTreeMap<VmName, Vec<(Timestamp, VmEvent)>>,
+    /// The faults of the network, in order of time.
+    pub(crate) faults: Vec<(Timestamp, FaultEvent)>,
     pub(crate) skipped: Skipped,
 }
 
@@ -39,6 +41,7 @@ impl Log {
                 let events = log.vms.entry(vm.clone()).or_default();
                 events.extend(record.event.clone().map(|event| (record.time, event)));
             }
+            log.faults.extend(record.fault.clone().map(|event| (record.time, event)));
             log.records.push(record);
             if log.records.len() == 2 * count {
                 log.keep_last(count);
@@ -46,6 +49,7 @@ impl Log {
         }
         log.keep_last(count);
         log.vms.values_mut().for_each(|events| events.sort_by_key(|(time, _)| *time));
+        log.faults.sort_by_key(|(time, _)| *time);
         log.skipped = reader.skipped();
         Ok(log)
     }

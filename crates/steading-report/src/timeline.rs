@@ -1,8 +1,9 @@
-//! What happened when, as lanes side by side: the driver's functions, and each VM's boots and pauses.
+//! What happened when, as lanes side by side: the driver's functions, the network's faults, and each
+//! VM's boots and pauses.
 
 use jiff::Timestamp;
 use serde::Serialize;
-use steading_logs::VmEvent;
+use steading_logs::{FaultEvent, VmEvent};
 
 use crate::Summary;
 use crate::log::Log;
@@ -26,7 +27,8 @@ pub(crate) struct Lane {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Span {
     pub(crate) name: String,
-    /// What it is, as a word for styles: passed, failed, flaky, skipped, booting, on, paused, panicked.
+    /// What it is, as a word for styles: passed, failed, flaky, skipped, booting, on, paused, panicked,
+    /// fault.
     pub(crate) class: &'static str,
     pub(crate) start: i64,
     pub(crate) end: i64,
@@ -40,6 +42,9 @@ const LONGEST: i64 = (1 << 53) / 1000;
 
 /// The lane of the driver.
 pub(crate) const DRIVER: &str = "driver";
+
+/// The lane of the network. No VM is called so: names have no blanks.
+pub(crate) const FAULTS: &str = "network faults";
 
 impl Timeline {
     pub(crate) fn new(summary: &Summary, log: &Log) -> Self {
@@ -59,6 +64,10 @@ impl Timeline {
         let last = log.span.map_or(0, |(_, last)| millis(last));
         let length = functions.iter().map(|span| span.end).max().unwrap_or(0).max(last);
         let mut lanes = vec![Lane { name: DRIVER.to_owned(), spans: functions }];
+        if !log.faults.is_empty() {
+            let events: Vec<_> = log.faults.iter().map(|(time, event)| (millis(*time), event)).collect();
+            lanes.push(Lane { name: FAULTS.to_owned(), spans: faults(&events, length) });
+        }
         lanes.extend(log.vms.iter().map(|(name, events)| {
             let events: Vec<_> = events.iter().map(|(time, event)| (millis(*time), event)).collect();
             Lane { name: name.to_string(), spans: spans(&events, length) }
@@ -71,6 +80,27 @@ impl Timeline {
 fn beginning(summary: &Summary, log: &Log) -> Timestamp {
     let functions = summary.rows().iter().filter_map(|row| row.began);
     functions.chain(log.span.map(|(first, _)| first)).min().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// From the beginning of each fault to its end. One that is active when the log ends was so to its end.
+fn faults(events: &[(i64, &FaultEvent)], end: i64) -> Vec<Span> {
+    let ended = |wanted: u32, since: usize| {
+        events[since..].iter().find_map(|(time, event)| match event {
+            FaultEvent::Ended { id } if *id == wanted => Some(*time),
+            _ => None,
+        })
+    };
+    let spans = events.iter().enumerate().filter_map(|(index, (start, event))| match event {
+        FaultEvent::Began { id, what } => Some(Span {
+            name: what.clone(),
+            class: "fault",
+            start: *start,
+            end: ended(*id, index).unwrap_or(end),
+            detail: format!("fault {id}"),
+        }),
+        FaultEvent::Ended { .. } => None,
+    });
+    spans.collect()
 }
 
 /// What lies between events. A VM that is on when the log ends was so to its end.
@@ -127,6 +157,19 @@ mod tests {
         let timeline = Timeline::new(&summary, &Log::default());
         let ends: Vec<_> = timeline.lanes[0].spans.iter().map(|span| (span.start, span.end)).collect();
         assert_eq!(ends, [(0, 0), (1000, 1000 + LONGEST)]);
+    }
+
+    #[test]
+    fn a_fault_lasts_until_it_is_undone_or_to_the_end() {
+        let began = |id, what: &str| FaultEvent::Began { id, what: what.to_owned() };
+        let events = [began(1, "cut a"), began(2, "cut b"), FaultEvent::Ended { id: 1 }, began(1, "cut c")];
+        let events: Vec<_> = [10, 20, 30, 40].into_iter().zip(&events).collect();
+        let found: Vec<_> = faults(&events, 99)
+            .into_iter()
+            .map(|span| (span.name, span.class, span.start, span.end))
+            .collect();
+        let span = |name: &str, start, end| (name.to_owned(), "fault", start, end);
+        assert_eq!(found, [span("cut a", 10, 30), span("cut b", 20, 99), span("cut c", 40, 99)]);
     }
 
     #[test]

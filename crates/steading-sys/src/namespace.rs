@@ -243,6 +243,16 @@ fn refusal_hint(error: &io::Error) -> String {
 ///
 /// The refusal, as a group would meet it.
 pub fn probe() -> Result<(), NamespaceError> {
+    probe_with(|| true).map(|_| ())
+}
+
+/// What comes of this in namespaces that can be had here, and end at once: true or false.
+///
+/// # Errors
+///
+/// The refusal, as a group would meet it.
+pub fn probe_with(body: impl FnOnce() -> bool) -> Result<bool, NamespaceError> {
+    const NO: u8 = 9;
     let refused = |source| NamespaceError::Refused {
         source,
         hint: "a security module may forbid mounting or capabilities inside user namespaces; \
@@ -250,10 +260,14 @@ pub fn probe() -> Result<(), NamespaceError> {
             .to_owned(),
     };
     let identity = Identity::current().map_err(|error| refused(error.source))?;
-    let child = spawn(move || u8::from(set_up(&identity).is_err()))?;
+    let child = spawn(move || match set_up(&identity) {
+        Ok(_) => u8::from(!body()) * NO,
+        Err(_) => 1,
+    })?;
     let status = rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty());
     match status {
-        Ok(Some((_, status))) if status.exit_status() == Some(0) => Ok(()),
+        Ok(Some((_, status))) if status.exit_status() == Some(0) => Ok(true),
+        Ok(Some((_, status))) if status.exit_status() == Some(NO.into()) => Ok(false),
         _ => Err(refused(io::Error::other("they were made, and could not be set up"))),
     }
 }

@@ -29,12 +29,34 @@
 //!         .main()
 //! }
 //! ```
+//!
+//! The network between VMs can be broken, from outside of them:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use steading::{Context, Fault};
+//!
+//! fn a_cluster_outlives_a_partition(testnet: &Context) -> steading::anyhow::Result<()> {
+//!     let partition = testnet.fault(Fault::partition(&["n1", "n2"], &["n3"]))?;
+//!     let _far_away = testnet.fault(Fault::delay("n1", Duration::from_millis(50)).with("n2"))?;
+//!     testnet.vm("n1").wait_until_succeeds("the-cluster is-writable")?;
+//!     partition.undo()?;
+//!     // The delay is undone when its guard is dropped, or the function ends in any other way.
+//!     testnet.vm("n3").wait_until_succeeds("the-cluster is-complete")?;
+//!     Ok(())
+//! }
+//! ```
 
 #![forbid(unsafe_code)]
 
 pub mod reference;
 
 pub use anyhow;
-pub use steading_api::{CommandOutput, Freeze, VmState, VmStatus};
-pub use steading_harness::{Context, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code};
-pub use steading_plan::{Boot, CloudInit, GuestConfig, ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec};
+pub use steading_api::{ActiveFault, CommandOutput, Freeze, VmState, VmStatus};
+pub use steading_harness::{
+    Context, FaultGuard, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+};
+pub use steading_plan::{
+    Boot, CloudInit, Direction, Effect, Fault, GuestConfig, ImageSource, Plan, Sha256, Testnet, VmPlan,
+    VmSpec,
+};

@@ -149,6 +149,8 @@ pub(super) fn events(record: &str, summary: &str, event: &str) -> anyhow::Result
     push_variants(&mut text, &item::members(record, "Stream")?, '-');
     text.push_str("\n`event`, of what happens to a VM, is one of:\n\n");
     push_variants(&mut text, &item::members(record, "VmEvent")?, '-');
+    text.push_str("\n`fault`, of what happens to the network, is one of:\n\n");
+    push_variants(&mut text, &item::members(record, "FaultEvent")?, '-');
     text.push_str("\n## results.json\n\nWritten when the run has ended.\n\n");
     push_fields(&mut text, &item::members(summary, "Summary")?);
     text.push_str("\nEach of `functions` has:\n\n");

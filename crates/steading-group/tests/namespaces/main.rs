@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "it is its own test harness")]
 
 mod bring_up;
+mod faults;
 mod machines;
 mod network;
 mod programs;
@@ -36,7 +37,8 @@ type Case = (&'static str, fn() -> Outcome);
 
 /// Every case, in order.
 fn cases() -> Vec<Case> {
-    [bring_up::CASES, network::CASES, programs::CASES, teardown::CASES, machines::CASES].concat()
+    [bring_up::CASES, network::CASES, faults::CASES, programs::CASES, teardown::CASES, machines::CASES]
+        .concat()
 }
 
 fn main() -> ExitCode {

@@ -97,10 +97,15 @@ fn newest_guest() -> Option<Utf8PathBuf> {
     built.max().map(|(_, dir)| dir)
 }
 
-fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
+/// What is derived for this testnet, on a large host.
+pub(crate) fn plan(group: &str, testnet: &Testnet) -> Plan {
     let host =
         HostFacts { resources: HostResources { cpus: 8, memory_mib: 1 << 14 }, qemu: QemuFacts::default() };
-    let plan = Plan::derive(&group.parse().expect("a good name"), testnet, &host).expect("a good testnet");
+    Plan::derive(&group.parse().expect("a good name"), testnet, &host).expect("a good testnet")
+}
+
+fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
+    let plan = plan(group, testnet);
     let cache = ImageCache::open(&dirs.join("cache")).expect("a cache");
     let prepared = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {}).expect("a good VM")).collect();
     GroupConfig {

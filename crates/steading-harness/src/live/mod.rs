@@ -1,6 +1,7 @@
 //! Looks into groups that run: the commands that a test program and `steading` have in common.
 
 mod console;
+mod fault;
 mod find;
 mod freeze;
 mod logs;
@@ -91,6 +92,9 @@ pub enum Command {
         #[command(flatten)]
         options: ResumeOptions,
     },
+    /// Make faults of the group's network, and undo them.
+    #[command(subcommand)]
+    Fault(fault::FaultCommand),
     /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
     Freeze(freeze::FreezeArgs),
     /// Let a group that was frozen with --stay go on.
@@ -129,6 +133,7 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         Command::Shutdown { vms } => verb(VmVerb::Shutdown, vms),
         Command::Pause { vms } => verb(VmVerb::Pause, vms),
         Command::Resume { targets, .. } => verb(VmVerb::Resume, targets),
+        Command::Fault(command) => wait_for(fault::run(&group, command)),
         Command::Freeze(args) => wait_for(freeze::freeze(&group, args)),
         Command::Thaw => wait_for(freeze::thaw(&group)),
         Command::Fork(args) => fork::fork(&group, args),

@@ -1,0 +1,57 @@
+//! A fault of the network, held by a test function: undone when it is dropped.
+
+use std::sync::Arc;
+
+use steading_api::ActiveFault;
+
+use crate::context::Shared;
+
+/// Holds a fault of the network. It is undone when this is dropped, and with the function's process,
+/// however that ends.
+#[must_use = "a fault is undone when its guard is dropped"]
+pub struct FaultGuard {
+    shared: Arc<Shared>,
+    fault: ActiveFault,
+    /// Whether it is to be undone.
+    held: bool,
+}
+
+impl FaultGuard {
+    pub(crate) fn new(fault: ActiveFault, shared: Arc<Shared>) -> Self {
+        Self { shared, fault, held: true }
+    }
+
+    /// Which fault it is.
+    pub fn fault(&self) -> &ActiveFault {
+        &self.fault
+    }
+
+    /// Undoes the fault, now.
+    ///
+    /// # Errors
+    ///
+    /// When it is undone already, by `fault undo` say, or the kernel refuses.
+    pub fn undo(mut self) -> anyhow::Result<()> {
+        self.held = false;
+        Ok(self.shared.runtime.block_on(self.shared.client.undo_fault(self.fault.id))?)
+    }
+
+    /// Has the fault stay when this function has ended: one that `setup` makes for all tests.
+    ///
+    /// # Errors
+    ///
+    /// When it is undone already.
+    pub fn keep(mut self) -> anyhow::Result<()> {
+        self.held = false;
+        Ok(self.shared.runtime.block_on(self.shared.client.keep_fault(self.fault.id))?)
+    }
+}
+
+impl Drop for FaultGuard {
+    fn drop(&mut self) {
+        if self.held {
+            // One that cannot be undone here is so at the end of the function.
+            let _ = self.shared.runtime.block_on(self.shared.client.undo_fault(self.fault.id));
+        }
+    }
+}
