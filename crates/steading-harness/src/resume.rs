@@ -152,6 +152,7 @@ mod tests {
             cpu: None,
             key: LoginKey { private: String::new(), public: String::new() },
             values: HashMap::new(),
+            faults: Vec::new(),
             vms: Vec::new(),
         }
     }
