@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
 use steading_plan::Acceleration;
+use steading_vm::agent::AgentCommand;
 use steading_vm::engine::{FrozenVm, cpu};
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +22,9 @@ use crate::vm::Vm;
 
 /// How long a guest's agent may take to set its clock. Those without one never answer.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
+
+/// The program of a guest that seeds its random numbers anew with what it is given.
+const RESEED: &str = "/usr/lib/steading/reseed";
 
 /// The longest name of a freeze, which may become a file's.
 const NAME_MAX: usize = 64;
@@ -181,12 +186,32 @@ pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Res
     let standing: Vec<&Vm> = vms.iter().copied().filter(|vm| vm.status().state == VmState::Frozen).collect();
     all(&standing, async |vm| vm.load().await).await?;
     all(&standing, async |vm| vm.run().await).await?;
-    if clock == Clock::Host {
-        for vm in standing.into_iter().filter(|vm| vm.status().state == VmState::Running) {
-            tasks.spawn(set_clock(vm.clone()));
-        }
+    for vm in standing.into_iter().filter(|vm| vm.status().state == VmState::Running).cloned() {
+        tasks.spawn(async move {
+            reseed(&vm).await;
+            if clock == Clock::Host {
+                set_clock(vm).await;
+            }
+        });
     }
     Ok(())
+}
+
+/// Has the guest seed its random numbers anew, by a program that it has for that. A kernel with a
+/// driver for the VM generation id has done so by itself.
+async fn reseed(vm: &Vm) {
+    let Some(agent) = vm.view().borrow().agent.clone() else { return };
+    let mut seed = [0_u8; 32];
+    let read = fs_err::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut seed));
+    if read.is_err() {
+        return;
+    }
+    let (high, low) = seed.split_at(16);
+    let half = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().expect("sixteen bytes"));
+    let hex = format!("{:032x}{:032x}", half(high), half(low));
+    let line = format!("! test -x {RESEED} || {RESEED} {hex}");
+    // Without an agent, or such a program, the guest is left to its own.
+    let _ = agent.run(&AgentCommand::shell(line), CLOCK_LIMIT, CLOCK_LIMIT).await;
 }
 
 /// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.

@@ -100,9 +100,10 @@ fn now() -> anyhow::Result<Duration> {
 }
 
 fn draws_random_numbers(testnet: &Context) -> anyhow::Result<()> {
-    let drawn = testnet
-        .vm("client")
-        .succeed("head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid")?;
+    let client = testnet.vm("client");
+    // The agent has it done once it has time for it.
+    client.wait_until_succeeds("dmesg | grep 'seeded anew\\|virtual machine fork'")?;
+    let drawn = client.succeed("head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/uuid")?;
     Ok(fs_err::write(format!("{}/{RANDOM}", testnet.log_dir()), drawn)?)
 }
 
