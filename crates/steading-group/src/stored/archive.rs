@@ -191,6 +191,8 @@ impl Archive {
                 files.insert(name, file);
             }
         }
+        // The checksum of all stands at the very end, behind the archive's own.
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(wrong)?;
         if let Some(missing) = index.digests.keys().find(|name| !files.contains_key(*name)) {
             return Err(damaged(&path, &format!("{missing} is missing: it was cut short")));
         }
