@@ -62,7 +62,7 @@ pub(crate) fn fork(group: &LiveGroup, args: &ForkArgs) -> anyhow::Result<u8> {
         None => wait_for(async { Ok(group.client.freeze(&FreezeRequest::default()).await?.id) })?,
     };
     let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(group.name()));
-    let up = bring_up(&group.client, group.owner, &id, &log_dir, args.clock.into())?;
+    let up = bring_up(&group.client, &id, &log_dir, args.clock.into())?;
     Ok(if args.command.is_empty() {
         run::stay(group.name(), up, &report)
     } else {
@@ -70,28 +70,26 @@ pub(crate) fn fork(group: &LiveGroup, args: &ForkArgs) -> anyhow::Result<u8> {
     })
 }
 
-/// Makes a fork of what was kept as `id` by the owner of this number. The caller must have one thread.
-fn bring_up(client: &Client, owner: i32, id: &str, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
-    let description = wait_for(async { Ok(client.frozen(id).await?) })?;
-    let description: FrozenGroup = serde_json::from_value(description)
+/// Makes a fork of what the owner behind this client keeps as `id`. The caller must have one thread.
+fn bring_up(client: &Client, id: &str, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
+    go_on(wait_for(open(client, id))?, log_dir, clock)
+}
+
+/// Opens what the owner behind this client keeps as `id`. Its files are open in the owner's process,
+/// beside the directory of its socket.
+pub(crate) async fn open(client: &Client, id: &str) -> anyhow::Result<OpenedGroup> {
+    let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)
         .context("what was kept of the group is described in a way that this program does not understand")?;
-    let opened = OpenedGroup::open(description, &Utf8PathBuf::from(format!("/proc/{owner}/fd")))?;
-    go_on(opened, log_dir, clock)
+    let files = Utf8Path::new(client.path()).parent().and_then(Utf8Path::parent);
+    Ok(OpenedGroup::open(description, files.context("the owner's socket has no directory")?)?)
 }
 
 /// Makes a group that goes on from what was kept of another.
 pub(crate) fn go_on(opened: OpenedGroup, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
     let (scratch, log_dir) = prepare::directories(log_dir)?;
     let plan = opened.description().plan.clone();
-    let needed = plan.resources;
     let origin = Origin::Frozen(Box::new(opened), clock);
-    let mut owner = steading_group::spawn(GroupConfig { plan, origin, log_dir: log_dir.clone(), scratch })?;
-    if let Err(error) = owner.wait_until_ready() {
-        owner.kill();
-        let _ = owner.wait();
-        return Err(error.into());
-    }
-    Ok(Up { owner, log_dir, needed })
+    Ok(Up::start(GroupConfig { plan, origin, log_dir, scratch })?)
 }
 
 /// What the runner asks of a process of its own that makes and holds a fork.
@@ -104,8 +102,6 @@ pub(crate) struct HoldArgs {
     id: String,
     #[arg(long)]
     out: Utf8PathBuf,
-    #[arg(long, value_enum, default_value_t)]
-    clock: ClockArg,
     /// The runner; this process ends with it.
     #[arg(long)]
     parent: i32,
@@ -163,7 +159,7 @@ pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
     let made = || {
         end_with_parent(args.parent)?;
         let client = Client::new(socket_path(args.owner));
-        bring_up(&client, args.owner, &args.id, &args.out, args.clock.into())
+        bring_up(&client, &args.id, &args.out, Clock::Host)
     };
     hold_until_its_end(made(), report)
 }

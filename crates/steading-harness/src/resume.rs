@@ -12,7 +12,7 @@ use steading_vm::engine::{FIRMWARE_CODE, cpu, prepare as prepare_vm, qemu_versio
 use steading_vm::image::ImageCache;
 
 use crate::fork::{ClockArg, go_on};
-use crate::{exit_code, prepare, run};
+use crate::{prepare, run};
 
 /// How a kept testnet is to be opened.
 #[derive(Args, Clone, Debug)]
@@ -57,8 +57,7 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
         }
         Err(error) => report.tell(&Event::Warning { message: steading_api::chain(&error) }),
     }
-    let code = run::stay(&name, up, &report);
-    Ok(if code == exit_code::INTERRUPTED { exit_code::PASSED } else { code })
+    Ok(run::stay(&name, up, &report))
 }
 
 /// Whether the testnet can go on here; a warning, if it only may.
@@ -117,13 +116,6 @@ fn add_images(opened: &mut OpenedGroup) -> anyhow::Result<()> {
 /// The name of the file that is written for a run.
 pub(crate) fn file_name() -> String {
     format!("failure.{}", Archive::EXTENSION)
-}
-
-/// Opens what the owner behind this socket keeps as `id`, to be written later.
-pub(crate) async fn open(client: &steading_api::Client, id: &str) -> anyhow::Result<OpenedGroup> {
-    let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)?;
-    let files = Utf8Path::new(client.path()).parent().and_then(Utf8Path::parent);
-    Ok(OpenedGroup::open(description, files.context("the owner's socket has no directory")?)?)
 }
 
 #[cfg(test)]

@@ -14,13 +14,14 @@ use fs_err as fs;
 use serde::Serialize;
 use steading_api::{Client, FreezeRequest, GuestCommand};
 use steading_group::stored::{open_directory, write_directory};
-use steading_group::{FrozenGroup, OpenedGroup, Owner};
+use steading_group::{OpenedGroup, Owner};
 use steading_logs::VmEvent;
 use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, env_vars};
 use steading_report::{Event, Report, VmSign};
 use steading_vm::engine::{FIRMWARE_VARS, PreparedVm, cpu};
 use steading_vm::image::{ImageCache, Lock, touch, touched};
 
+use crate::fork;
 use crate::live::wait_for;
 use crate::run::watch::{News, Watch, redrawing};
 
@@ -81,16 +82,15 @@ impl Entry {
     pub(crate) fn keep(&self, owner: &Owner, report: &Report) -> anyhow::Result<()> {
         const ID: &str = "warm-start";
         let client = Client::new(owner.socket_path());
-        let description = wait_for(async {
+        let opened = wait_for(async {
             tokio::time::timeout(BOOT_LIMIT, booted(&client, report))
                 .await
                 .context("not all guests have booted")??;
             client.freeze(&FreezeRequest { id: Some(ID.to_owned()), stay: false }).await?;
-            Ok(client.frozen(ID).await?)
+            let opened = fork::open(&client, ID).await?;
+            client.forget(ID).await?;
+            Ok(opened)
         })?;
-        let description: FrozenGroup = serde_json::from_value(description)?;
-        let opened = OpenedGroup::open(description, &Utf8PathBuf::from(format!("/proc/{}/fd", owner.pid())))?;
-        wait_for(async { Ok(client.forget(ID).await?) })?;
         let aside = self.aside();
         make_private(&aside)?;
         // What is in the image cache, or was named by the testnet, is there at the next start, too.

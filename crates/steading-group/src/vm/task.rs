@@ -117,39 +117,18 @@ pub(super) struct Control {
 impl Control {
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Start(reply) => {
-                let outcome = self.start().await;
-                answer(reply, outcome);
-            }
+            Command::Start(reply) => answer(reply, self.start().await),
             Command::Kill(reply) => {
                 self.kill().await;
                 answer(reply, Ok(()));
             }
             Command::Type(bytes, reply) => answer(reply, self.type_on_console(&bytes)),
-            Command::Hold(reply) => {
-                let outcome = self.hold().await;
-                answer(reply, outcome);
-            }
-            Command::Save(reply) => {
-                let outcome = self.save().await;
-                answer(reply, outcome);
-            }
-            Command::Commit(reply) => {
-                let outcome = self.commit().await;
-                answer(reply, outcome);
-            }
-            Command::Release(reply) => {
-                let outcome = self.release().await;
-                answer(reply, outcome);
-            }
-            Command::Load(reply) => {
-                let outcome = self.load().await;
-                answer(reply, outcome);
-            }
-            Command::Run(reply) => {
-                let outcome = self.run().await;
-                answer(reply, outcome);
-            }
+            Command::Hold(reply) => answer(reply, self.hold().await),
+            Command::Save(reply) => answer(reply, self.save().await),
+            Command::Commit(reply) => answer(reply, self.commit().await),
+            Command::Release(reply) => answer(reply, self.release().await),
+            Command::Load(reply) => answer(reply, self.load().await),
+            Command::Run(reply) => answer(reply, self.run().await),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::exit_code;
-use crate::resume;
+use crate::fork;
 use crate::run::forks::{Fork, Forks, this_program};
 use crate::run::pictures;
 use crate::run::watch::{News, Watch};
@@ -155,7 +155,7 @@ impl Follower {
                 return Ok(None);
             }
             client.freeze(&request).await?;
-            resume::open(client, ID).await.map(Some)
+            fork::open(client, ID).await.map(Some)
         };
         match frozen.await {
             Ok(None) => {}

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fork::{BootArgs, HoldArgs, Holding};
 use crate::prepare::{available_memory_mib, host_resources};
+use crate::run::pictures::plain;
 use crate::suite::SectionId;
 
 /// The directory of forks' logs, in that of the run's.
@@ -125,8 +126,7 @@ impl Forks {
     }
 
     fn log_dir(&self, name: &str, attempt: u32) -> Utf8PathBuf {
-        let plain = |c: char| if c.is_alphanumeric() || "_-".contains(c) { c } else { '-' };
-        let mut dir: String = name.chars().map(plain).collect();
+        let mut dir = plain(name);
         if attempt > 1 {
             dir = format!("{dir}.{attempt}");
         }

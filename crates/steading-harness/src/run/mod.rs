@@ -15,7 +15,7 @@ pub(crate) mod watch;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
-use steading_group::{Clock, GroupConfig, Origin, Owner};
+use steading_group::{Clock, GroupConfig, GroupError, Origin, Owner};
 use steading_plan::{PlanError, Resources, Testnet, VmPlan, env_vars};
 use steading_report::{Event, PlannedVm, Report};
 
@@ -96,6 +96,20 @@ pub(crate) struct Up {
     pub(crate) needed: Resources,
 }
 
+impl Up {
+    /// Brings a group up. The caller must have one thread; after an error nothing is left.
+    pub(crate) fn start(config: GroupConfig) -> Result<Self, GroupError> {
+        let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
+        let mut owner = steading_group::spawn(config)?;
+        if let Err(error) = owner.wait_until_ready() {
+            owner.kill();
+            let _ = owner.wait();
+            return Err(error);
+        }
+        Ok(Self { owner, log_dir, needed })
+    }
+}
+
 /// Brings a testnet up. The caller must have one thread. An error comes with its exit status, and
 /// nothing is left.
 pub(crate) fn bring_up(
@@ -122,17 +136,11 @@ pub(crate) fn bring_up(
     if let Some(message) = prepare::tight_room(&config) {
         report.tell(&Event::Warning { message });
     }
-    let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
     let cold = if warm { start_warm(&mut config, report).map_err(host)? } else { None };
     report.tell(&Event::Starting);
-    let mut owner = steading_group::spawn(config).map_err(|error| host(error.into()))?;
-    if let Err(error) = owner.wait_until_ready() {
-        owner.kill();
-        let _ = owner.wait();
-        return Err(host(error.into()));
-    }
+    let up = Up::start(config).map_err(|error| host(error.into()))?;
     if let Some(entry) = cold {
-        match entry.keep(&owner, report) {
+        match entry.keep(&up.owner, report) {
             Ok(()) => {
                 report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() });
             }
@@ -142,7 +150,7 @@ pub(crate) fn bring_up(
             }),
         }
     }
-    Ok(Up { owner, log_dir, needed })
+    Ok(up)
 }
 
 /// Has the group begin with the booted testnet, if that was kept before; else returns where it is to

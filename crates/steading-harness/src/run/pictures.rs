@@ -29,10 +29,14 @@ async fn take_all(client: &Client, function: &str, log_dir: &Utf8Path) -> anyhow
     Ok(())
 }
 
-/// A name that any file system takes.
-fn file_name(function: &str, vm: &str) -> String {
+/// A function's name as any file system takes it.
+pub(crate) fn plain(function: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
-    format!("{}.{vm}.png", function.chars().map(plain).collect::<String>())
+    function.chars().map(plain).collect()
+}
+
+fn file_name(function: &str, vm: &str) -> String {
+    format!("{}.{vm}.png", plain(function))
 }
 
 #[cfg(test)]
