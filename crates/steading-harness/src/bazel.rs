@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_run_ends_before_bazel_ends_it() {
-        let limit = |seconds: &str| obeyed(&[("TEST_TIMEOUT", seconds)], &[]).unwrap().0.overall_limit.as_secs();
+        let limit =
+            |seconds: &str| obeyed(&[("TEST_TIMEOUT", seconds)], &[]).unwrap().0.overall_limit.as_secs();
         assert_eq!(limit("900"), 880);
         assert_eq!(limit("60"), 45);
         // The suite's own is an hour.
@@ -111,8 +112,11 @@ mod tests {
         let status = tempfile::NamedTempFile::new().unwrap();
         let path = status.path().to_str().unwrap().to_owned();
         status.close().unwrap();
-        let variables =
-            [("TEST_TOTAL_SHARDS", "3"), ("TEST_SHARD_INDEX", "2"), ("TEST_SHARD_STATUS_FILE", path.as_str())];
+        let variables = [
+            ("TEST_TOTAL_SHARDS", "3"),
+            ("TEST_SHARD_INDEX", "2"),
+            ("TEST_SHARD_STATUS_FILE", path.as_str()),
+        ];
         let (_, args) = obeyed(&variables, &[]).unwrap();
         assert_eq!(args.shard, Some(Shard { index: 2, total: 3 }));
         fs_err::remove_file(path).unwrap();

@@ -24,7 +24,9 @@ struct DeclaredVm {
 
 /// A testnet that asks for more than was declared for it.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("the testnet asks for more than was declared for it: {differences}\nhint: write in the BUILD file: vms = {starlark}")]
+#[error(
+    "the testnet asks for more than was declared for it: {differences}\nhint: write in the BUILD file: vms = {starlark}"
+)]
 pub struct UndeclaredError {
     differences: String,
     starlark: String,
@@ -67,19 +69,26 @@ impl DeclaredVms {
                 more.push(format!("VM {name} was not declared"));
                 continue;
             };
-            let amounts = [
-                (vm.vcpus, declared.vcpus, "vCPUs"),
-                (vm.memory_mib, declared.memory_mib, "MiB of memory"),
-            ];
+            let amounts =
+                [(vm.vcpus, declared.vcpus, "vCPUs"), (vm.memory_mib, declared.memory_mib, "MiB of memory")];
             for (wants, has, what) in amounts {
                 match wants.cmp(&has) {
-                    std::cmp::Ordering::Greater => more.push(format!("VM {name} has {wants} {what} and not {has}")),
-                    std::cmp::Ordering::Less => less.push(format!("VM {name} has {wants} {what} and not {has}")),
+                    std::cmp::Ordering::Greater => {
+                        more.push(format!("VM {name} has {wants} {what} and not {has}"))
+                    }
+                    std::cmp::Ordering::Less => {
+                        less.push(format!("VM {name} has {wants} {what} and not {has}"))
+                    }
                     std::cmp::Ordering::Equal => {}
                 }
             }
         }
-        less.extend(self.0.keys().filter(|name| !wanted.0.contains_key(*name)).map(|name| format!("there is no VM {name}")));
+        less.extend(
+            self.0
+                .keys()
+                .filter(|name| !wanted.0.contains_key(*name))
+                .map(|name| format!("there is no VM {name}")),
+        );
         if !more.is_empty() {
             return Err(UndeclaredError { differences: more.join("; "), starlark: wanted.starlark() });
         }
@@ -97,7 +106,8 @@ impl DeclaredVms {
         let mut text = "{".to_owned();
         for (index, (name, vm)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            let _ = write!(text, "{comma}\"{name}\": vm(vcpus = {}, memory_mib = {})", vm.vcpus, vm.memory_mib);
+            let _ =
+                write!(text, "{comma}\"{name}\": vm(vcpus = {}, memory_mib = {})", vm.vcpus, vm.memory_mib);
         }
         text + "}"
     }

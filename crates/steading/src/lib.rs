@@ -67,6 +67,6 @@ pub use steading_harness::{
     Context, FaultGuard, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Boot, CloudInit, Direction, Effect, Fault, GuestConfig, HandedError, ImageSource, Plan, Sha256, Testnet, VmPlan,
-    VmSpec,
+    Boot, CloudInit, Direction, Effect, Fault, GuestConfig, HandedError, ImageSource, Plan, Sha256, Testnet,
+    VmPlan, VmSpec,
 };

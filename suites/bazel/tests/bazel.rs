@@ -103,6 +103,7 @@ fn tests_run_in_bazels_sandbox() {
     failing(&bazel);
     cut_short(&bazel);
     refused(&bazel);
+    selected(&bazel);
 }
 
 fn passing(bazel: &Bazel) {
@@ -152,4 +153,32 @@ fn refused(bazel: &Bazel) {
     assert!(said.contains("VM n1 has 256 MiB of memory and not 128"), "what was not declared is not told");
     assert!(said.contains("vms = {\"n1\": vm(vcpus = 1, memory_mib = 256)}"), "nor what to declare");
     assert!(said.contains("//:health_farm runs on a farm, and there is none"), "nor that there is no farm");
+}
+
+/// Of a change to one program, the local test that uses it is what is run.
+fn selected(bazel: &Bazel) {
+    let query = |expression: &str| {
+        let mut query = bazel.command("query");
+        let done = query.arg("--noshow_progress").arg(expression).output().expect("bazel is started");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let lists = tempfile::tempdir().unwrap();
+    let list = |name: &str, expression: &str| {
+        let file = lists.path().join(name);
+        fs::write(&file, query(expression)).unwrap();
+        file
+    };
+    let local = list("local", r#"attr(tags, "\blocal_system_test\b", //...)"#);
+    let changed = list("changed", "rdeps(//..., @programs//:suite-etcd)");
+    let mut select = Command::new(programs().join("steading"));
+    let done =
+        select.arg("select").arg("--local").arg(local).arg("--selected").arg(changed).output().unwrap();
+    let divided = String::from_utf8_lossy(&done.stdout);
+    println!("{divided}{}", String::from_utf8_lossy(&done.stderr));
+    let lines: Vec<&str> = divided.lines().collect();
+    assert_eq!(
+        lines,
+        ["smoke //:etcd_local", "night //:failing_local", "night //:greedy_local", "night //:health_local"]
+    );
 }

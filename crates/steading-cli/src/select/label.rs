@@ -28,7 +28,9 @@ impl Label {
     /// When it is none, or of another repository.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let Some((repository, path)) = text.split_once("//") else {
-            bail!("{text:?} is no label: it has no //\nhint: targets are meant, as `bazel query` prints them, and not files");
+            bail!(
+                "{text:?} is no label: it has no //\nhint: targets are meant, as `bazel query` prints them, and not files"
+            );
         };
         ensure!(OURS.contains(&repository), "{text:?} is of another repository");
         let (package, name) = match path.split_once(':') {

@@ -138,7 +138,8 @@ mod tests {
         parse(text).unwrap()
     }
 
-    const LOCAL_TESTS: &str = "//a:x_local\n//a:y_local (f00ba4)\n\n# comment\n@other//a:z_local\n//b:x_local\n";
+    const LOCAL_TESTS: &str =
+        "//a:x_local\n//a:y_local (f00ba4)\n\n# comment\n@other//a:z_local\n//b:x_local\n";
 
     #[test]
     fn a_local_test_is_run_when_its_sibling_is_selected_and_at_night_else() {
