@@ -64,7 +64,7 @@ pub(crate) fn obey(
 
 /// What of a limit is for setup and tests.
 fn limit_within(limit: Duration) -> Duration {
-    limit - RESERVE.min(limit / SHORT_RESERVE)
+    limit.saturating_sub(RESERVE.min(limit / SHORT_RESERVE))
 }
 
 fn number(variable: &str, text: &str) -> anyhow::Result<u64> {

@@ -71,10 +71,12 @@ pub fn plan(group: &str, testnet: &Testnet) -> Result<Planned, PrepareError> {
         Boot::Uefi | Boot::Bios => None,
     });
     let resources = host_resources();
+    let tsc_mhz = steading_sys::tsc::frequency_mhz();
     let qemu = |acceleration| QemuFacts {
         program: QEMU.to_owned(),
         acceleration,
         firmware_code: FIRMWARE_CODE.to_owned(),
+        tsc_mhz,
     };
     // A testnet that is declared wrongly is refused before anything is tried.
     let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg) };

@@ -1,6 +1,7 @@
 //! VMs as they are declared to a scheduler, such as in a BUILD file of Bazel, and whether a testnet
 //! keeps to them.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -72,14 +73,11 @@ impl DeclaredVms {
             let amounts =
                 [(vm.vcpus, declared.vcpus, "vCPUs"), (vm.memory_mib, declared.memory_mib, "MiB of memory")];
             for (wants, has, what) in amounts {
+                let difference = || format!("VM {name} has {wants} {what} and not {has}");
                 match wants.cmp(&has) {
-                    std::cmp::Ordering::Greater => {
-                        more.push(format!("VM {name} has {wants} {what} and not {has}"))
-                    }
-                    std::cmp::Ordering::Less => {
-                        less.push(format!("VM {name} has {wants} {what} and not {has}"))
-                    }
-                    std::cmp::Ordering::Equal => {}
+                    Ordering::Greater => more.push(difference()),
+                    Ordering::Less => less.push(difference()),
+                    Ordering::Equal => {}
                 }
             }
         }

@@ -1,6 +1,9 @@
 //! Debian's Bazel runs the tests of `bazel/example`: in its sandbox, without a network, as this user,
 //! on real guests.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "what Bazel says is what a failure is found by")]
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output};
 
