@@ -49,11 +49,7 @@ pub(crate) fn a_one_way_cut_is_seen_as_such(testnet: &Context) -> anyhow::Result
     let (from_mute, to_mute) = (heard(mute, &leader)?, heard(&leader, mute)?);
     ensure!(from_mute == 0, "{} of {}'s frames have arrived", from_mute, mute.name());
     ensure!(to_mute == 3, "{to_mute} of 3 frames to {} have arrived", mute.name());
-    ensure!(
-        Cluster::write(mute, "by", "mute").is_err(),
-        "{}, whom nobody hears, has written",
-        mute.name()
-    );
+    ensure!(Cluster::write(mute, "by", "mute").is_err(), "{}, whom nobody hears, has written", mute.name());
     Cluster::write_soon(&leader, "by", "leader")?;
     Cluster::expect(third, "by", "leader")?;
     cut.undo()?;
