@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading_api::chain;
 use steading_report::{Event, Report};
 
+use crate::broker::BrokerOptions;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
@@ -127,8 +128,8 @@ impl Suite {
     }
 
     /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
-    pub fn up(self, out: Option<Utf8PathBuf>, warm: bool, report: &Report) -> u8 {
-        let args = RunArgs { warm, out, ..RunArgs::default() };
+    pub fn up(self, out: Option<Utf8PathBuf>, warm: bool, broker: &BrokerOptions, report: &Report) -> u8 {
+        let args = RunArgs { warm, out, broker: broker.clone(), ..RunArgs::default() };
         run::run(&self.declared(), &args, Mode::SetupOnly, report)
     }
 }

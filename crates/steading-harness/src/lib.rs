@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+pub mod broker;
 mod cli;
 mod context;
 pub mod exit_code;
 mod fault;
 mod fork;
 mod function;
+mod host;
 pub mod live;
 pub mod prepare;
 mod resume;

@@ -5,6 +5,8 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use steading_plan::env_vars;
 
+use crate::broker::BrokerOptions;
+
 #[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
     /// Run only tests whose name contains one of these.
@@ -53,10 +55,12 @@ pub(crate) struct RunArgs {
     /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<Utf8PathBuf>,
-    /// Of all commands; put here from there.
-    #[arg(skip)]
-    pub(crate) group: Option<String>,
     /// Keep the testnet up after the tests, until Ctrl-C.
     #[arg(long)]
     pub(crate) keepalive: bool,
+    #[command(flatten)]
+    pub(crate) broker: BrokerOptions,
+    /// Of all commands; put here from there.
+    #[arg(skip)]
+    pub(crate) group: Option<String>,
 }
