@@ -6,6 +6,7 @@ mod broker;
 mod cache;
 mod doctor;
 mod image;
+mod nextest;
 mod plan;
 mod ps;
 mod topology;
@@ -92,6 +93,9 @@ enum Command {
         #[command(flatten)]
         options: BrokerOptions,
     },
+    /// Print a configuration for cargo-nextest, by which it runs so many tests at once as this machine has
+    /// CPUs and memory for, and ends those that hang.
+    Nextest(nextest::Options),
     /// List your groups that run.
     Ps {
         /// Print JSON.
@@ -144,6 +148,7 @@ fn main() -> ExitCode {
             topology::run(&topology, group.as_deref(), out.as_deref(), warm, &broker, &command)
         }
         Command::Broker { json, options } => broker::print(&options, json),
+        Command::Nextest(options) => nextest::print(&options),
         Command::Ps { json } => ps::print(json),
         Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),

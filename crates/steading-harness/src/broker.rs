@@ -99,6 +99,11 @@ pub(crate) enum Copies {
 }
 
 impl BrokerOptions {
+    /// Groups do not wait for each other.
+    pub fn off() -> Self {
+        Self { no_broker: true, ..Self::default() }
+    }
+
     /// What may be reserved in all.
     pub fn limits(&self) -> Limits {
         let host = host_resources();

@@ -9,6 +9,7 @@ use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::broker::BrokerOptions;
+use crate::describe;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
@@ -107,6 +108,9 @@ enum Command {
     Up(RunArgs),
     #[command(flatten)]
     Live(live::Command),
+    /// Print what those need to know who schedule several test programs.
+    #[command(name = describe::COMMAND, hide = true)]
+    Describe,
     /// Make a fork of a group, and hold it.
     #[command(name = "__fork", hide = true)]
     Fork(HoldArgs),
@@ -163,6 +167,7 @@ fn main(suite: &Declared) -> ExitCode {
                 exit_code::USAGE
             })
         }
+        Some(Command::Describe) => describe::print(suite, &report),
         Some(Command::Fork(args)) => fork::hold(&args, &report),
         Some(Command::Boot(args)) => fork::hold_booted(suite, &args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),

@@ -6,6 +6,7 @@ mod backoff;
 pub mod broker;
 mod cli;
 mod context;
+pub mod describe;
 pub mod exit_code;
 mod fault;
 mod fork;

@@ -214,7 +214,7 @@ pub fn reap() -> Option<(Pid, Exit, Usage)> {
     // SAFETY: both outlive the call, which fills them.
     let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
     // None has ended, or there is none: 0 and -1 (wait4(2)).
-    let pid = Pid::from_raw(pid).filter(|_| pid > 0)?;
+    let pid = if pid > 0 { Pid::from_raw(pid)? } else { return None };
     let exit = if libc::WIFEXITED(status) {
         Exit::Status(libc::WEXITSTATUS(status))
     } else {
