@@ -230,13 +230,16 @@ fn print(parts: &Parts, guests: usize, seconds: f64, memory: (u64, u64, u64)) ->
     };
     row("the driver: both", driver);
     let (total, before, after) = memory;
-    let each = mib(before.saturating_sub(after));
-    println!("memory that is no more available, for each group: {each:.1} MiB, the kernel's part included");
-    ensure!(each > 0.0, "other processes gave memory back meanwhile: measure on a machine at rest");
-    let (total, before) = (total as f64 / 1024.0, before as f64 / 1024.0);
+    let each = mib(parts.values().map(|taken| taken.pss_kib).sum());
+    let gone = mib(before.saturating_sub(after));
     println!(
-        "computed, not measured: {:.0} such groups fit into the {before:.0} MiB (of {total:.0}) that were available",
-        before / each
+        "a group in all: {each:.1} MiB of PSS; {gone:.1} MiB less are available, the kernel's part included,"
+    );
+    println!("and whatever other programs took or gave back meanwhile");
+    let (total, before) = (total as f64 / 1024.0, before as f64 / 1024.0);
+    let fit = (before / each.max(0.1)).floor();
+    println!(
+        "computed, not measured: {fit:.0} such groups fit into the {before:.0} MiB that were available, of {total:.0}"
     );
     let all: u64 = parts.values().map(|taken| taken.cpu_ticks).sum();
     let cpus = std::thread::available_parallelism()?.get() as f64;

@@ -133,10 +133,10 @@ fn number(name: &str) -> Option<u64> {
 
 /// Makes a directory that appears with its mode, whatever the umask is. That another was quicker is
 /// no error.
-fn make(path: &Utf8Path, mode: u32) -> io::Result<()> {
-    if mode != SHARED {
+fn make(path: &Utf8Path, permissions: u32) -> io::Result<()> {
+    if permissions != SHARED {
         // A named one is the caller's own affair.
-        return std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        return std::fs::DirBuilder::new().recursive(true).mode(permissions).create(path);
     }
     let parent = path.parent().unwrap_or("/".into());
     let aside = parent.join(format!(
@@ -148,7 +148,7 @@ fn make(path: &Utf8Path, mode: u32) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
-    let made = fs::set_permissions(&aside, std::fs::Permissions::from_mode(mode)).and_then(|()| {
+    let made = fs::set_permissions(&aside, std::fs::Permissions::from_mode(permissions)).and_then(|()| {
         Ok(rustix::fs::renameat_with(
             CWD,
             aside.as_std_path(),

@@ -28,7 +28,8 @@ pub struct Measured {
 /// What is known of a testnet from its runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
-    steading_peak: u32,
+    #[serde(rename = "steading_peak")]
+    version: u32,
     /// The group's name.
     pub group: String,
     /// What it declares.
@@ -63,10 +64,9 @@ pub fn peak_of(cache: &Utf8Path, plan: &Plan) -> Option<Peak> {
     read(&file(cache, plan))
 }
 
-/// The path by which [`record`] is told which testnet is meant. To be asked for outside of the group:
-/// inside, ids may be others.
 impl Peak {
-    /// Where the measurements of this testnet are kept.
+    /// Where the measurements of this testnet are kept. To be asked for outside of the group: inside,
+    /// ids may be others.
     pub fn path(cache: &Utf8Path, plan: &Plan) -> Utf8PathBuf {
         file(cache, plan)
     }
@@ -81,7 +81,7 @@ pub fn record(path: &Utf8Path, plan: &Plan, measured: Measured) -> io::Result<()
     let before = read(path);
     let busy = busy_cpus(measured);
     let peak = Peak {
-        steading_peak: VERSION,
+        version: VERSION,
         group: plan.group.to_string(),
         declared: plan.resources,
         runs: before.as_ref().map_or(0, |peak| peak.runs) + 1,
@@ -123,7 +123,7 @@ pub fn list(cache: &Utf8Path) -> io::Result<Vec<Peak>> {
 
 fn read(path: &Utf8Path) -> Option<Peak> {
     let peak: Peak = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (peak.steading_peak == VERSION).then_some(peak)
+    (peak.version == VERSION).then_some(peak)
 }
 
 #[cfg(test)]

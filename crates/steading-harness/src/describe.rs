@@ -22,7 +22,8 @@ const BRING_UP: Duration = Duration::from_secs(120);
 /// What a test program tells of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Description {
-    steading_description: u32,
+    #[serde(rename = "steading_description")]
+    version: u32,
     /// The suite.
     pub suite: String,
     /// What its testnet needs.
@@ -36,13 +37,13 @@ impl Description {
     /// Reads what a program printed; none if it is no test program of ours.
     pub fn parse(said: &[u8]) -> Option<Self> {
         let description: Self = serde_json::from_slice(said).ok()?;
-        (description.steading_description == VERSION).then_some(description)
+        (description.version == VERSION).then_some(description)
     }
 
     /// One, for tests.
     #[doc(hidden)]
     pub fn new(suite: &str, resources: Resources, limit_seconds: u64) -> Self {
-        Self { steading_description: VERSION, suite: suite.to_owned(), resources, limit_seconds }
+        Self { version: VERSION, suite: suite.to_owned(), resources, limit_seconds }
     }
 }
 
@@ -80,7 +81,7 @@ mod tests {
     use crate::Suite;
 
     fn seconds(suite: Suite) -> u64 {
-        (limit(&suite.declared()) - BRING_UP).as_secs()
+        limit(&suite.declared()).as_secs() - BRING_UP.as_secs()
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn cgroup_limit(own: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64>
         };
         let around = Utf8Path::new(path.trim_start_matches('/')).ancestors();
         limits.extend(around.filter_map(|group| {
-            read(&format!("{mount}{group}/{file}").replace("//", "/").trim_start_matches('/'))
+            read(format!("{mount}{group}/{file}").replace("//", "/").trim_start_matches('/'))
         }));
     }
     limits.iter().filter_map(|limit| limit.trim().parse().ok()).min()

@@ -59,7 +59,7 @@ pub(crate) enum ForkError {
 /// Room for one fork.
 #[derive(Debug)]
 struct Slot {
-    _permits: Vec<OwnedSemaphorePermit>,
+    permits: Vec<OwnedSemaphorePermit>,
     lease: Option<Lease>,
 }
 
@@ -149,15 +149,15 @@ impl Forks {
     async fn slot(&self) -> Result<Slot, ForkError> {
         let is_over = |_| ForkError::Hold("the run is over".to_owned());
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(is_over)?;
-        let Some(more) = &self.more else { return Ok(Slot { _permits: vec![slot], lease: None }) };
+        let Some(more) = &self.more else { return Ok(Slot { permits: vec![slot], lease: None }) };
         if let Ok(own) = Arc::clone(&self.own_room).try_acquire_owned() {
-            return Ok(Slot { _permits: vec![slot, own], lease: None });
+            return Ok(Slot { permits: vec![slot, own], lease: None });
         }
         if let Some(lease) = more.try_take()? {
-            return Ok(Slot { _permits: vec![slot], lease: Some(lease) });
+            return Ok(Slot { permits: vec![slot], lease: Some(lease) });
         }
         let own = Arc::clone(&self.own_room).acquire_owned().await.map_err(is_over)?;
-        Ok(Slot { _permits: vec![slot, own], lease: None })
+        Ok(Slot { permits: vec![slot, own], lease: None })
     }
 
     fn log_dir(&self, name: &str, attempt: u32) -> Utf8PathBuf {
@@ -216,7 +216,7 @@ pub(crate) struct Fork {
 
 impl Fork {
     async fn start(words: Vec<String>, log_dir: Utf8PathBuf, slot: Slot) -> Result<Self, ForkError> {
-        let Slot { _permits, lease } = slot;
+        let Slot { permits, lease } = slot;
         let (lease, ticket) = lease.map(Lease::into_parts).unzip();
         let argv = std::iter::once(this_program()).chain(words).collect();
         let mut process = HoldProcess::start(argv, lease)?;
@@ -227,7 +227,7 @@ impl Fork {
             return Err(ForkError::Hold(why.trim().trim_start_matches("error: ").to_owned()));
         };
         let client = Client::new(socket_path(owner));
-        Ok(Self { client, log_dir, process, _ticket: ticket, _permits })
+        Ok(Self { client, log_dir, process, _ticket: ticket, _permits: permits })
     }
 
     /// Tears it down, and waits for its end. Returns what it complained about at the last.
