@@ -11,6 +11,9 @@ use steading_plan::{Plan, Resources, Sha256};
 /// The version of the file.
 const VERSION: u32 = 1;
 
+/// How many testnets are kept; tests of tests give groups a new name each time.
+const KEPT: usize = 200;
+
 /// How the files end.
 const SUFFIX: &str = ".peak.json";
 
@@ -95,7 +98,21 @@ pub fn record(path: &Utf8Path, plan: &Plan, measured: Measured) -> io::Result<()
     // Of two runs that end at once, one counts.
     let aside = path.with_extension(format!("new-{}", std::process::id()));
     fs::write(&aside, serde_json::to_vec_pretty(&peak)?)?;
-    fs::rename(&aside, path)
+    fs::rename(&aside, path)?;
+    forget(directory);
+    Ok(())
+}
+
+/// Removes the files of testnets that were measured longest ago, where there are too many.
+fn forget(directory: &Utf8Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let dated =
+        entries.flatten().filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())));
+    let mut dated: Vec<_> = dated.collect();
+    dated.sort();
+    for (_, path) in dated.iter().take(dated.len().saturating_sub(KEPT)) {
+        let _ = fs::remove_file(path);
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times of runs are small")]
@@ -153,6 +170,20 @@ mod tests {
         assert_eq!((peak.runs, peak.memory_mib, peak.last_memory_mib, peak.cpus), (2, 300, 200, 0.5));
         assert_eq!(peak_of(cache, &self::plan(1024)), None, "with other VMs it is another testnet");
         assert_eq!(list(cache).unwrap(), [peak]);
+    }
+
+    #[test]
+    fn those_that_were_measured_longest_ago_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Utf8Path::from_path(dir.path()).unwrap();
+        let old = directory(cache);
+        fs::create_dir_all(&old).unwrap();
+        for number in 0..KEPT {
+            fs::write(old.join(format!("{number}{SUFFIX}")), "").unwrap();
+        }
+        record(&Peak::path(cache, &plan(512)), &plan(512), Measured::default()).unwrap();
+        assert_eq!(fs::read_dir(&old).unwrap().count(), KEPT);
+        assert!(peak_of(cache, &plan(512)).is_some());
     }
 
     #[test]
