@@ -9,6 +9,7 @@ mod image;
 mod nextest;
 mod plan;
 mod ps;
+mod select;
 mod topology;
 
 use std::process::ExitCode;
@@ -120,6 +121,9 @@ enum Command {
         /// The directory with the run's logs.
         dir: Utf8PathBuf,
     },
+    /// Say which local system tests of a Bazel workspace to run for a change, and which to leave for the
+    /// night.
+    Select(select::Arguments),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -161,6 +165,7 @@ fn main() -> ExitCode {
             println!("{page}");
             exit_code::PASSED
         }),
+        Command::Select(arguments) => select::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
             Ok(exit_code::PASSED)

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod bazel;
 pub mod broker;
 mod cli;
 mod context;

@@ -8,9 +8,11 @@
 
 mod address;
 mod chain;
+mod declared;
 mod dnsmasq;
 pub mod env_vars;
 pub mod fault;
+mod handed;
 mod handle;
 mod hash;
 mod mac;
@@ -23,7 +25,9 @@ mod testnet_file;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
 pub use chain::chain;
+pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
 pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
+pub use handed::{HandedError, handed_image};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};

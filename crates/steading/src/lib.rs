@@ -51,12 +51,22 @@
 
 pub mod reference;
 
+/// The image that was handed to this program by its environment under this name, as the rules for
+/// Bazel do: its path is in `STEADING_IMAGE_NAME`, its SHA-256 in `STEADING_IMAGE_NAME_SHA256`.
+///
+/// # Errors
+///
+/// When none was.
+pub fn image(name: &str) -> Result<ImageSource, HandedError> {
+    steading_plan::handed_image(name, |variable| std::env::var(variable).ok())
+}
+
 pub use anyhow;
 pub use steading_api::{ActiveFault, CommandOutput, Freeze, VmState, VmStatus};
 pub use steading_harness::{
     Context, FaultGuard, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Boot, CloudInit, Direction, Effect, Fault, GuestConfig, ImageSource, Plan, Sha256, Testnet, VmPlan,
-    VmSpec,
+    Boot, CloudInit, Direction, Effect, Fault, GuestConfig, HandedError, ImageSource, Plan, Sha256, Testnet,
+    VmPlan, VmSpec,
 };

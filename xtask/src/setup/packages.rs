@@ -14,8 +14,13 @@ use crate::{command, error::Advise as _};
 
 /// What Steading runs, and what its crates are built with, beside Rust itself.
 const PACKAGES: &[&str] = &[
+    "bazel-bootstrap",
+    "bazel-platforms",
+    "bazel-rules-java",
+    "bazel-rules-proto",
     "chromium",
     "dnsmasq-base",
+    "file",
     "gcc",
     "git",
     "iproute2",
@@ -29,6 +34,7 @@ const PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "qemu-utils",
     "uidmap",
+    "zip",
 ];
 
 /// Before each apt-get: no questions, and patience with another that runs.
