@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
 mod boot;
+mod density;
 mod fork;
 mod group;
 mod latency;
@@ -10,6 +11,7 @@ mod logs;
 mod script;
 mod stats;
 
+use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
 use steading_harness::live;
 
@@ -50,6 +52,26 @@ enum Bench {
         #[arg(long, default_value_t = 300)]
         lines: usize,
     },
+    /// Idle guests, each with a driver of its own: what they take, and how many fit.
+    Density {
+        /// How many guests.
+        #[arg(long, default_value_t = 6)]
+        guests: usize,
+        /// How long they are left alone before, in seconds.
+        #[arg(long, default_value_t = 60)]
+        settle: u64,
+        /// How long is measured, in seconds.
+        #[arg(long, default_value_t = 60)]
+        window: u64,
+    },
+    /// Is a driver of one idle guest.
+    #[command(hide = true)]
+    Idle {
+        /// The group.
+        name: String,
+        /// Where logs go.
+        out: Utf8PathBuf,
+    },
     /// Looks into a group that runs, as `steading` does.
     #[command(hide = true)]
     Live {
@@ -81,6 +103,8 @@ fn main() -> anyhow::Result<()> {
             if lines > 0 { latency::measure(lines) } else { Ok(()) }
         }
         Bench::Live { group, command } => live::run(&command, Some(&group)).map(drop),
+        Bench::Density { guests, settle, window } => density::measure(guests, settle, window),
+        Bench::Idle { name, out } => density::idle(&name, &out),
         Bench::Fork { runs } => fork::measure(runs),
         Bench::WaitForEtcd { addresses } => fork::wait_for_etcd(&addresses),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),

@@ -22,6 +22,7 @@ mod processes;
 mod relay;
 mod router;
 pub mod stored;
+mod taken;
 mod vm;
 
 pub use error::GroupError;
@@ -29,4 +30,4 @@ pub use faults::probe_faults;
 pub use freeze::Clock;
 pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
 pub use key::LoginKey;
-pub use owner::{GroupConfig, Origin, Owner, spawn};
+pub use owner::{Admission, GroupConfig, Origin, Owner, spawn};
