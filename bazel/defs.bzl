@@ -12,7 +12,7 @@
 """
 
 load("//private:digest.bzl", _digests_of = "digests_of")
-load("//private:resources.bzl", "reserved", _vm = "vm", _vms = "vms")
+load("//private:resources.bzl", "OVERSUBSCRIPTION", "reserved", _vm = "vm", _vms = "vms")
 load("//private:system_test.bzl", _system_test_program = "system_test_program")
 
 vm = _vm
@@ -37,7 +37,7 @@ def system_test(
         images = {},
         reference_guest = None,
         backend = "local",
-        oversubscription = 1,
+        oversubscription = OVERSUBSCRIPTION,
         timeout = "long",
         tags = [],
         data = [],
@@ -62,7 +62,8 @@ def system_test(
         `steading::image("NAME")`.
       reference_guest: label of the files of a built reference guest, for `steading::reference`.
       backend: where the suite `NAME` runs: "local" or "farm".
-      oversubscription: how many vCPUs share one CPU. CPUs reserved: ceil((1 + vCPUs) / this).
+      oversubscription: how many vCPUs share one CPU, 4 by default. CPUs reserved: ceil((1 + vCPUs) / this), by
+        Bazel and by the broker of the host alike.
       timeout: Bazel's time limit: short (1 min), moderate (5), long (15), eternal (60). The program ends
         its run, and writes what it knows, shortly before.
       tags: further tags of all targets.
@@ -89,6 +90,7 @@ def system_test(
         image_digests = _digests_of(images),
         reference_guest = reference_guest,
         declared = _encode(vms),
+        oversubscription = oversubscription,
         data = data,
         # Bazel and the shell take quotes and dollars for themselves.
         args = ["'" + flag.replace("'", "'\\''").replace("$", "$$") + "'" for flag in flags] + args,

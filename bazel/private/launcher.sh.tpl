@@ -11,5 +11,7 @@ fi
 
 runfiles=${TEST_SRCDIR:-$0.runfiles}
 export STEADING_DECLARED_VMS={DECLARED}
+# The host's broker is to count as Bazel does.
+export STEADING_OVERSUBSCRIPTION={OVERSUBSCRIPTION}
 {ENVIRONMENT}
 exec "$runfiles"/{DRIVER} "$@"

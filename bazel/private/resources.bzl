@@ -3,6 +3,9 @@
 # Of a QEMU process beside its guest's memory, in MiB.
 _OVERHEAD_MIB = 96
 
+# How many vCPUs share one CPU unless a test says otherwise: guests of system tests mostly wait.
+OVERSUBSCRIPTION = 4
+
 # The least memory of a VM, in MiB.
 _MINIMUM_MIB = 16
 

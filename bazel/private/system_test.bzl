@@ -51,6 +51,7 @@ def _impl(ctx):
             "{DRIVER}": _quoted(_runfile(ctx, ctx.executable.driver)),
             "{ENVIRONMENT}": "\n".join(lines),
             "{LABEL}": str(ctx.label),
+            "{OVERSUBSCRIPTION}": str(ctx.attr.oversubscription),
         },
         is_executable = True,
     )
@@ -88,6 +89,10 @@ system_test_program_test = rule(
         "image_digests": attr.label_keyed_string_dict(
             doc = "Images with digests, and their names.",
             providers = [DigestInfo],
+        ),
+        "oversubscription": attr.int(
+            doc = "How many vCPUs share one CPU.",
+            mandatory = True,
         ),
         "reference_guest": attr.label(
             doc = "The files of a reference guest.",
