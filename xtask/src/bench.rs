@@ -37,6 +37,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Faults of the network: what rules and relays cost two guests that speak.
+    Faults {
+        /// Options of `steading-bench faults`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Freezing, forks and warm starts, beside booting the same anew.
     Fork {
         /// Options of `steading-bench fork`.
@@ -52,6 +58,7 @@ impl Bench {
             Bench::Logs { options } => ("logs", options),
             Bench::Boot { options } => ("boot", options),
             Bench::Density { options } => ("density", options),
+            Bench::Faults { options } => ("faults", options),
             Bench::Fork { options } => ("fork", options),
         }
     }

@@ -4,6 +4,7 @@
 
 mod boot;
 mod density;
+mod faults;
 mod fork;
 mod group;
 mod latency;
@@ -34,6 +35,12 @@ enum Bench {
     Boot {
         /// How many pairs.
         #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Two guests that speak while faults are active: what rules and relays cost.
+    Faults {
+        /// How often each.
+        #[arg(long, default_value_t = 3)]
         runs: usize,
     },
     /// Freezing, forking and warm starts, beside booting the same anew.
@@ -105,6 +112,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Live { group, command } => live::run(&command, Some(&group)).map(drop),
         Bench::Density { guests, settle, window } => density::measure(guests, settle, window),
         Bench::Idle { name, out } => density::idle(&name, &out),
+        Bench::Faults { runs } => faults::measure(runs),
         Bench::Fork { runs } => fork::measure(runs),
         Bench::WaitForEtcd { addresses } => fork::wait_for_etcd(&addresses),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),
