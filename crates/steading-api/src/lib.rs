@@ -15,8 +15,8 @@ pub use lines::LineDecoder;
 /// As everybody who uses the API tells errors.
 pub use steading_plan::chain;
 pub use types::{
-    ActiveFault, CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
-    FaultRequest, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec,
+    ActiveFault, ActiveFileFault, CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
+    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec,
     Screenshot, VmState, VmStatus, VmVerb,
 };
 

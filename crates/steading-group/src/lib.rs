@@ -10,6 +10,7 @@ mod api;
 mod console;
 mod error;
 mod faults;
+mod files;
 mod flood;
 mod freeze;
 mod frozen;
@@ -21,6 +22,7 @@ mod power;
 mod processes;
 mod relay;
 mod router;
+mod sources;
 pub mod stored;
 mod vm;
 

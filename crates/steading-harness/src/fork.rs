@@ -89,7 +89,7 @@ pub(crate) fn go_on(opened: OpenedGroup, log_dir: &Utf8Path, clock: Clock) -> an
     let (scratch, log_dir) = prepare::directories(log_dir)?;
     let plan = opened.description().plan.clone();
     let origin = Origin::Frozen(Box::new(opened), clock);
-    Ok(Up::start(GroupConfig { plan, origin, log_dir, scratch })?)
+    Ok(Up::start(GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch })?)
 }
 
 /// What the runner asks of a process of its own that makes and holds a fork.

@@ -9,6 +9,7 @@ pub mod exit_code;
 mod fault;
 mod fork;
 mod function;
+mod http;
 pub mod live;
 pub mod prepare;
 mod resume;
@@ -21,6 +22,7 @@ pub mod warm;
 
 pub use context::{Context, at_once};
 pub use fault::FaultGuard;
+pub use http::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Source};
 pub use run::run_command;
 pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions, WithoutForks};

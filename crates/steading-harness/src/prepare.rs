@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 pub use steading_group::probe_faults;
+use steading_files::{FileError, ServedFile};
 use steading_group::{GroupConfig, Origin};
 use steading_plan::{
     Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,
@@ -30,6 +31,9 @@ pub enum PrepareError {
     /// A VM's inputs are no good.
     #[error(transparent)]
     Vm(#[from] EngineError),
+    /// A file cannot be served.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A directory cannot be made.
     #[error("cannot make the directory for {what}{hint}")]
     Directory {
@@ -90,8 +94,10 @@ pub fn prepare(
     let cache = ImageCache::open(&ImageCache::default_dir())?;
     let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |step| progress(&vm.name, step)));
     let prepared = prepared.collect::<Result<_, _>>()?;
+    let files = plan.files.iter().map(|file| ServedFile::read(file, |opened| cache.digest(opened)));
+    let files = files.collect::<Result<_, _>>()?;
     let (scratch, log_dir) = directories(log_dir)?;
-    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), log_dir, scratch })
+    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), files, log_dir, scratch })
 }
 
 /// Makes the directories of a group: for disks, and for logs.

@@ -22,7 +22,7 @@ mod resources;
 mod testnet;
 mod testnet_file;
 
-pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError};
+pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
 pub use chain::chain;
 pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
 pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError, FileSource};

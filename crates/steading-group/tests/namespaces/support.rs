@@ -111,6 +111,7 @@ fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
     GroupConfig {
         plan,
         origin: Origin::Prepared(prepared),
+        files: Vec::new(),
         log_dir: dirs.join("log"),
         scratch: dirs.join("scratch"),
     }
