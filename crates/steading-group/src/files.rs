@@ -244,8 +244,9 @@ impl Teller {
 /// An access as a line of the log.
 fn described(access: &Access, vm: Option<&VmName>) -> String {
     let Access { method, file, sent, announced, .. } = access;
-    let who = vm.map_or_else(|| access.peer.to_string(), VmName::to_string);
-    let mut text = format!("{who}: {method} {file}: ");
+    // Of a VM the record says so.
+    let who = if vm.is_some() { String::new() } else { format!("{}: ", access.peer) };
+    let mut text = format!("{who}{method} {file}: ");
     match access.status {
         Some(status) => text.push_str(&format!("{status}, {sent} bytes")),
         None => text.push_str("reset"),
