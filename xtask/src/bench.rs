@@ -31,6 +31,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// The file server: one large file and many small ones, beside nginx.
+    Files {
+        /// Options of `steading-bench files`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Freezing, forks and warm starts, beside booting the same anew.
     Fork {
         /// Options of `steading-bench fork`.
@@ -45,6 +51,7 @@ impl Bench {
             Bench::Group { options } => ("group", options),
             Bench::Logs { options } => ("logs", options),
             Bench::Boot { options } => ("boot", options),
+            Bench::Files { options } => ("files", options),
             Bench::Fork { options } => ("fork", options),
         }
     }

@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "libc6-dev",
     "libxml2-utils",
     "mmdebstrap",
+    "nginx-light",
     "ovmf",
     "pkg-config",
     "python3-pytest",
