@@ -265,6 +265,15 @@ impl Context {
         Ok(self.shared.runtime.block_on(self.shared.client.file_faults())?)
     }
 
+    /// Has the file server behave, whoever asked for what it does wrong; says what is undone.
+    ///
+    /// # Errors
+    ///
+    /// When the group has ended.
+    pub fn undo_file_faults(&self) -> anyhow::Result<Vec<ActiveFileFault>> {
+        Ok(self.shared.runtime.block_on(self.shared.client.undo_file_faults())?)
+    }
+
     /// A client for HTTP, from the management address.
     ///
     /// ```no_run

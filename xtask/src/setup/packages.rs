@@ -15,6 +15,7 @@ use crate::{command, error::Advise as _};
 /// What Steading runs, and what its crates are built with, beside Rust itself.
 const PACKAGES: &[&str] = &[
     "chromium",
+    "curl",
     "dnsmasq-base",
     "gcc",
     "git",

@@ -145,6 +145,18 @@ impl Group {
         Self { owner, plan, client, traces, runtime: event_loop(), dirs }
     }
 
+    /// The same, serving one more file of its directory.
+    pub(crate) fn serving(self, name: &str) -> Self {
+        let source = steading_plan::FileSource::new(self.path(name));
+        self.wait_for(self.client.add_file(&source)).expect("it is served");
+        self
+    }
+
+    /// A file of its directory.
+    pub(crate) fn path(&self, name: &str) -> Utf8PathBuf {
+        self.dirs.path().join(name)
+    }
+
     pub(crate) fn wait_for<T>(&self, what: impl Future<Output = T>) -> T {
         self.runtime.block_on(what)
     }
