@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     ActiveFault, ActiveFileFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
-    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec,
-    Screenshot, VmStatus, VmVerb,
+    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand,
+    LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.

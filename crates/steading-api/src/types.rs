@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
 use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
 use steading_plan::{Fault, FileFault, Plan, Sha256, VmName};
 
 /// What a group is and how it does.

@@ -81,7 +81,8 @@ async fn show(client: &Client, argv: Vec<String>) -> anyhow::Result<()> {
 
 fn write_files(dir: &Utf8Path, large_mib: u64, small: usize) -> anyhow::Result<Vec<ServedFile>> {
     fs::create_dir_all(dir)?;
-    let piece: Vec<u8> = (0..1 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let piece: Vec<u8> =
+        (0..1 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     let mut large = fs::File::create(dir.join(LARGE_NAME))?;
     for _ in 0..large_mib {
         large.write_all(&piece)?;
@@ -159,7 +160,14 @@ fn start_nginx(address: Ipv6Addr, dir: &Utf8Path) -> anyhow::Result<Nginx> {
     );
     fs::write(dir.join("nginx.conf"), text)?;
     let child = Command::new(NGINX)
-        .args(["-c", dir.join("nginx.conf").as_str(), "-p", dir.as_str(), "-e", dir.join("error.log").as_str()])
+        .args([
+            "-c",
+            dir.join("nginx.conf").as_str(),
+            "-p",
+            dir.as_str(),
+            "-e",
+            dir.join("error.log").as_str(),
+        ])
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()?;
@@ -218,7 +226,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn cpu_seconds(server: &Server) -> anyhow::Result<f64> {
     let mut ticks = 0;
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         let Some((head, tail)) = stat.rsplit_once(") ") else { continue };
         let is_meant = match server.comm {

@@ -102,7 +102,8 @@ impl Answer {
         let size = file.size();
         // A range of another content than there is would be put together with what is no part of it.
         let range = request.range.filter(|_| request.if_range.as_ref().is_none_or(|wanted| *wanted == tag));
-        let common = format!("ETag: {tag}\r\nAccept-Ranges: bytes\r\nContent-Type: application/octet-stream\r\n");
+        let common =
+            format!("ETag: {tag}\r\nAccept-Ranges: bytes\r\nContent-Type: application/octet-stream\r\n");
         let (status, part, more) = match range.map(|range| range.within(size)) {
             None => (200, Some((0, size)), String::new()),
             Some(Some((first, length))) => {
@@ -156,7 +157,8 @@ fn head(status: u16, request: &Request, fields: &str) -> Vec<u8> {
     let date = httpdate::fmt_http_date(SystemTime::now());
     let connection = if request.keep_alive { "keep-alive" } else { "close" };
     let reason = reason(status);
-    format!("HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nConnection: {connection}\r\n{fields}\r\n").into_bytes()
+    format!("HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nConnection: {connection}\r\n{fields}\r\n")
+        .into_bytes()
 }
 
 fn reason(status: u16) -> &'static str {

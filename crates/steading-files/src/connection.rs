@@ -230,8 +230,7 @@ impl Part {
     async fn send_by_kernel(&self, stream: &TcpStream, most: u64, sent: &mut u64) -> io::Result<()> {
         let length = usize::try_from((self.wanted - *sent).min(most)).unwrap_or(usize::MAX);
         let mut offset = self.first + *sent;
-        let send =
-            || Ok(rustix::fs::sendfile(stream.as_fd(), self.file.as_fd(), Some(&mut offset), length)?);
+        let send = || Ok(rustix::fs::sendfile(stream.as_fd(), self.file.as_fd(), Some(&mut offset), length)?);
         match timeout(STUCK, stream.async_io(Interest::WRITABLE, send)).await?? {
             // It became shorter.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),

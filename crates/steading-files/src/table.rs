@@ -80,7 +80,9 @@ impl Table {
             return sum;
         }
         let is_meant = |name: &String| match file {
-            Some(file) => *name == file.name || name.parse().is_ok_and(|digest: Sha256| digest == file.sha256),
+            Some(file) => {
+                *name == file.name || name.parse().is_ok_and(|digest: Sha256| digest == file.sha256)
+            }
             None => name == wanted,
         };
         for (id, fault) in self.faults.iter().filter(|(_, fault)| fault.file.as_ref().is_none_or(is_meant)) {

@@ -17,8 +17,8 @@ use futures::stream;
 use serde::Serialize;
 use steading_api::{
     ActiveFault, ActiveFileFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
-    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb,
-    chain,
+    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine,
+    Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
 };
 use steading_plan::{FileSource, Plan, Sha256};
 use steading_vm::agent::{AgentCommand, AgentError};

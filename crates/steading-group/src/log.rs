@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
 use steading_logs::{
-    ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent, WARNING,
+    ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent,
+    WARNING,
 };
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};

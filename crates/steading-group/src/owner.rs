@@ -13,7 +13,9 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use fs_err as fs;
 use rustix::process::{Pid, Signal, WaitOptions};
-use steading_api::{ActiveFault, ActiveFileFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain};
+use steading_api::{
+    ActiveFault, ActiveFileFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain,
+};
 use steading_files::ServedFile;
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
@@ -409,8 +411,9 @@ impl Beginning {
             },
             Origin::Frozen(opened, clock) => {
                 let OpenedGroup { description, vms } = *opened;
-                let FrozenGroup { id, key, values, vms: records, faults, files, file_faults, sources, .. } =
-                    description;
+                let FrozenGroup {
+                    id, key, values, vms: records, faults, files, file_faults, sources, ..
+                } = description;
                 let kept = KeptNetwork { faults, files, file_faults, sources };
                 let pasts = vms.into_iter().zip(records);
                 let pasts =

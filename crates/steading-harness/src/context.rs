@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use camino::Utf8PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use camino::Utf8PathBuf;
-use steading_api::{ActiveFault, ActiveFileFault, Client, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, LogLine, Note};
+use steading_api::{
+    ActiveFault, ActiveFileFault, Client, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest,
+    GroupStatus, LogLine, Note,
+};
 use steading_plan::{Fault, FileFault, FileSource, Plan, env_vars};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -220,7 +223,8 @@ impl Context {
         let mut source = file.into();
         source.served_name()?;
         // The owner has another directory.
-        let path = std::path::absolute(&source.path).with_context(|| format!("cannot serve {}", source.path))?;
+        let path =
+            std::path::absolute(&source.path).with_context(|| format!("cannot serve {}", source.path))?;
         source.path = Utf8PathBuf::try_from(path).context("cannot serve a file whose path is no text")?;
         Ok(self.shared.runtime.block_on(self.shared.client.add_file(&source))?)
     }

@@ -192,7 +192,8 @@ impl HttpRequest {
             let response = builder.timeout(limit).send().await.map_err(explained)?;
             let url = response.url().to_string();
             let status = response.status().as_u16();
-            let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let text =
+                |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
             let headers =
                 response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
             let body = response.bytes().await.map_err(explained)?.to_vec();
@@ -234,8 +235,9 @@ impl HttpResponse {
     ///
     /// When it is none, or of another type.
     pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.body)
-            .with_context(|| format!("{} did not answer with the JSON that is wanted: {}", self.url, self.shown()))
+        serde_json::from_slice(&self.body).with_context(|| {
+            format!("{} did not answer with the JSON that is wanted: {}", self.url, self.shown())
+        })
     }
 
     /// The same answer, if its status is one of success.
@@ -276,7 +278,8 @@ impl Resolve for GroupNames {
         let resolver = self.0.clone();
         Box::pin(async move {
             let found = resolver.lookup_ip(name.as_str()).await?;
-            let addresses: Vec<SocketAddr> = found.iter().map(|address| SocketAddr::new(address, 0)).collect();
+            let addresses: Vec<SocketAddr> =
+                found.iter().map(|address| SocketAddr::new(address, 0)).collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

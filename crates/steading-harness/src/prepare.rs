@@ -2,8 +2,8 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-pub use steading_group::probe_faults;
 use steading_files::{FileError, ServedFile};
+pub use steading_group::probe_faults;
 use steading_group::{GroupConfig, Origin};
 use steading_plan::{
     Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,

@@ -75,7 +75,9 @@ impl FileSource {
             name if name.len() > NAME_MAX => "it is longer than 255 bytes",
             name if name.contains('/') => "it holds a slash",
             name if name.chars().any(char::is_control) => "it holds a control character",
-            name if name.parse::<Sha256>().is_ok() => "it is a SHA-256 digest, of which each file has its own",
+            name if name.parse::<Sha256>().is_ok() => {
+                "it is a SHA-256 digest, of which each file has its own"
+            }
             name => return Ok(name),
         };
         Err(FileNameError { name: name.to_owned(), why })

@@ -11,8 +11,8 @@ use crate::dnsmasq;
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources};
 use crate::{
-    AddressPlan, Boot, FileNameError, FileSource, GroupName, Handle, IfName, MacAddr, NameError, PrefixError, Sha256, Testnet, VmName,
-    VmSpec,
+    AddressPlan, Boot, FileNameError, FileSource, GroupName, Handle, IfName, MacAddr, NameError, PrefixError,
+    Sha256, Testnet, VmName, VmSpec,
 };
 
 /// A testnet that cannot be planned.

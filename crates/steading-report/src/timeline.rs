@@ -121,7 +121,13 @@ fn span(access: &FileAccess, vm: Option<&VmName>, start: i64, end: i64) -> Span 
     let mut detail = format!("{method}: {answer}, {sent} of {announced} bytes from {first}");
     detail.extend(faults.iter().map(|id| format!(", fault {id}")));
     let who = vm.map_or("driver", VmName::as_str);
-    Span { name: format!("{who}: {file}"), class: if is_good { "sent" } else { "unsent" }, start, end, detail }
+    Span {
+        name: format!("{who}: {file}"),
+        class: if is_good { "sent" } else { "unsent" },
+        start,
+        end,
+        detail,
+    }
 }
 
 /// What lies between events. A VM that is on when the log ends was so to its end.
@@ -207,8 +213,11 @@ mod tests {
         };
         let n1: VmName = "n1".parse().unwrap();
         let end = Timestamp::from_second(1).unwrap();
-        let accesses =
-            vec![(end, Some(n1), access(10, Some(206))), (end, None, access(4, Some(200))), (end, None, access(0, None))];
+        let accesses = vec![
+            (end, Some(n1), access(10, Some(206))),
+            (end, None, access(4, Some(200))),
+            (end, None, access(0, None)),
+        ];
         let log = Log { accesses, ..Log::default() };
         let timeline = Timeline::new(&Summary::new("s"), &log);
         let lane = timeline.lanes.iter().find(|lane| lane.name == FILES).unwrap();

@@ -73,9 +73,10 @@ pub mod reference;
 pub use anyhow;
 pub use steading_api::{ActiveFault, ActiveFileFault, CommandOutput, FileStatus, Freeze, VmState, VmStatus};
 pub use steading_harness::{
-    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Section, Source, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Section, Source,
+    Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, ImageSource, Plan, Sha256, Testnet, VmPlan,
-    VmSpec,
+    Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, ImageSource,
+    Plan, Sha256, Testnet, VmPlan, VmSpec,
 };

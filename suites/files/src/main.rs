@@ -109,7 +109,8 @@ fn resumes(testnet: &Context) -> anyhow::Result<()> {
     n1.succeed(&format!("curl -sSf -C - -o u {}", update.url()))?;
     ensure!(sum(&n1, "u")? == update.sha256().to_string(), "what was put together is another");
     // There is nothing left to resume.
-    let more = n1.succeed(&format!("curl -s -o /dev/null -w '%{{http_code}}' -r {UPDATE_SIZE}- {}", update.url()))?;
+    let more =
+        n1.succeed(&format!("curl -s -o /dev/null -w '%{{http_code}}' -r {UPDATE_SIZE}- {}", update.url()))?;
     ensure!(more == "416", "behind the end the status is {more}");
     Ok(())
 }
@@ -125,7 +126,9 @@ fn falls_back(testnet: &Context) -> anyhow::Result<()> {
     let wrong = testnet.file_fault(FileFault::corrupt().of(update.sha256().to_string()))?;
     ensure!(!n1.succeed(&download)?.starts_with(&update.sha256().to_string()), "all bytes are right");
     wrong.undo()?;
-    for (fault, status) in [(FileFault::refuse(), 7), (FileFault::refuse().of(UPDATE), 56), (FileFault::status(503), 22)] {
+    for (fault, status) in
+        [(FileFault::refuse(), 7), (FileFault::refuse().of(UPDATE), 56), (FileFault::status(503), 22)]
+    {
         let what = fault.to_string();
         let fault = testnet.file_fault(fault)?;
         let said = n1.execute(&format!("curl -sSf -o u {}", update.url()))?;
@@ -146,7 +149,9 @@ fn vanished(testnet: &Context) -> anyhow::Result<()> {
     drop(file);
     let error = testnet.file("short-lived").err().context("it has a URL")?.to_string();
     ensure!(error.contains("has vanished"), "it says: {error}");
-    let said = testnet.vm("n1").succeed(&format!("curl -s {}; curl -s -o /dev/null -w '%{{http_code}}' {0}", added.url()))?;
+    let said = testnet
+        .vm("n1")
+        .succeed(&format!("curl -s {}; curl -s -o /dev/null -w '%{{http_code}}' {0}", added.url()))?;
     ensure!(said.contains("has vanished") && said.ends_with("410"), "the guest is told: {said}");
     testnet.remove_file("short-lived")
 }
@@ -154,7 +159,11 @@ fn vanished(testnet: &Context) -> anyhow::Result<()> {
 fn accesses(testnet: &Context) -> anyhow::Result<()> {
     let image = testnet.file(IMAGE)?;
     testnet.vm("n2").succeed(&format!("curl -sSf -r 10-19 {}", image.url()))?;
-    let wanted = ["\"vm\":\"n2\"", "\"access\":{\"file\":\"image\"", "\"status\":206,\"first\":10,\"announced\":10,\"sent\":10"];
+    let wanted = [
+        "\"vm\":\"n2\"",
+        "\"access\":{\"file\":\"image\"",
+        "\"status\":206,\"first\":10,\"announced\":10,\"sent\":10",
+    ];
     for _ in 0..50 {
         let log = fs_err::read_to_string(format!("{}/log.jsonl", testnet.log_dir()))?;
         if log.lines().any(|line| wanted.iter().all(|part| line.contains(part))) {
@@ -199,7 +208,10 @@ fn http(testnet: &Context) -> anyhow::Result<()> {
 fn forks(testnet: &Context) -> anyhow::Result<()> {
     let (n1, image, update) = (testnet.vm("n1"), testnet.file(IMAGE)?, testnet.file(UPDATE)?);
     let faults = testnet.file_faults()?;
-    ensure!(faults.len() == 1 && faults[0].fault == FileFault::status(503).of(IMAGE), "there are: {faults:?}");
+    ensure!(
+        faults.len() == 1 && faults[0].fault == FileFault::status(503).of(IMAGE),
+        "there are: {faults:?}"
+    );
     let said = n1.succeed(&format!("curl -s -o /dev/null -w '%{{http_code}}' {}", image.url()))?;
     ensure!(said == "503", "the status is {said}");
     n1.succeed(&format!("curl -sSf -o u {}", update.url()))?;

@@ -43,6 +43,7 @@ fn set_rules(vm: &Vm, rules: &str) -> anyhow::Result<()> {
 
 /// What is left in the log, so far.
 fn logged(testnet: &Context, text: &str) -> anyhow::Result<usize> {
-    let log = fs_err::read_to_string(format!("{}/log.jsonl", testnet.log_dir())).context("there is no log")?;
+    let log =
+        fs_err::read_to_string(format!("{}/log.jsonl", testnet.log_dir())).context("there is no log")?;
     Ok(log.lines().filter(|line| line.contains(text)).count())
 }

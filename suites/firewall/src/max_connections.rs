@@ -92,7 +92,8 @@ fn one_round(testnet: &Context, fw: &Vm, round: usize) -> anyhow::Result<()> {
     wait_until(fw, || logged(testnet, &marker), |count| *count > talked_before + 2)?;
     slow.undo()?;
     drop(open);
-    let again = connection::open(management, target).context("one, after all were closed, is not accepted")?;
+    let again =
+        connection::open(management, target).context("one, after all were closed, is not accepted")?;
     drop(again);
 
     // The answer under way stays as slow as it began: a new one is not.

@@ -65,7 +65,8 @@ impl Order {
 
 pub(crate) fn test(testnet: &Context) -> anyhow::Result<()> {
     let (fw, other) = (testnet.vm("fw"), testnet.vm("other"));
-    let mut table = format!("{:<22} {:<12} {:<12} {:<9} {:<9}\n", "rules", "denied", "from", "expected", "got");
+    let mut table =
+        format!("{:<22} {:<12} {:<12} {:<9} {:<9}\n", "rules", "denied", "from", "expected", "got");
     let mut wrong = 0;
     for order in ORDERS {
         for denied in PLACES {
@@ -110,7 +111,9 @@ fn rules(testnet: &Context, other: &Vm, order: Order, denied: Place) -> String {
         Order::AllowDeny => allow + &deny,
         Order::OwnNetDenyAllow => own + &deny + &allow,
     };
-    format!("table inet firewall {{\nchain input {{\ntype filter hook input priority 0; policy accept;\n{chain}}}\n}}\n")
+    format!(
+        "table inet firewall {{\nchain input {{\ntype filter hook input priority 0; policy accept;\n{chain}}}\n}}\n"
+    )
 }
 
 fn is_accepted(testnet: &Context, fw: &Vm, other: &Vm, from: Place) -> anyhow::Result<bool> {
@@ -129,6 +132,8 @@ fn is_accepted(testnet: &Context, fw: &Vm, other: &Vm, from: Place) -> anyhow::R
     match connection::open(testnet.source_address(source)?, (fw.address(), PORT)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("from {}: neither accepted nor refused", from.name())),
+        Err(error) => {
+            Err(error).with_context(|| format!("from {}: neither accepted nor refused", from.name()))
+        }
     }
 }

@@ -38,8 +38,16 @@ type Case = (&'static str, fn() -> Outcome);
 
 /// Every case, in order.
 fn cases() -> Vec<Case> {
-    [bring_up::CASES, network::CASES, faults::CASES, files::CASES, programs::CASES, teardown::CASES, machines::CASES]
-        .concat()
+    [
+        bring_up::CASES,
+        network::CASES,
+        faults::CASES,
+        files::CASES,
+        programs::CASES,
+        teardown::CASES,
+        machines::CASES,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
