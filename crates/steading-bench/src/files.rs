@@ -5,7 +5,6 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,7 +139,9 @@ struct Nginx(Child);
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // Only so does it end its workers, which have overwritten the marks by which the owner knows them.
+        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
         let _ = self.0.wait();
     }
 }
@@ -169,7 +170,8 @@ fn start_nginx(address: Ipv6Addr, dir: &Utf8Path) -> anyhow::Result<Nginx> {
             dir.join("error.log").as_str(),
         ])
         .stdin(Stdio::null())
-        .process_group(0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()?;
     let nginx = Nginx(child);
     let began = Instant::now();

@@ -400,7 +400,7 @@ fn files_that_are_none_and_faults_that_make_no_sense_are_told() {
     let place = Place::new("files");
     let _group = place.up();
     let on = |words: &[&str]| place.on(&place.name, words);
-    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), 1, parts);
+    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), USAGE, parts);
     let file = place.dir.path().join("update.img");
     std::fs::write(&file, "image").unwrap();
     let file = file.to_str().unwrap();
