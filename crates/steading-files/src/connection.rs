@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::answer::{self, Answer, Body};
 use crate::request::HEAD_MAX;
-use crate::server::Shared;
+use crate::server::{self, Shared};
 use crate::table::Misbehaviour;
 use crate::{Access, BadRequest, Request};
 
@@ -125,7 +125,7 @@ async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> 
     let mut access = Access {
         began,
         took: Duration::ZERO,
-        peer: shared.peer(stream),
+        peer: server::peer(stream),
         method: request.method.clone(),
         file: answer.file.clone().unwrap_or_else(|| request.target.clone()),
         status: (!is_reset).then_some(answer.status),
@@ -202,9 +202,9 @@ async fn send(
 /// Sends what is followed by more at once (MSG_MORE, send(2)): the kernel waits for that.
 async fn send_with_more(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let send = || Ok(rustix::net::send(stream.as_fd(), bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
-        let sent = stream.async_io(Interest::WRITABLE, send).await?;
-        bytes = &bytes[sent..];
+        let attempt = || Ok(rustix::net::send(stream.as_fd(), bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
+        let taken = stream.async_io(Interest::WRITABLE, attempt).await?;
+        bytes = &bytes[taken..];
     }
     Ok(())
 }
@@ -230,8 +230,9 @@ impl Part {
     async fn send_by_kernel(&self, stream: &TcpStream, most: u64, sent: &mut u64) -> io::Result<()> {
         let length = usize::try_from((self.wanted - *sent).min(most)).unwrap_or(usize::MAX);
         let mut offset = self.first + *sent;
-        let send = || Ok(rustix::fs::sendfile(stream.as_fd(), self.file.as_fd(), Some(&mut offset), length)?);
-        match timeout(STUCK, stream.async_io(Interest::WRITABLE, send)).await?? {
+        let attempt =
+            || Ok(rustix::fs::sendfile(stream.as_fd(), self.file.as_fd(), Some(&mut offset), length)?);
+        match timeout(STUCK, stream.async_io(Interest::WRITABLE, attempt)).await?? {
             // It became shorter.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             more => {

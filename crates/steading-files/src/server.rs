@@ -49,14 +49,15 @@ impl Shared {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn peer(&self, stream: &TcpStream) -> IpAddr {
-        stream.peer_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
-    }
-
     /// Nobody may listen any more.
     pub(crate) async fn tell(&self, access: Access) {
         let _ = self.accesses.send(access).await;
     }
+}
+
+/// Who is at the other end, if there is somebody still.
+pub(crate) fn peer(stream: &TcpStream) -> IpAddr {
+    stream.peer_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
 impl FileServer {

@@ -247,20 +247,17 @@ fn described(access: &Access, vm: Option<&VmName>) -> String {
     // Of a VM the record says so.
     let who = if vm.is_some() { String::new() } else { format!("{}: ", access.peer) };
     let mut text = format!("{who}{method} {file}: ");
-    match access.status {
-        Some(status) => text.push_str(&format!("{status}, {sent} bytes")),
-        None => text.push_str("reset"),
-    }
-    if sent < announced {
-        text.push_str(&format!(" of {announced}"));
-    }
-    if access.first > 0 {
-        text.push_str(&format!(" from {}", access.first));
-    }
-    text.push_str(&format!(" in {:.3} s", access.took.as_secs_f64()));
+    let answered = match access.status {
+        Some(status) => format!("{status}, {sent} bytes"),
+        None => "reset".to_owned(),
+    };
+    text.push_str(&answered);
+    text.extend((sent < announced).then(|| format!(" of {announced}")));
+    text.extend((access.first > 0).then(|| format!(" from {}", access.first)));
+    text.extend([format!(" in {:.3} s", access.took.as_secs_f64())]);
     if !access.faults.is_empty() {
         let numbers: Vec<String> = access.faults.iter().map(u32::to_string).collect();
-        text.push_str(&format!(" (fault {})", numbers.join(", ")));
+        text.extend([" (fault ", &numbers.join(", "), ")"]);
     }
     text
 }

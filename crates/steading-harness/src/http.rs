@@ -138,7 +138,7 @@ impl HttpClientBuilder {
                 .with_root_certificates(store)
                 .with_no_client_auth();
         // Its tasks run on the event loop of all handles.
-        let _entered = shared.runtime.enter();
+        let entered = shared.runtime.enter();
         let resolver = GroupNames::new(shared.status.plan.addresses.gateway)?;
         let client = reqwest::Client::builder()
             .local_address(IpAddr::V6(address))
@@ -147,7 +147,7 @@ impl HttpClientBuilder {
             .no_proxy()
             .build()
             .context("cannot make an HTTP client")?;
-        drop(_entered);
+        drop(entered);
         Ok(HttpClient { shared, client, limit })
     }
 }
@@ -189,22 +189,22 @@ impl HttpRequest {
         let left = shared.end.map(|end| end.saturating_duration_since(Instant::now()));
         let limit = left.map_or(limit, |left| limit.min(left));
         shared.runtime.block_on(async {
-            let response = builder.timeout(limit).send().await.map_err(explained)?;
+            let response = builder.timeout(limit).send().await.map_err(|error| explained(&error))?;
             let url = response.url().to_string();
             let status = response.status().as_u16();
             let text =
                 |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
             let headers =
                 response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-            let body = response.bytes().await.map_err(explained)?.to_vec();
+            let body = response.bytes().await.map_err(|error| explained(&error))?.to_vec();
             Ok(HttpResponse { url, status, headers, body })
         })
     }
 }
 
 /// What went wrong, each cause said once.
-fn explained(error: reqwest::Error) -> anyhow::Error {
-    anyhow::anyhow!(steading_api::chain(&error))
+fn explained(error: &reqwest::Error) -> anyhow::Error {
+    anyhow::anyhow!(steading_api::chain(error))
 }
 
 impl HttpResponse {

@@ -1,6 +1,6 @@
 //! Files that the group's file server offers to VMs, and how it is to misbehave.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use schemars::JsonSchema;
@@ -105,7 +105,7 @@ impl AddressPlan {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 url.push(char::from(byte));
             } else {
-                url.push_str(&format!("%{byte:02X}"));
+                write!(url, "%{byte:02X}").expect("a String takes all");
             }
         }
         url

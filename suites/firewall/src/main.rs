@@ -1,6 +1,8 @@
 //! A guest's firewall, from every place the driver can speak from: how many connections it takes from
 //! one source, and which of two rules that contradict each other prevails.
 
+#![expect(clippy::print_stdout, reason = "what a test prints is in its log")]
+
 mod connection;
 mod max_connections;
 mod priority;
