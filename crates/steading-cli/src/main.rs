@@ -7,6 +7,7 @@ mod doctor;
 mod image;
 mod plan;
 mod ps;
+mod select;
 mod topology;
 
 use std::process::ExitCode;
@@ -101,6 +102,9 @@ enum Command {
         /// The directory with the run's logs.
         dir: Utf8PathBuf,
     },
+    /// Say which local system tests of a Bazel workspace to run for a change, and which to leave for the
+    /// night.
+    Select(select::Arguments),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -138,6 +142,7 @@ fn main() -> ExitCode {
             println!("{page}");
             exit_code::PASSED
         }),
+        Command::Select(arguments) => select::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
             Ok(exit_code::PASSED)

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading_api::chain;
 use steading_report::{Event, Report};
 
+use crate::bazel;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
@@ -123,7 +124,7 @@ enum Command {
 impl Suite {
     /// Does what the command line says.
     pub fn main(self) -> ExitCode {
-        main(&self.declared())
+        main(self.declared())
     }
 
     /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
@@ -133,9 +134,17 @@ impl Suite {
     }
 }
 
-fn main(suite: &Declared) -> ExitCode {
-    let Parsed { command, run, libtest } = parse(std::env::args_os().collect());
+fn main(mut suite: Declared) -> ExitCode {
+    let Parsed { command, mut run, libtest } = parse(std::env::args_os().collect());
     let report = Report::new();
+    if !libtest.list && matches!(command, None | Some(Command::Run(_))) {
+        if let Err(error) = bazel::obey(&mut suite, &mut run, &|name| std::env::var(name).ok()) {
+            report.tell(&Event::Error { message: chain(error.as_ref()) });
+            return ExitCode::from(exit_code::USAGE);
+        }
+        suite.rules.add(&run.log_require, &run.log_forbid);
+    }
+    let suite = &suite;
     if let Some(name) = suite.tree.duplicate() {
         let message = format!(
             "two functions of the suite are named {name:?}\nhint: give each its own; a filter could not tell them apart"

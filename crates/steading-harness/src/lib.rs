@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod bazel;
 mod cli;
 mod context;
 pub mod exit_code;

@@ -6,8 +6,8 @@ use steading_files::{FileError, ServedFile};
 pub use steading_group::probe_faults;
 use steading_group::{GroupConfig, Origin};
 use steading_plan::{
-    Boot, GroupName, HostFacts, HostResources, NameError, Plan, PlanError, QemuFacts, Testnet, VmName,
-    env_vars,
+    Boot, DeclaredVms, GroupName, HostFacts, HostResources, NameError, ParseDeclaredError, Plan, PlanError,
+    QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,
@@ -25,6 +25,12 @@ pub enum PrepareError {
     /// The testnet cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// What was declared for the testnet cannot be read.
+    #[error(transparent)]
+    Declared(#[from] ParseDeclaredError),
+    /// The testnet asks for more than was declared for it.
+    #[error(transparent)]
+    Undeclared(#[from] UndeclaredError),
     /// The image cache cannot be used.
     #[error(transparent)]
     Cache(#[from] ImageError),
@@ -53,6 +59,8 @@ pub struct Planned {
     pub plan: Plan,
     /// What executes instructions, and why.
     pub acceleration: AccelerationChoice,
+    /// What the author may want to know of the declaration.
+    pub note: Option<String>,
 }
 
 /// Plans a testnet for this host.
@@ -67,18 +75,24 @@ pub fn plan(group: &str, testnet: &Testnet) -> Result<Planned, PrepareError> {
         Boot::Uefi | Boot::Bios => None,
     });
     let resources = host_resources();
+    let tsc_mhz = steading_sys::tsc::frequency_mhz();
     let qemu = |acceleration| QemuFacts {
         program: QEMU.to_owned(),
         acceleration,
         firmware_code: FIRMWARE_CODE.to_owned(),
+        tsc_mhz,
     };
     // A testnet that is declared wrongly is refused before anything is tried.
     let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg) };
     Plan::derive(&group, testnet, &draft)?;
+    let note = match std::env::var(env_vars::STEADING_DECLARED_VMS) {
+        Ok(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
+        Err(_) => None,
+    };
     let acceleration = choose_acceleration(&ImageCache::default_dir(), kernel);
     let host = HostFacts { resources, qemu: qemu(acceleration.acceleration) };
     let plan = Plan::derive(&group, testnet, &host)?;
-    Ok(Planned { plan, acceleration })
+    Ok(Planned { plan, acceleration, note })
 }
 
 /// Unpacks images, looks at every input, makes directories.

@@ -10,8 +10,8 @@
 pub const STEADING_ACCEL: &str = "STEADING_ACCEL";
 
 /// Where unpacked images are kept. By default the first of `/var/cache/steading`,
-/// `$XDG_CACHE_HOME/steading` and `$HOME/.cache/steading` that can be written to, else
-/// `/var/tmp/steading-UID`.
+/// `$XDG_CACHE_HOME/steading`, `$HOME/.cache/steading` and `$TEST_TMPDIR/steading` that can be written
+/// to, else `/var/tmp/steading-UID`.
 pub const STEADING_CACHE_DIR: &str = "STEADING_CACHE_DIR";
 
 /// Where VMs' own disks are, as files without a name. By default where unpacked images are.
@@ -30,6 +30,45 @@ pub const STEADING_WARM: &str = "STEADING_WARM";
 
 /// A number by which the limit of waits (300 s) is multiplied, for slow hosts.
 pub const STEADING_TIMEOUT_FACTOR: &str = "STEADING_TIMEOUT_FACTOR";
+
+/// Followed by the name of an image, in capitals and with `_` for each character that is neither letter
+/// nor digit: the path of an image for `steading::image`. The rules for Bazel set it.
+pub const STEADING_IMAGE_PREFIX: &str = "STEADING_IMAGE_";
+
+/// After the variable of an image's path: its SHA-256, which is checked then. The rules for Bazel
+/// set it.
+pub const STEADING_IMAGE_SHA256_SUFFIX: &str = "_SHA256";
+
+/// The VMs that were declared for a test program, as JSON by their names:
+/// `{"n1":{"memory_mib":512,"vcpus":1}}`. One that asks for more is refused. The rules for Bazel set
+/// it.
+pub const STEADING_DECLARED_VMS: &str = "STEADING_DECLARED_VMS";
+
+/// Where a test of Bazel finds its files. Without it, `TEST_TIMEOUT` and those below it are not heeded,
+/// but for `TEST_TMPDIR`, `TEST_UNDECLARED_OUTPUTS_DIR` and `XML_OUTPUT_FILE`.
+pub const TEST_SRCDIR: &str = "TEST_SRCDIR";
+
+/// The time limit of a test, in seconds. Test programs end their run shortly before. Bazel sets it, as
+/// it does with all variables whose names begin with `TEST`.
+pub const TEST_TIMEOUT: &str = "TEST_TIMEOUT";
+
+/// Where a test may write; there is the cache of images when it can be nowhere else.
+pub const TEST_TMPDIR: &str = "TEST_TMPDIR";
+
+/// A filter of tests, as an argument of the test program would be; from Bazel's `--test_filter`.
+pub const TESTBRIDGE_TEST_ONLY: &str = "TESTBRIDGE_TEST_ONLY";
+
+/// With `1`, no test is begun after the first that fails; from Bazel's `--test_runner_fail_fast`.
+pub const TESTBRIDGE_TEST_RUNNER_FAIL_FAST: &str = "TESTBRIDGE_TEST_RUNNER_FAIL_FAST";
+
+/// Into how many parts the tests are divided; from `shard_count` of a target of Bazel.
+pub const TEST_TOTAL_SHARDS: &str = "TEST_TOTAL_SHARDS";
+
+/// Which of the parts is run, from 0.
+pub const TEST_SHARD_INDEX: &str = "TEST_SHARD_INDEX";
+
+/// A file that is made to say that the tests were divided.
+pub const TEST_SHARD_STATUS_FILE: &str = "TEST_SHARD_STATUS_FILE";
 
 /// Where logs go when `--out` is not given. Bazel sets it.
 pub const TEST_UNDECLARED_OUTPUTS_DIR: &str = "TEST_UNDECLARED_OUTPUTS_DIR";

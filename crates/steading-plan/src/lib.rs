@@ -8,10 +8,12 @@
 
 mod address;
 mod chain;
+mod declared;
 mod dnsmasq;
 pub mod env_vars;
 pub mod fault;
 mod file;
+mod handed;
 mod handle;
 mod hash;
 mod mac;
@@ -24,8 +26,10 @@ mod testnet_file;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
 pub use chain::chain;
+pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
 pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
 pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError, FileSource};
+pub use handed::{HandedError, handed_image};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};

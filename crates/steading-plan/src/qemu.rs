@@ -42,6 +42,9 @@ pub struct QemuFacts {
     pub acceleration: Acceleration,
     /// The read-only part of the UEFI firmware.
     pub firmware_code: String,
+    /// How often the host's time stamp counter counts in a second, in MHz, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tsc_mhz: Option<u32>,
 }
 
 impl Default for QemuFacts {
@@ -50,6 +53,7 @@ impl Default for QemuFacts {
             program: "qemu-system-x86_64".to_owned(),
             acceleration: Acceleration::Tcg,
             firmware_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".to_owned(),
+            tsc_mhz: None,
         }
     }
 }
@@ -230,7 +234,7 @@ impl QemuCommand {
                 if initrd.is_some() {
                     self.option("-initrd", Handle::Initrd.path());
                 }
-                self.option("-append", cmdline.clone());
+                self.option("-append", with_frequency(cmdline, facts));
             }
         }
     }
@@ -247,6 +251,22 @@ impl QemuCommand {
             let value = escaped(value);
             self.option("-smbios", format!("type=11,value=io.systemd.credential:{name}={value}"));
         }
+    }
+}
+
+/// The kernel's command line, with the frequency of its time stamp counter, unless that is in it.
+///
+/// Under emulation the counter is the host's. A kernel that boots compares it with the timer chip for some
+/// milliseconds, and if its host is under load then, believes in a frequency that is wrong by any
+/// factor; its clock runs that much too fast. KVM has a clock for its guests.
+fn with_frequency(cmdline: &str, facts: &QemuFacts) -> String {
+    /// In kHz (Documentation/admin-guide/kernel-parameters.txt).
+    const PARAMETER: &str = "tsc_early_khz=";
+    match facts.tsc_mhz {
+        Some(mhz) if facts.acceleration == Acceleration::Tcg && !cmdline.contains(PARAMETER) => {
+            format!("{cmdline} {PARAMETER}{mhz}000")
+        }
+        _ => cmdline.to_owned(),
     }
 }
 

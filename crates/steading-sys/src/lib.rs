@@ -12,3 +12,4 @@ pub mod signal;
 mod start_error;
 pub mod sysctl;
 pub mod tap;
+pub mod tsc;

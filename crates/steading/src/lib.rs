@@ -70,6 +70,16 @@
 
 pub mod reference;
 
+/// The image that was handed to this program by its environment under this name, as the rules for
+/// Bazel do: its path is in `STEADING_IMAGE_NAME`, its SHA-256 in `STEADING_IMAGE_NAME_SHA256`.
+///
+/// # Errors
+///
+/// When none was.
+pub fn image(name: &str) -> Result<ImageSource, HandedError> {
+    steading_plan::handed_image(name, |variable| std::env::var(variable).ok())
+}
+
 pub use anyhow;
 pub use steading_api::{ActiveFault, ActiveFileFault, CommandOutput, FileStatus, Freeze, VmState, VmStatus};
 pub use steading_harness::{
@@ -77,6 +87,6 @@ pub use steading_harness::{
     Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, ImageSource,
-    Plan, Sha256, Testnet, VmPlan, VmSpec,
+    Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, HandedError,
+    ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec,
 };

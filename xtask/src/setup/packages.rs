@@ -14,9 +14,14 @@ use crate::{command, error::Advise as _};
 
 /// What Steading runs, and what its crates are built with, beside Rust itself.
 const PACKAGES: &[&str] = &[
+    "bazel-bootstrap",
+    "bazel-platforms",
+    "bazel-rules-java",
+    "bazel-rules-proto",
     "chromium",
     "curl",
     "dnsmasq-base",
+    "file",
     "gcc",
     "git",
     "iproute2",
@@ -31,6 +36,7 @@ const PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "qemu-utils",
     "uidmap",
+    "zip",
 ];
 
 /// Before each apt-get: no questions, and patience with another that runs.

@@ -53,10 +53,28 @@ pub(crate) struct RunArgs {
     /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<Utf8PathBuf>,
+    /// A pattern (a regular expression) that some line of the log must match, beside the suite's own;
+    /// may be given more than once.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) log_require: Vec<String>,
+    /// A pattern that no line of the log may match; may be given more than once.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) log_forbid: Vec<String>,
+    /// The part of the tests that is run.
+    #[arg(skip)]
+    pub(crate) shard: Option<Shard>,
     /// Of all commands; put here from there.
     #[arg(skip)]
     pub(crate) group: Option<String>,
     /// Keep the testnet up after the tests, until Ctrl-C.
     #[arg(long)]
     pub(crate) keepalive: bool,
+}
+
+/// One of several parts of the tests, for those who divide them among processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    /// From 0.
+    pub(crate) index: usize,
+    pub(crate) total: usize,
 }

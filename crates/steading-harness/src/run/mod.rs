@@ -23,7 +23,7 @@ use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::{Declared, Suite};
 use crate::warm;
-pub(crate) use args::RunArgs;
+pub(crate) use args::{RunArgs, Shard};
 pub(crate) use command::command_in;
 pub use command::run_command;
 use progress::Progress;
@@ -120,7 +120,7 @@ pub(crate) fn bring_up(
     report: &Report,
 ) -> Result<Up, (u8, anyhow::Error)> {
     let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet)?));
-    let Planned { plan, acceleration } = planned.map_err(|error| (blame(&error), error))?;
+    let Planned { plan, acceleration, note } = planned.map_err(|error| (blame(&error), error))?;
     report.tell(&Event::Planned {
         suite: group.to_owned(),
         resources: plan.resources.to_string(),
@@ -128,6 +128,9 @@ pub(crate) fn bring_up(
         acceleration: acceleration.acceleration.as_str().to_owned(),
         reason: acceleration.reason,
     });
+    if let Some(message) = note {
+        report.tell(&Event::Warning { message });
+    }
     let log_dir = out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
     let mut progress = Progress::new(report);
     let host = |error: anyhow::Error| (exit_code::HOST, error);
@@ -188,7 +191,12 @@ fn planned_vm(vm: &VmPlan) -> PlannedVm {
 fn blame(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<PrepareError>() {
         Some(PrepareError::Plan(PlanError::Resources(_))) => exit_code::HOST,
-        Some(PrepareError::Plan(_) | PrepareError::Name(_)) => exit_code::USAGE,
+        Some(
+            PrepareError::Plan(_)
+            | PrepareError::Name(_)
+            | PrepareError::Declared(_)
+            | PrepareError::Undeclared(_),
+        ) => exit_code::USAGE,
         _ => exit_code::HOST,
     }
 }

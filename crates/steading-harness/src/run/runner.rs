@@ -83,8 +83,9 @@ impl<'a> Runner<'a> {
         if selection.stay {
             schedule = schedule.hold();
         }
+        let overall_end = Instant::now() + suite.overall_limit;
         Ok(Self {
-            overall_end: Instant::now() + suite.overall_limit,
+            overall_end: suite.deadline.map_or(overall_end, |deadline| deadline.min(overall_end)),
             interrupts: 0,
             staying: false,
             owner_ended: false,

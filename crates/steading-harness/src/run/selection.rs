@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::run::{Mode, RunArgs};
+use crate::run::{Mode, RunArgs, Shard};
 use crate::suite::{FunctionId, Tree};
 
 /// What is to be run, and how.
@@ -32,8 +32,9 @@ impl Selection {
     pub(crate) fn new(tree: &Tree, args: &RunArgs, mode: Mode) -> anyhow::Result<Self> {
         let mut left_out = HashMap::new();
         let mut is_any = args.filter.is_empty();
-        for id in tree.tests() {
-            let reason = reason(args, mode, &tree[id].name, tree[id].options.ignored.as_deref());
+        for (index, id) in tree.tests().enumerate() {
+            let reason = reason(args, mode, &tree[id].name, tree[id].options.ignored.as_deref())
+                .or_else(|| args.shard.and_then(|shard| shard.leaves_out(index)));
             is_any |= is_named(args, &tree[id].name);
             if let Some(reason) = reason {
                 left_out.insert(id, reason);
@@ -56,6 +57,14 @@ impl Selection {
             retries: args.retries,
             mode,
         })
+    }
+}
+
+impl Shard {
+    /// Why this part does not run the test of this index, if so.
+    fn leaves_out(self, index: usize) -> Option<String> {
+        let other = index % self.total;
+        (other != self.index).then(|| format!("it is in part {other} of the {} of the tests", self.total))
     }
 }
 
@@ -105,6 +114,14 @@ mod tests {
         assert!(is_run(&args(true), "writes", None));
         assert!(!is_run(&args(false), "reboot", None));
         assert!(is_run(&RunArgs::default(), "anything", None));
+    }
+
+    #[test]
+    fn each_test_is_in_one_part() {
+        let shards = (0..3).map(|index| Shard { index, total: 3 });
+        for test in 0..7 {
+            assert_eq!(shards.clone().filter(|shard| shard.leaves_out(test).is_none()).count(), 1);
+        }
     }
 
     #[test]

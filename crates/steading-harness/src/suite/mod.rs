@@ -6,7 +6,7 @@ mod section;
 mod tree;
 
 use std::ops::RangeBounds;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use steading_plan::Testnet;
 
@@ -40,6 +40,8 @@ pub(crate) struct Declared {
     pub(crate) testnet: Box<dyn Fn() -> anyhow::Result<Testnet>>,
     pub(crate) tree: Tree,
     pub(crate) overall_limit: Duration,
+    /// When the whole run must have ended, whatever its own limit, since somebody else counts too.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) rules: Rules,
     pub(crate) warm_start: bool,
 }
@@ -168,6 +170,7 @@ impl Suite {
             testnet: self.testnet,
             tree: Tree::new(self.root),
             overall_limit: self.overall_limit,
+            deadline: None,
             rules: self.rules,
             warm_start: self.warm_start,
         }

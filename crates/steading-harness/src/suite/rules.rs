@@ -10,6 +10,14 @@ pub(crate) struct Rules {
     pub(crate) metrics: Vec<MetricRule>,
 }
 
+impl Rules {
+    /// Adds patterns that must, and that must not, occur in the log.
+    pub(crate) fn add(&mut self, required: &[String], forbidden: &[String]) {
+        self.log.extend(required.iter().map(LogRule::require));
+        self.log.extend(forbidden.iter().map(LogRule::forbid));
+    }
+}
+
 /// A pattern that must, or must not, occur in the log.
 #[derive(Debug)]
 pub(crate) struct LogRule {

@@ -97,6 +97,8 @@ fn key(kernel: &Utf8Path) -> Sha256 {
     let qemu = steading_sys::search::find(QEMU)
         .and_then(|file| Some((file.clone(), fs::metadata(file).ok()?.modified().ok()?)));
     let changed = fs::metadata(kernel).and_then(|data| data.modified()).ok();
+    // Build systems give each action a link of its own to the same file.
+    let kernel = kernel.canonicalize_utf8().unwrap_or_else(|_| kernel.to_owned());
     Sha256::of(format!("{boot} {release} {qemu:?} {kernel} {changed:?}"))
 }
 

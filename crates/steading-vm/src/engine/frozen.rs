@@ -129,7 +129,7 @@ impl FrozenVm {
             return Ok(None);
         };
         let memory = File::from(memory.try_clone()?);
-        Ok(Some(FrozenMachine { memory, state: reopen(state)? }))
+        Ok(Some(FrozenMachine { memory, state: File::from(reopen(state)?) }))
     }
 }
 
@@ -137,7 +137,7 @@ impl FrozenVm {
 #[derive(Debug)]
 pub(crate) struct FrozenMachine {
     pub(crate) memory: File,
-    pub(crate) state: OwnedFd,
+    pub(crate) state: File,
 }
 
 /// A file for the state of a machine that is about to be written.

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::frozen::FrozenMachine;
-use super::{EngineError, FrozenVm, GuestMemory, QEMU_PACKAGE, VmFiles};
+use super::{EngineError, FrozenVm, GuestMemory, QEMU_PACKAGE, VmFiles, pipes};
 use crate::agent::GuestAgent;
 
 /// The number of the state that a frozen VM's QEMU process takes in.
@@ -47,7 +47,8 @@ impl Machine {
     }
 
     /// Starts QEMU, to go on from a VM that was frozen while it was on: it then waits to be told to
-    /// take in its state ([`crate::qmp::Qmp::load_state`], number [`STATE_NUMBER`]).
+    /// take in its state ([`crate::qmp::Qmp::load_state`], number [`STATE_NUMBER`]), which it reads from
+    /// a pipe. The caller must be within a runtime.
     ///
     /// # Errors
     ///
@@ -60,6 +61,7 @@ impl Machine {
     ) -> Result<Self, EngineError> {
         let machine = frozen.machine().and_then(|machine| machine.ok_or(io::ErrorKind::NotFound.into()));
         let FrozenMachine { memory, state } = machine.map_err(|source| memory_error(vm, source))?;
+        let state = pipes::out_of_file(state).map_err(|source| memory_error(vm, source))?;
         Self::launch(vm, facts, files, GuestMemory::frozen(memory), Some(state))
     }
 

@@ -7,6 +7,7 @@ mod frozen;
 mod host;
 mod machine;
 mod memory;
+mod pipes;
 mod save;
 mod stream;
 

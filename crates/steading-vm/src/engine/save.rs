@@ -9,12 +9,10 @@ use tokio::task::spawn_blocking;
 
 use super::frozen::state_file;
 use super::memory::{GuestMemory, empty};
+use super::pipes::{self, BUFFER};
 use super::stream::split;
 use super::{EngineError, STATE_NUMBER};
 use crate::qmp::{Qmp, QmpError, QmpEvent, QmpEvents, TimedEvent};
-
-/// How much of a stream is read at once, in bytes.
-const BUFFER: usize = 256 * 1024;
 
 /// What a VM remembers, in two files.
 #[derive(Debug)]
@@ -42,23 +40,22 @@ pub async fn save(
     let transfer = Transfer { vm, qmp, action: "write" };
     let io = |error: std::io::Error| transfer.error(error.to_string());
     let state = state_file().map_err(io)?;
-    let copy = state.try_clone().map_err(io)?;
+    let copy = File::from(state.try_clone().map_err(io)?);
     if !memory.is_private() {
-        transfer.run(transfer.send_to(copy), events, others).await?;
+        let (theirs, copying) = pipes::into_file(copy).map_err(io)?;
+        transfer.run(transfer.send_to(theirs), events, others).await?;
+        copying.await.map_err(std::io::Error::other).and_then(|copied| copied).map_err(io)?;
         let memory = memory.file().try_clone().map_err(io)?.into();
         return Ok(Saved { memory, state });
     }
-    let (stream, theirs) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| io(error.into()))?;
-    // It needs not be as large as may be allowed.
-    let _ = rustix::pipe::fcntl_setpipe_size(&theirs, BUFFER);
+    let (stream, theirs) = pipes::from_qemu().map_err(io)?;
     let bytes = memory.file().metadata().map_err(io)?.len();
     let merged = empty(bytes).map_err(io)?;
     let holes = memory.holes().map_err(io)?;
     let kept = merged.try_clone().map_err(io)?;
     let splitting = spawn_blocking(move || {
-        let stream = BufReader::with_capacity(BUFFER, File::from(stream));
-        let state = std::io::BufWriter::with_capacity(BUFFER, File::from(copy));
+        let stream = BufReader::with_capacity(BUFFER, stream);
+        let state = std::io::BufWriter::with_capacity(BUFFER, copy);
         split(stream, &merged, state)
     });
     let sent = transfer.run(transfer.send_to(theirs), events, others).await;

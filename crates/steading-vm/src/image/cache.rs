@@ -94,7 +94,8 @@ impl ImageCache {
     /// Where the cache of this host is, for this user.
     ///
     /// `$STEADING_CACHE_DIR`; else the first that can be written to of `/var/cache/steading`,
-    /// `$XDG_CACHE_HOME/steading` and `$HOME/.cache/steading`; else `/var/tmp/steading-<uid>`.
+    /// `$XDG_CACHE_HOME/steading`, `$HOME/.cache/steading` and `$TEST_TMPDIR/steading`; else
+    /// `/var/tmp/steading-<uid>`.
     pub fn default_dir() -> Utf8PathBuf {
         let uid = rustix::process::geteuid().as_raw();
         default_dir(&|name| std::env::var(name).ok(), uid, &is_writable, &|path| {
@@ -397,6 +398,8 @@ fn default_dir(
         Some(SHARED.into()),
         variable(env_vars::XDG_CACHE_HOME).and_then(absolute).map(|dir| dir.join("steading")),
         variable(env_vars::HOME).and_then(absolute).map(|dir| dir.join(".cache/steading")),
+        // In Bazel's sandbox the others are read-only, unless it is told otherwise.
+        variable(env_vars::TEST_TMPDIR).and_then(absolute).map(|dir| dir.join("steading")),
     ];
     if let Some(dir) = candidates.into_iter().flatten().find(|dir| is_writable(dir)) {
         return dir;
@@ -432,6 +435,9 @@ mod tests {
         assert_eq!(choose(&[("XDG_CACHE_HOME", "/x"), home[0]], &all[1..], &[]), "/x/steading");
         assert_eq!(choose(&[("XDG_CACHE_HOME", "x"), home[0]], &all[1..], &[]), "/home/a/.cache/steading");
         assert_eq!(choose(&home, &all[1..2], &[]), "/home/a/.cache/steading");
+        let bazel = [home[0], ("TEST_TMPDIR", "/sandbox/tmp")];
+        assert_eq!(choose(&bazel, &["/sandbox/tmp/steading"], &[]), "/sandbox/tmp/steading");
+        assert_eq!(choose(&bazel, &[&all[..], &["/sandbox/tmp/steading"]].concat(), &[]), all[0]);
         assert_eq!(choose(&home, &[], &[]), "/var/tmp/steading-1001");
         assert_eq!(choose(&[], &[], &["/var/tmp/steading-1001"]), "/var/tmp/steading-1001-1");
     }

@@ -120,15 +120,15 @@ impl Qmp {
         self.order("migrate-set-parameters", Some(json!({ "max-bandwidth": 1_u64 << 40 }))).await
     }
 
-    /// Begins to write the state of the devices of a machine that stands still into this file. Its
+    /// Begins to write the state of the devices of a machine that stands still into this pipe. Its
     /// end is told by an event.
-    pub async fn save_state(&self, file: OwnedFd) -> Result<(), QmpError> {
+    pub async fn save_state(&self, pipe: OwnedFd) -> Result<(), QmpError> {
         const NAME: &str = "state";
-        self.execute_with("getfd", Some(json!({ "fdname": NAME })), Some(file)).await?;
+        self.execute_with("getfd", Some(json!({ "fdname": NAME })), Some(pipe)).await?;
         self.order("migrate", Some(json!({ "uri": format!("fd:{NAME}") }))).await
     }
 
-    /// Begins to take in such a state, from a file that QEMU was started with under this number.
+    /// Begins to take in such a state, from a pipe that QEMU was started with under this number.
     /// Its end is told by an event.
     pub async fn load_state(&self, number: u32) -> Result<(), QmpError> {
         self.order("migrate-incoming", Some(json!({ "uri": format!("fd:{number}") }))).await
