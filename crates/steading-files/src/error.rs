@@ -13,7 +13,9 @@ pub enum FileError {
     #[error(transparent)]
     Name(#[from] FileNameError),
     /// It cannot be opened or read.
-    #[error("cannot serve {name}: cannot read {path}")]
+    #[error(
+        "cannot serve {name}: cannot read {path}\nhint: is the path right, and may this user read what is there?"
+    )]
     Read {
         /// What it is called.
         name: String,
