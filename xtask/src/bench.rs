@@ -37,6 +37,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Idle guests: what each takes, and how many fit.
+    Density {
+        /// Options of `steading-bench density`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Freezing, forks and warm starts, beside booting the same anew.
     Fork {
         /// Options of `steading-bench fork`.
@@ -52,6 +58,7 @@ impl Bench {
             Bench::Logs { options } => ("logs", options),
             Bench::Boot { options } => ("boot", options),
             Bench::Files { options } => ("files", options),
+            Bench::Density { options } => ("density", options),
             Bench::Fork { options } => ("fork", options),
         }
     }

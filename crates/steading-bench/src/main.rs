@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
 mod boot;
+mod density;
 mod files;
 mod fork;
 mod group;
@@ -11,6 +12,7 @@ mod logs;
 mod script;
 mod stats;
 
+use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
 use steading_harness::live;
 
@@ -74,6 +76,26 @@ enum Bench {
         small: usize,
         runs: usize,
     },
+    /// Idle guests, each with a driver of its own: what they take, and how many fit.
+    Density {
+        /// How many guests.
+        #[arg(long, default_value_t = 6)]
+        guests: usize,
+        /// How long they are left alone before, in seconds.
+        #[arg(long, default_value_t = 60)]
+        settle: u64,
+        /// How long is measured, in seconds.
+        #[arg(long, default_value_t = 60)]
+        window: u64,
+    },
+    /// Is a driver of one idle guest.
+    #[command(hide = true)]
+    Idle {
+        /// The group.
+        name: String,
+        /// Where logs go.
+        out: Utf8PathBuf,
+    },
     /// Looks into a group that runs, as `steading` does.
     #[command(hide = true)]
     Live {
@@ -109,6 +131,8 @@ fn main() -> anyhow::Result<()> {
         Bench::FilesClient { address, dir, large, small, runs } => {
             files::measure_inside(address, &dir, large, small, runs)
         }
+        Bench::Density { guests, settle, window } => density::measure(guests, settle, window),
+        Bench::Idle { name, out } => density::idle(&name, &out),
         Bench::Fork { runs } => fork::measure(runs),
         Bench::WaitForEtcd { addresses } => fork::wait_for_etcd(&addresses),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),

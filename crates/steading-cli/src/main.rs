@@ -2,9 +2,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks")]
 
+mod broker;
 mod cache;
 mod doctor;
 mod image;
+mod nextest;
 mod plan;
 mod ps;
 mod select;
@@ -16,6 +18,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use steading_harness::broker::BrokerOptions;
 use steading_harness::{exit_code, live};
 use steading_plan::env_vars;
 
@@ -56,6 +59,8 @@ enum Command {
         /// Where logs go [default: out/GROUP/TIME].
         #[arg(long, value_name = "DIR")]
         out: Option<Utf8PathBuf>,
+        #[command(flatten)]
+        broker: BrokerOptions,
     },
     /// Bring a testnet up, run a program inside its network, and tear it down.
     ///
@@ -74,10 +79,24 @@ enum Command {
         /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/GROUP/TIME].
         #[arg(long, value_name = "DIR")]
         out: Option<Utf8PathBuf>,
+        #[command(flatten)]
+        broker: BrokerOptions,
         /// The program and its arguments.
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Say who holds and who waits for this machine's CPUs and memory, and what testnets were measured
+    /// to take beside what they declare.
+    Broker {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        options: BrokerOptions,
+    },
+    /// Print a configuration for cargo-nextest, by which it runs so many tests at once as this machine has
+    /// CPUs and memory for, and ends those that hang.
+    Nextest(nextest::Options),
     /// List your groups that run.
     Ps {
         /// Print JSON.
@@ -126,10 +145,14 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { group, command } = Cli::parse();
     let done = match command {
-        Command::Up { topology, warm, out } => topology::up(&topology, group.as_deref(), out, warm),
-        Command::Run { topology, warm, out, command } => {
-            topology::run(&topology, group.as_deref(), out.as_deref(), warm, &command)
+        Command::Up { topology, warm, out, broker } => {
+            topology::up(&topology, group.as_deref(), out, warm, &broker)
         }
+        Command::Run { topology, warm, out, broker, command } => {
+            topology::run(&topology, group.as_deref(), out.as_deref(), warm, &broker, &command)
+        }
+        Command::Broker { json, options } => broker::print(&options, json),
+        Command::Nextest(options) => nextest::print(&options),
         Command::Ps { json } => ps::print(json),
         Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),

@@ -1,6 +1,7 @@
 //! `steading plan`: a testnet's plan, for people or for programs.
 
 use camino::Utf8Path;
+use steading_broker::peak_of;
 use steading_harness::{exit_code, prepare};
 use steading_plan::Plan;
 
@@ -22,6 +23,10 @@ fn table(plan: &Plan) {
     let addresses = &plan.addresses;
     println!("group       {}", plan.group);
     println!("needs       {}", plan.resources);
+    if let Some(peak) = peak_of(&prepare::cache_dir(), plan) {
+        let plural = if peak.runs == 1 { "" } else { "s" };
+        println!("measured    {} MiB of memory at most, in {} run{plural}", peak.memory_mib, peak.runs);
+    }
     println!("bridge      {}", addresses.bridge);
     println!("prefix      {}", addresses.prefix);
     println!("gateway     {}", addresses.gateway);

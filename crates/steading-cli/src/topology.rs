@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading::reference::{self, ReferenceGuest};
+use steading_harness::broker::BrokerOptions;
 use steading_harness::{Suite, run_command};
 use steading_plan::{Guest, GuestFiles, Testnet, TestnetFile, VmSpec};
 use steading_report::Report;
@@ -69,10 +70,11 @@ pub(crate) fn up(
     group: Option<&str>,
     out: Option<Utf8PathBuf>,
     warm: bool,
+    broker: &BrokerOptions,
 ) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
     let suite = Suite::new(group).testnet(move || Ok(testnet.clone()));
-    Ok(suite.up(out, warm, &Report::new()))
+    Ok(suite.up(out, warm, broker, &Report::new()))
 }
 
 pub(crate) fn run(
@@ -80,10 +82,11 @@ pub(crate) fn run(
     group: Option<&str>,
     out: Option<&Utf8Path>,
     warm: bool,
+    broker: &BrokerOptions,
     command: &[String],
 ) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
-    Ok(run_command(&group, &testnet, out, warm, command, &Report::new()))
+    Ok(run_command(&group, &testnet, out, warm, broker, command, &Report::new()))
 }
 
 #[cfg(test)]

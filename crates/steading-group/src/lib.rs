@@ -24,6 +24,7 @@ mod relay;
 mod router;
 mod sources;
 pub mod stored;
+mod taken;
 mod vm;
 
 pub use error::GroupError;
@@ -31,4 +32,4 @@ pub use faults::probe_faults;
 pub use freeze::Clock;
 pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
 pub use key::LoginKey;
-pub use owner::{GroupConfig, Origin, Owner, spawn};
+pub use owner::{Admission, GroupConfig, Origin, Owner, spawn};

@@ -8,14 +8,16 @@ use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{
     ActiveFault, ActiveFileFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain,
 };
+use steading_broker::{LEASE_FD, Lease, Stub};
 use steading_files::ServedFile;
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
@@ -41,6 +43,7 @@ use crate::log::Log;
 use crate::processes::Processes;
 use crate::router::Router;
 use crate::sources::Sources;
+use crate::taken::Taken;
 use crate::vm::{Shared, Vm};
 
 /// What the owner says when the group is up.
@@ -63,6 +66,28 @@ pub struct GroupConfig {
     pub log_dir: Utf8PathBuf,
     /// Where VMs' disks go, as files without a name; an existing directory with room.
     pub scratch: Utf8PathBuf,
+    /// What was reserved for it, and where to write what it takes.
+    pub admission: Admission,
+}
+
+/// How a group stands with others that share its machine.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// What was reserved, if anything was. All processes of the group have it open, and no other.
+    pub lease: Option<Lease>,
+    /// The file that keeps what this testnet was measured to take, if it is to be measured.
+    pub peak: Option<Utf8PathBuf>,
+}
+
+impl Admission {
+    /// What the log tells of the lease.
+    fn told(&self) -> Option<String> {
+        let lease = self.lease.as_ref()?;
+        let (needs, number, waited) = (lease.needs, lease.number, lease.waited.as_secs_f64());
+        Some(format!(
+            "{needs} are reserved on this machine by ticket {number}, after a wait of {waited:.1} s"
+        ))
+    }
 }
 
 /// What the VMs of a group begin with.
@@ -81,6 +106,8 @@ pub struct Owner {
     ready: File,
     /// What it complains about at its end.
     farewell: File,
+    /// Its ticket is removed when it has ended.
+    _ticket: Option<Stub>,
 }
 
 /// Starts a group's owner, with no exec. The caller must have one thread.
@@ -88,12 +115,16 @@ pub struct Owner {
 /// # Errors
 ///
 /// When namespaces are not to be had.
-pub fn spawn(config: GroupConfig) -> Result<Owner, GroupError> {
+pub fn spawn(mut config: GroupConfig) -> Result<Owner, GroupError> {
     let (ready, tell_ready) = pipe()?;
     let (farewell, tell_farewell) = pipe()?;
     let identity = Identity::current()?;
-    let child = namespace::spawn(move || run(config, &identity, tell_ready, tell_farewell))?;
-    Ok(Owner { child, ready, farewell })
+    let reserved = config.admission.told();
+    let (lease, ticket) = config.admission.lease.take().map(Lease::into_parts).unzip();
+    // This process closes its copy of the lease, which is the group's alone from here on.
+    let child =
+        namespace::spawn(move || run(config, (lease, reserved), &identity, tell_ready, tell_farewell))?;
+    Ok(Owner { child, ready, farewell, _ticket: ticket })
 }
 
 fn pipe() -> Result<(File, File), GroupError> {
@@ -182,12 +213,18 @@ pub(crate) fn socket_path() -> String {
     format!("{}/{SOCKET_NAME}", directory_path())
 }
 
-fn run(config: GroupConfig, identity: &Identity, mut ready: File, mut farewell: File) -> u8 {
-    let directory = match namespace::set_up(identity)
+fn run(
+    config: GroupConfig,
+    (lease, reserved): (Option<OwnedFd>, Option<String>),
+    identity: &Identity,
+    mut ready: File,
+    mut farewell: File,
+) -> u8 {
+    let set_up = namespace::set_up(identity)
         .map_err(GroupError::from)
-        .and_then(|directory| keep_directory(&directory))
-    {
-        Ok(directory) => directory,
+        .and_then(|directory| Ok((keep_directory(&directory)?, lease.as_ref().map(keep_lease).transpose()?)));
+    let (directory, lease) = match set_up {
+        Ok(kept) => kept,
         Err(error) => return give_up(&mut ready, &error),
     };
     let name: String = format!("{OWNER_PREFIX}{}", config.plan.group).chars().take(15).collect();
@@ -198,8 +235,8 @@ fn run(config: GroupConfig, identity: &Identity, mut ready: File, mut farewell: 
         Ok(runtime) => runtime,
         Err(error) => return give_up(&mut ready, &error),
     };
-    let outcome = runtime.block_on(serve(config, &mut ready));
-    drop(directory);
+    let outcome = runtime.block_on(serve(config, reserved, &mut ready));
+    drop((directory, lease));
     match outcome {
         Ok(problems) => {
             // When nobody listens, nobody wants to know.
@@ -224,9 +261,24 @@ fn keep_directory(directory: &OwnedFd) -> Result<OwnedFd, GroupError> {
     Ok(kept)
 }
 
+/// Opens the lease for whatever this process starts: the kernel closes the files of a process before it
+/// ends those of its PID namespace, and what is reserved must be so for as long as guests are there.
+fn keep_lease(lease: &OwnedFd) -> Result<OwnedFd, GroupError> {
+    let kept = rustix::io::fcntl_dupfd_cloexec(lease, LEASE_FD.cast_signed()).and_then(|kept| {
+        rustix::io::fcntl_setfd(&kept, FdFlags::empty())?;
+        Ok(kept)
+    });
+    kept.map_err(|error| GroupError::io("keep what was reserved")(error.into()))
+}
+
 /// Serves the group until somebody asks for its end; what went wrong with the log at the last.
-async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, GroupError> {
-    let GroupConfig { plan, origin, files, log_dir, scratch } = config;
+async fn serve(
+    config: GroupConfig,
+    reserved: Option<String>,
+    ready: &mut File,
+) -> Result<Vec<String>, GroupError> {
+    let GroupConfig { plan, origin, files, log_dir, scratch, admission } = config;
+    let began = Instant::now();
     let mut background = JoinSet::new();
     let (log, log_task) = Log::new(TestLog::open(&log_dir)?);
     let mut log_running = JoinSet::new();
@@ -246,7 +298,13 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
 
     let Beginning { key, values, vms: beginnings, forked_from, clock, kept } = Beginning::of(origin, files)?;
     tell_facts(&plan, &key)?;
-    let shared = Shared { qemu: plan.qemu.clone(), processes: processes.clone(), log: log.clone() };
+    let taken = Taken::default();
+    let shared = Shared {
+        qemu: plan.qemu.clone(),
+        processes: processes.clone(),
+        log: log.clone(),
+        taken: taken.clone(),
+    };
     let (mut vms, mut images) = (BTreeMap::new(), BTreeMap::new());
     for (vm, beginning) in plan.vms.iter().zip(beginnings) {
         let mut options = journal_options(vm, &plan);
@@ -302,6 +360,9 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
         let _ = axum::serve(listener, app).await;
     });
     log.driver(None, &format!("group {} is up: {}", group.plan.group, group.plan.resources)).await;
+    if let Some(reserved) = reserved {
+        log.driver(None, &reserved).await;
+    }
     let started = match &group.forked_from {
         None => start_vms(&group.plan, &vms).await,
         Some(_) => go_on(&vms, &group, clock).await,
@@ -317,8 +378,19 @@ async fn serve(config: GroupConfig, ready: &mut File) -> Result<Vec<String>, Gro
         // One that has ended is as good as killed.
         let _ = vm.kill().await;
     }
+    tell_peak(&group, &taken, admission.peak.as_deref(), began).await;
     let problems = log.finish().await;
     started.map(|()| problems)
+}
+
+/// Logs what the VMs have taken, and keeps it for others of the same testnet.
+async fn tell_peak(group: &Group, taken: &Taken, file: Option<&Utf8Path>, began: Instant) {
+    let (Some(file), Some(measured)) = (file, taken.measured(began.elapsed())) else { return };
+    group.log.driver(None, &taken.told(&group.plan)).await;
+    if let Err(error) = steading_broker::record_peak(file, &group.plan, measured) {
+        let why = chain(&error);
+        group.log.driver(None, &format!("what it took is not kept in {file}: {why}")).await;
+    }
 }
 
 /// Puts what programs of any language want to know into the private directory, as files.

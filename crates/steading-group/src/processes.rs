@@ -6,11 +6,11 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal};
-use steading_sys::process::{Exit, reap};
+use steading_sys::process::{Exit, Usage, reap};
 use steading_sys::signal::Signals;
 use tokio::sync::watch;
 
-type Table = HashMap<Pid, watch::Sender<Option<Exit>>>;
+type Table = HashMap<Pid, watch::Sender<Option<(Exit, Usage)>>>;
 
 /// Knows every process that was started here.
 #[derive(Clone, Debug, Default)]
@@ -20,16 +20,21 @@ pub(crate) struct Processes {
 
 /// The end of one process, when it comes.
 #[derive(Clone, Debug)]
-pub(crate) struct ExitWatch(watch::Receiver<Option<Exit>>);
+pub(crate) struct ExitWatch(watch::Receiver<Option<(Exit, Usage)>>);
 
 impl ExitWatch {
     /// Waits for the end.
     pub(crate) async fn ended(&mut self) -> Exit {
-        match self.0.wait_for(Option::is_some).await.map(|exit| *exit) {
-            Ok(Some(exit)) => exit,
+        match self.0.wait_for(Option::is_some).await.map(|ended| *ended) {
+            Ok(Some((exit, _))) => exit,
             // The table is gone, so the group is ending, and with it the process.
             Ok(None) | Err(_) => Exit::Signal(9),
         }
+    }
+
+    /// What it took, once it has ended.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.0.borrow().map(|(_, usage)| usage)
     }
 }
 
@@ -63,9 +68,9 @@ impl Processes {
 
     fn reap_all(&self) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((pid, exit)) = reap() {
+        while let Some((pid, exit, usage)) = reap() {
             if let Some(sender) = table.remove(&pid) {
-                sender.send_replace(Some(exit));
+                sender.send_replace(Some((exit, usage)));
             }
         }
     }

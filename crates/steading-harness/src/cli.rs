@@ -9,6 +9,8 @@ use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::bazel;
+use crate::broker::BrokerOptions;
+use crate::describe;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
@@ -107,6 +109,9 @@ enum Command {
     Up(RunArgs),
     #[command(flatten)]
     Live(live::Command),
+    /// Print what those need to know who schedule several test programs.
+    #[command(name = describe::COMMAND, hide = true)]
+    Describe,
     /// Make a fork of a group, and hold it.
     #[command(name = "__fork", hide = true)]
     Fork(HoldArgs),
@@ -128,8 +133,8 @@ impl Suite {
     }
 
     /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
-    pub fn up(self, out: Option<Utf8PathBuf>, warm: bool, report: &Report) -> u8 {
-        let args = RunArgs { warm, out, ..RunArgs::default() };
+    pub fn up(self, out: Option<Utf8PathBuf>, warm: bool, broker: &BrokerOptions, report: &Report) -> u8 {
+        let args = RunArgs { warm, out, broker: broker.clone(), ..RunArgs::default() };
         run::run(&self.declared(), &args, Mode::SetupOnly, report)
     }
 }
@@ -171,6 +176,7 @@ fn main(mut suite: Declared) -> ExitCode {
                 exit_code::USAGE
             })
         }
+        Some(Command::Describe) => describe::print(suite, &report),
         Some(Command::Fork(args)) => fork::hold(&args, &report),
         Some(Command::Boot(args)) => fork::hold_booted(suite, &args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),

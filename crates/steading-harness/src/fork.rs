@@ -7,14 +7,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use steading_api::{Client, FreezeRequest, chain, socket_path};
-use steading_group::{Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin};
+use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin};
 use steading_report::{Event, Report};
 use steading_sys::process::end_with_parent;
 
+use crate::broker::{BrokerOptions, Copies};
 use crate::exit_code;
 use crate::live::{LiveGroup, wait_for};
 use crate::prepare;
-use crate::run::{self, Up};
+use crate::run::{self, Ask, Start, Up};
 use crate::suite::Declared;
 
 /// A group to be made from what was kept of another.
@@ -29,6 +30,8 @@ pub struct ForkArgs {
     /// Where logs go [default: out/GROUP/TIME].
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    broker: BrokerOptions,
     /// A program to run in the fork, which is torn down afterwards; see `run`. Without one the
     /// fork stays until Ctrl-C or `down`.
     #[arg(last = true, value_name = "COMMAND")]
@@ -62,17 +65,17 @@ pub(crate) fn fork(group: &LiveGroup, args: &ForkArgs) -> anyhow::Result<u8> {
         None => wait_for(async { Ok(group.client.freeze(&FreezeRequest::default()).await?.id) })?,
     };
     let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(group.name()));
-    let up = bring_up(&group.client, &id, &log_dir, args.clock.into())?;
+    let opened = wait_for(open(&group.client, &id))?;
+    let room = Ask::Broker(&args.broker, Copies::One);
+    let up = match go_on(opened, &log_dir, args.clock.into(), room, &report) {
+        Ok(up) => up,
+        Err((code, error)) => return Ok(run::fail(&report, code, &error)),
+    };
     Ok(if args.command.is_empty() {
         run::stay(group.name(), up, &report)
     } else {
         run::command_in(up, &args.command, &report)
     })
-}
-
-/// Makes a fork of what the owner behind this client keeps as `id`. The caller must have one thread.
-fn bring_up(client: &Client, id: &str, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
-    go_on(wait_for(open(client, id))?, log_dir, clock)
 }
 
 /// Opens what the owner behind this client keeps as `id`. Its files are open in the owner's process,
@@ -84,12 +87,24 @@ pub(crate) async fn open(client: &Client, id: &str) -> anyhow::Result<OpenedGrou
     Ok(OpenedGroup::open(description, files.context("the owner's socket has no directory")?)?)
 }
 
-/// Makes a group that goes on from what was kept of another.
-pub(crate) fn go_on(opened: OpenedGroup, log_dir: &Utf8Path, clock: Clock) -> anyhow::Result<Up> {
-    let (scratch, log_dir) = prepare::directories(log_dir)?;
+/// Makes a group that goes on from what was kept of another. The caller must have one thread. An error
+/// comes with its exit status.
+pub(crate) fn go_on(
+    opened: OpenedGroup,
+    log_dir: &Utf8Path,
+    clock: Clock,
+    room: Ask<'_>,
+    report: &Report,
+) -> Result<Up, (u8, anyhow::Error)> {
+    let host = |error: anyhow::Error| (exit_code::HOST, error);
+    let (scratch, log_dir) = prepare::directories(log_dir).map_err(|error| host(error.into()))?;
     let plan = opened.description().plan.clone();
+    let room = room.admit(&plan, report)?;
     let origin = Origin::Frozen(Box::new(opened), clock);
-    Ok(Up::start(GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch })?)
+    // What a fork takes tells little of its testnet: it shares memory with others.
+    let admission = Admission::default();
+    let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission };
+    Up::start(config, room).map_err(|error| host(error.into()))
 }
 
 /// What the runner asks of a process of its own that makes and holds a fork.
@@ -159,7 +174,9 @@ pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
     let made = || {
         end_with_parent(args.parent)?;
         let client = Client::new(socket_path(args.owner));
-        bring_up(&client, &args.id, &args.out, Clock::Host)
+        let opened = wait_for(open(&client, &args.id))?;
+        // The runner has reserved what it takes, and the lease is open here where that is due.
+        go_on(opened, &args.out, Clock::Host, Ask::Nobody, report).map_err(|(_, error)| error)
     };
     hold_until_its_end(made(), report)
 }
@@ -169,7 +186,8 @@ pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) ->
     let made = || {
         end_with_parent(args.parent)?;
         // What there is to say was said of the group itself.
-        let up = run::bring_up(&args.name, &*suite.testnet, Some(&args.out), false, &Report::silent());
+        let start = Start { out: Some(&args.out), warm: false, room: Ask::Nobody };
+        let up = run::bring_up(&args.name, &*suite.testnet, &start, &Report::silent());
         up.map_err(|(_, error)| error)
     };
     hold_until_its_end(made(), report)

@@ -4,12 +4,15 @@
 
 mod backoff;
 mod bazel;
+pub mod broker;
 mod cli;
 mod context;
+pub mod describe;
 pub mod exit_code;
 mod fault;
 mod fork;
 mod function;
+mod host;
 mod http;
 pub mod live;
 pub mod prepare;

@@ -1,13 +1,14 @@
 //! From a declared testnet to all that a group is made from: what is done before there is one.
 
+pub use crate::host::host_resources;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_files::{FileError, ServedFile};
 pub use steading_group::probe_faults;
-use steading_group::{GroupConfig, Origin};
+use steading_group::{Admission, GroupConfig, Origin};
 use steading_plan::{
-    Boot, DeclaredVms, GroupName, HostFacts, HostResources, NameError, ParseDeclaredError, Plan, PlanError,
-    QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
+    Boot, DeclaredVms, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError, QemuFacts,
+    Testnet, UndeclaredError, VmName, env_vars,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,
@@ -111,7 +112,8 @@ pub fn prepare(
     let files = plan.files.iter().map(|file| ServedFile::read(file, |opened| cache.digest(opened)));
     let files = files.collect::<Result<_, _>>()?;
     let (scratch, log_dir) = directories(log_dir)?;
-    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), files, log_dir, scratch })
+    let admission = Admission::default();
+    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), files, log_dir, scratch, admission })
 }
 
 /// Makes the directories of a group: for disks, and for logs.
@@ -148,24 +150,6 @@ pub fn tight_room(config: &GroupConfig) -> Option<String> {
             mib(free)
         )
     })
-}
-
-/// Memory that is free, or can be freed, in MiB.
-pub(crate) fn available_memory_mib() -> u64 {
-    meminfo_mib("MemAvailable:").unwrap_or(u64::MAX)
-}
-
-/// What this machine has; of memory all there is, whoever uses it now.
-pub fn host_resources() -> HostResources {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
-    HostResources { cpus, memory_mib: meminfo_mib("MemTotal:").unwrap_or(u64::MAX) }
-}
-
-/// A line of proc_meminfo(5).
-fn meminfo_mib(key: &str) -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
 /// Where images are kept on this host.

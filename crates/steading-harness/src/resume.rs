@@ -11,7 +11,9 @@ use steading_report::{Event, Report};
 use steading_vm::engine::{FIRMWARE_CODE, cpu, prepare as prepare_vm, qemu_version};
 use steading_vm::image::ImageCache;
 
+use crate::broker::{BrokerOptions, Copies};
 use crate::fork::{ClockArg, go_on};
+use crate::run::Ask;
 use crate::{prepare, run};
 
 /// How a kept testnet is to be opened.
@@ -23,6 +25,8 @@ pub struct ResumeOptions {
     /// Of a file: where logs go, and the run that the testnet comes from [default: out/GROUP/TIME].
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    broker: BrokerOptions,
 }
 
 /// Opens the testnet, and stays until Ctrl-C or `down`.
@@ -49,7 +53,11 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     opened.firmware_code(FIRMWARE_CODE);
     add_images(&mut opened)?;
     let frozen_at = group.frozen_at.strftime("%F %T UTC").to_string();
-    let up = go_on(opened, &log_dir, args.clock.into())?;
+    let room = Ask::Broker(&args.broker, Copies::One);
+    let up = match go_on(opened, &log_dir, args.clock.into(), room, &report) {
+        Ok(up) => up,
+        Err((code, error)) => return Ok(run::fail(&report, code, &error)),
+    };
     report.tell(&Event::Warm { what: format!("it goes on from where it was frozen, at {frozen_at}") });
     match steading_report::write(&run_dir) {
         Ok(page) => {

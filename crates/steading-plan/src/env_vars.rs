@@ -31,6 +31,25 @@ pub const STEADING_WARM: &str = "STEADING_WARM";
 /// A number by which the limit of waits (300 s) is multiplied, for slow hosts.
 pub const STEADING_TIMEOUT_FACTOR: &str = "STEADING_TIMEOUT_FACTOR";
 
+/// The directory by which groups that share this machine wait for each other, as `--broker-dir`. By default
+/// the first of `/run/steading-broker`, if an administrator has made it, `/dev/shm/steading-broker` and
+/// `/tmp/steading-broker` that can be used.
+pub const STEADING_BROKER_DIR: &str = "STEADING_BROKER_DIR";
+
+/// How many CPUs groups may reserve in all, as `--broker-cpus`; as many as this process may use when it
+/// is not set.
+pub const STEADING_BROKER_CPUS: &str = "STEADING_BROKER_CPUS";
+
+/// How much memory groups may reserve in all, in MiB, as `--broker-memory-mib`; as much as the machine,
+/// or the control group around this process, has when it is not set.
+pub const STEADING_BROKER_MEMORY_MIB: &str = "STEADING_BROKER_MEMORY_MIB";
+
+/// How many virtual CPUs a reserved CPU stands for, as `--oversubscription`; 4 when it is not set.
+pub const STEADING_OVERSUBSCRIPTION: &str = "STEADING_OVERSUBSCRIPTION";
+
+/// With anything but `0`, `false`, `no`, `off` and nothing, groups start at once and reserve nothing, as
+/// with `--no-broker`.
+pub const STEADING_NO_BROKER: &str = "STEADING_NO_BROKER";
 /// Followed by the name of an image, in capitals and with `_` for each character that is neither letter
 /// nor digit: the path of an image for `steading::image`. The rules for Bazel set it.
 pub const STEADING_IMAGE_PREFIX: &str = "STEADING_IMAGE_";

@@ -36,7 +36,7 @@ pub use mac::{MacAddr, ParseMacError};
 pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, ParseIfNameError, VmName};
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
 pub use qemu::{Acceleration, Beginning, QemuCommand, QemuFacts};
-pub use resources::{HostResources, OVERHEAD_MIB, ResourceError, Resources};
+pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};
 pub use testnet::{
     Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
 };

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::dnsmasq;
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
-use crate::resources::{HostResources, ResourceError, Resources};
+use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
 use crate::{
     AddressPlan, Boot, FileNameError, FileSource, GroupName, Handle, IfName, MacAddr, NameError, PrefixError,
     Sha256, Testnet, VmName, VmSpec,
@@ -164,6 +164,11 @@ impl Plan {
     pub fn check(&self, host: HostResources) -> Result<(), ResourceError> {
         let specs: Vec<VmSpec> = self.vms.iter().map(|vm| vm.spec.clone()).collect();
         self.resources.check(&specs, host)
+    }
+
+    /// How the memory that it needs adds up, for people.
+    pub fn memory_sum(&self) -> String {
+        memory_sum(self.vms.iter().map(|vm| &vm.spec))
     }
 
     /// The VM of this name.

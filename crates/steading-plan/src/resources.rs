@@ -11,6 +11,9 @@ use crate::VmSpec;
 /// Measured with QEMU 7.2 under emulation, rounded up.
 pub const OVERHEAD_MIB: u64 = 96;
 
+/// How many virtual CPUs a reserved CPU stands for, unless it is said otherwise: a guest mostly waits.
+pub const OVERSUBSCRIPTION: u64 = 4;
+
 /// A sum of resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
@@ -108,20 +111,21 @@ impl Resources {
         }
         let needed = self.total_mib();
         if needed > host.memory_mib {
-            return Err(ResourceError::Memory { needed, has: host.memory_mib, sum: sum(vms) });
+            return Err(ResourceError::Memory { needed, has: host.memory_mib, sum: memory_sum(vms.iter()) });
         }
         Ok(())
     }
 }
 
-fn sum(vms: &[VmSpec]) -> String {
+/// The terms of a sum of memory, in MiB.
+pub(crate) fn memory_sum<'a>(vms: impl ExactSizeIterator<Item = &'a VmSpec>) -> String {
     const SHOWN: usize = 6;
-    let mut terms: Vec<String> =
-        vms.iter().take(SHOWN).map(|vm| format!("{} {}", vm.name, vm.memory_mib)).collect();
-    if vms.len() > SHOWN {
-        terms.push(format!("{} more", vms.len() - SHOWN));
+    let count = vms.len();
+    let mut terms: Vec<String> = vms.take(SHOWN).map(|vm| format!("{} {}", vm.name, vm.memory_mib)).collect();
+    if count > SHOWN {
+        terms.push(format!("{} more", count - SHOWN));
     }
-    terms.push(format!("{} for each of {} QEMU processes", OVERHEAD_MIB, vms.len()));
+    terms.push(format!("{OVERHEAD_MIB} for each of {count} QEMU processes"));
     terms.join(" + ")
 }
 

@@ -49,9 +49,19 @@ struct FunctionLine {
     waits_for: Option<String>,
 }
 
+/// The group waits for room.
+#[derive(Debug)]
+struct QueueLine {
+    needs: String,
+    place: Option<(usize, usize)>,
+    held: String,
+    since: Duration,
+}
+
 /// Everything that goes on.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
+    queue: Option<QueueLine>,
     planned: Vec<PlannedVm>,
     vms: Vec<VmLine>,
     functions: Vec<FunctionLine>,
@@ -73,6 +83,12 @@ impl Board {
                 let starting: Vec<PlannedVm> = vms.iter().filter(|vm| vm.autostart).cloned().collect();
                 self.vms = starting.into_iter().map(|vm| line(vm, State::Waiting, now)).collect();
             }
+            Event::Queued { needs, place, held } => {
+                let since = self.queue.as_ref().map_or(now, |queue| queue.since);
+                let (needs, held) = (needs.clone(), held.clone());
+                self.queue = Some(QueueLine { needs, place: *place, held, since });
+            }
+            Event::Admitted { .. } => self.queue = None,
             Event::Preparing { vm, step } => self.set(vm, State::Image(*step), now),
             Event::Starting => {
                 for vm in &mut self.vms {
@@ -96,6 +112,7 @@ impl Board {
             }
             Event::Ended { name, .. } => self.functions.retain(|function| function.name != *name),
             Event::CommandEnded { .. } | Event::Finished { .. } | Event::Error { .. } => {
+                self.queue = None;
                 self.vms.clear();
                 self.functions.clear();
             }
@@ -169,7 +186,9 @@ impl Board {
             cut(functions, room.div_ceil(2).max(room.saturating_sub(self.vms.len())));
         let answering = self.vms.iter().filter(|vm| vm.state == State::Answering).count();
         let vms: Vec<String> = self.vms.iter().map(|vm| vm.shown(width, now)).collect();
-        let rows = room - functions.len();
+        let queue = self.queue.iter().flat_map(|queue| queue.shown(width, now));
+        let queue: Vec<String> = queue.take(room - functions.len()).collect();
+        let rows = room - functions.len() - queue.len();
         let mut lines = if vms.len() > rows {
             // Those that are not up yet are what is waited for.
             let shown =
@@ -180,6 +199,7 @@ impl Board {
         } else {
             vms
         };
+        lines.extend(queue);
         lines.extend(functions);
         lines
     }
@@ -215,6 +235,18 @@ impl State {
             Self::Reachable => "address is up".to_owned(),
             Self::Answering => "answers".to_owned(),
         }
+    }
+}
+
+impl QueueLine {
+    fn shown(&self, width: usize, now: Duration) -> [String; 2] {
+        let seconds = seconds(now.saturating_sub(self.since));
+        let place =
+            self.place.map_or_else(|| "no place yet".to_owned(), |(at, of)| format!("place {at} of {of}"));
+        let room = width.saturating_sub(3 + seconds.width());
+        let first = padded(&shortened(&format!("waiting for {}: {place}", self.needs), room), room);
+        let second = shortened(&format!("    {}", self.held), width);
+        [format!("  {first} {seconds}"), format!("{}", second.dimmed())]
     }
 }
 

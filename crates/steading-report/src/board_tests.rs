@@ -155,3 +155,20 @@ fn a_short_text_is_whole_and_a_long_one_ends_with_an_ellipsis() {
     // Of a character of two columns there is no half.
     assert_eq!(shortened("名前名前", 4), "名…");
 }
+
+#[test]
+fn a_group_that_waits_for_room_has_its_place_on_the_board_until_it_is_admitted() {
+    let queued = |place| Event::Queued {
+        needs: "1 CPU and 608 MiB".to_owned(),
+        place: Some(place),
+        held: "2 CPUs and 1216 MiB of 2 CPUs and 2000 MiB are held: east (1 CPU and 608 MiB, since 18:03:12)"
+            .to_owned(),
+    };
+    let mut board = board(&[(planned(&["n1"]), 0), (queued((2, 3)), 1), (queued((1, 2)), 4)]);
+    let lines = shown(&board, SCREEN, at(11));
+    assert_eq!(lines[1], "  waiting for 1 CPU and 608 MiB: place 1 of 2                            10 s");
+    assert!(lines[2].starts_with("    2 CPUs and 1216 MiB of") && lines[2].ends_with('…'), "{lines:?}");
+    assert!(lines.iter().all(|line| line.width() <= 77), "{lines:?}");
+    board.take(&Event::Admitted { needs: String::new(), seconds: 10.0 }, at(11));
+    assert_eq!(shown(&board, SCREEN, at(11)).len(), 1);
+}

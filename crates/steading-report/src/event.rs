@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steading_logs::VmEvent;
 
@@ -42,6 +43,22 @@ pub enum Event {
         name: String,
         /// The file.
         file: String,
+    },
+    /// The group waits until this machine has room for it, beside those of others.
+    Queued {
+        /// What it waits for.
+        needs: String,
+        /// Its place among those that wait, and how many these are; none until it has one.
+        place: Option<(usize, usize)>,
+        /// Who holds what.
+        held: String,
+    },
+    /// It has waited, and there is room now.
+    Admitted {
+        /// What is reserved for it.
+        needs: String,
+        /// How long it waited.
+        seconds: f64,
     },
     /// All inputs are ready, and the VMs that start with the group are started.
     Starting,
@@ -154,6 +171,21 @@ pub struct PlannedVm {
     pub address: Ipv6Addr,
     /// Whether it starts with the group.
     pub autostart: bool,
+}
+
+/// What was reserved for a run on the machine that it shared with others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The number of its ticket: those with smaller ones came first.
+    pub ticket: u64,
+    /// CPUs.
+    pub cpus: u64,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Since when.
+    pub since: Timestamp,
+    /// How long it waited for that.
+    pub waited_seconds: f64,
 }
 
 /// A sign of life or death of a VM.

@@ -14,7 +14,7 @@ mod terminal;
 mod timeline;
 mod trace;
 
-pub use event::{Event, Failure, ImageStep, Outcome, PlannedVm, VmSign, Wait};
+pub use event::{Event, Failure, ImageStep, Outcome, PlannedVm, Reserved, VmSign, Wait};
 pub use files::{PICTURES, Rendered, ReportError, render, write};
 pub use summary::{Kind, Metric, Row, Summary};
 pub use terminal::Report;

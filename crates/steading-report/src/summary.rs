@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Outcome;
+use crate::{Outcome, Reserved};
 
 /// The version of the file that is written.
 const VERSION: u32 = 2;
@@ -27,6 +27,9 @@ pub struct Summary {
     metrics: Vec<Metric>,
     /// What was not as it should be, beside the functions: kernels in trouble, full disks.
     warnings: Vec<String>,
+    /// What was reserved on the machine, and how long that took. None if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reserved: Option<Reserved>,
 }
 
 /// What a row is about. Tests and checks are counted; a setup or a teardown only if it failed.
@@ -100,6 +103,7 @@ impl Summary {
             functions: Vec::new(),
             metrics: Vec::new(),
             warnings: Vec::new(),
+            reserved: None,
         }
     }
 
@@ -146,6 +150,11 @@ impl Summary {
     /// Adds something that was not as it should be.
     pub fn add_warning(&mut self, warning: String) {
         self.warnings.push(warning);
+    }
+
+    /// Tells what was reserved.
+    pub fn reserve(&mut self, reserved: Option<Reserved>) {
+        self.reserved = reserved;
     }
 
     /// What was not as it should be.

@@ -112,7 +112,11 @@ impl Report {
 /// Whether the board has all that an event tells.
 fn is_on_the_board(event: &Event) -> bool {
     match event {
-        Event::Preparing { .. } | Event::Starting | Event::Started { .. } | Event::Waiting { .. } => true,
+        Event::Queued { .. }
+        | Event::Preparing { .. }
+        | Event::Starting
+        | Event::Started { .. }
+        | Event::Waiting { .. } => true,
         Event::Vm { sign, .. } => matches!(
             sign,
             VmSign::Spoke | VmSign::Event(VmEvent::On { .. } | VmEvent::Reachable | VmEvent::Answering)
@@ -151,6 +155,16 @@ impl Lines {
                 {
                     eprintln!("  {line}");
                 }
+            }
+            Event::Queued { needs, place, held } => {
+                let place = place.map_or_else(
+                    || "the queue is locked by a process that does not go on".to_owned(),
+                    |(place, of)| format!("place {place} of {of}"),
+                );
+                eprintln!("{seconds:>7.1} s  waiting for {needs}: {place}; {held}");
+            }
+            Event::Admitted { needs, seconds: waited } => {
+                eprintln!("{seconds:>7.1} s  {needs} are reserved, after {waited:.1} s");
             }
             Event::Starting => eprintln!("{seconds:>7.1} s  the group is started …"),
             Event::Vm { vm, sign } => {

@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use command_fds::{CommandFdExt as _, FdMapping};
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::Pid;
 use thiserror::Error;
 
 use crate::capability;
@@ -195,14 +196,34 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// What a process took in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The most memory that it had at once, in KiB, shared memory included (`ru_maxrss`, getrusage(2)).
+    pub memory_kib: u64,
+    /// CPU time, its own and the kernel's for it.
+    pub cpu: Duration,
+}
+
 /// Takes the end of one child that has ended, whichever it is. For PID 1 of a group, which owns
 /// every process below it; anybody else would steal the ends of a library's children.
-pub fn reap() -> Option<(Pid, Exit)> {
-    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
-    let exit = match (status.exit_status(), status.terminating_signal()) {
-        (Some(status), _) => Exit::Status(status),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => return None,
+pub fn reap() -> Option<(Pid, Exit, Usage)> {
+    let mut status = 0;
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both outlive the call, which fills them.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
+    // None has ended, or there is none: 0 and -1 (wait4(2)).
+    let pid = if pid > 0 { Pid::from_raw(pid)? } else { return None };
+    let exit = if libc::WIFEXITED(status) {
+        Exit::Status(libc::WEXITSTATUS(status))
+    } else {
+        Exit::Signal(libc::WTERMSIG(status))
     };
-    Some((pid, exit))
+    let time = |time: libc::timeval| {
+        let micros = time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_usec);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    let memory_kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    Some((pid, exit, Usage { memory_kib, cpu: time(usage.ru_utime) + time(usage.ru_stime) }))
 }

@@ -5,7 +5,7 @@
 //! of signalfd(2) belongs to whoever reads it: it gives the signals of the reading process.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -26,7 +26,7 @@ impl Signals {
     ///
     /// When the process has no descriptor left.
     pub fn open(signals: &[Signal]) -> io::Result<Self> {
-        let fd = block(signals)?;
+        let (fd, _) = block(signals)?;
         // SAFETY: an OwnedFd is open until it is dropped, and it is dropped with the AsyncFd.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         Ok(Self(fd?))
@@ -48,9 +48,49 @@ impl Signals {
     }
 }
 
-fn block(signals: &[Signal]) -> io::Result<OwnedFd> {
+/// Signals that are waited for by a thread without an event loop, until this is dropped.
+#[derive(Debug)]
+pub struct Caught {
+    fd: OwnedFd,
+    before: libc::sigset_t,
+}
+
+impl Caught {
+    /// Blocks these signals in the calling thread, and collects them.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no descriptor left.
+    pub fn open(signals: &[Signal]) -> io::Result<Self> {
+        let (fd, before) = block(signals)?;
+        Ok(Self { fd, before })
+    }
+
+    /// Takes one that has come, if any has. Until then the descriptor cannot be read.
+    pub fn take(&self) -> Option<Signal> {
+        take(&self.fd).ok()
+    }
+}
+
+impl AsFd for Caught {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        // SAFETY: the set is one that the same call returned.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Returns the descriptor, and which signals were blocked before.
+fn block(signals: &[Signal]) -> io::Result<(OwnedFd, libc::sigset_t)> {
     // SAFETY: a signal set is plain data, which sigemptyset(3) makes valid.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; the call below fills it.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set outlives the calls; the numbers are signals' own.
     unsafe {
         libc::sigemptyset(&raw mut set);
@@ -58,8 +98,8 @@ fn block(signals: &[Signal]) -> io::Result<OwnedFd> {
             libc::sigaddset(&raw mut set, signal.as_raw());
         }
     }
-    // SAFETY: the set outlives the call, and the old one is not asked for.
-    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    // SAFETY: both sets outlive the call.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
     if error != 0 {
         return Err(io::Error::from_raw_os_error(error));
     }
@@ -69,7 +109,7 @@ fn block(signals: &[Signal]) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just opened it for the caller.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, before))
 }
 
 fn take(signals: &OwnedFd) -> io::Result<Signal> {
@@ -83,4 +123,31 @@ fn take(signals: &OwnedFd) -> io::Result<Signal> {
     }
     let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw);
     signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a signal without a name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Signals to one thread, so that those of other tests do not get them.
+    fn raise(signal: Signal) {
+        // SAFETY: pthread_self(3) is always a thread; the number is a signal's own.
+        unsafe { libc::pthread_kill(libc::pthread_self(), signal.as_raw()) };
+    }
+
+    #[test]
+    fn a_caught_signal_is_taken_once_and_afterwards_others_get_it_as_before() {
+        let caught = Caught::open(&[Signal::USR2]).unwrap();
+        assert_eq!(caught.take(), None);
+        raise(Signal::USR2);
+        assert_eq!(caught.take(), Some(Signal::USR2));
+        assert_eq!(caught.take(), None);
+        drop(caught);
+        // SAFETY: all zeros is a valid set, which the call fills.
+        let mut now: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: no set is given, and the one that is filled outlives the call.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) };
+        // SAFETY: the set is valid.
+        assert_eq!(unsafe { libc::sigismember(&raw const now, libc::SIGUSR2) }, 0);
+    }
 }

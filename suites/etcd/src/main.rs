@@ -1,6 +1,7 @@
 //! A real etcd cluster of three VMs, and what it must survive.
 
 mod cluster;
+mod network_faults;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +46,19 @@ fn main() -> ExitCode {
                     anew(the_cluster_comes_back_after_a_reboot_of_all),
                 )
                 .test("a_leader_paused_too_long_is_replaced", anew(a_leader_paused_too_long_is_replaced))
+        })
+        .sequential("network_faults", |section| {
+            section
+                .fork_each(WithoutForks::Boot)
+                .test(
+                    "the_minority_cannot_write_and_the_majority_can",
+                    anew(network_faults::the_minority_cannot_write_and_the_majority_can),
+                )
+                .test("a_one_way_cut_is_seen_as_such", anew(network_faults::a_one_way_cut_is_seen_as_such))
+                .test(
+                    "delay_and_loss_are_what_was_asked",
+                    anew(network_faults::delay_and_loss_are_what_was_asked),
+                )
         })
         .main()
 }

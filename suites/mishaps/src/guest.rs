@@ -47,3 +47,10 @@ fn meet() -> anyhow::Result<()> {
     stream.write_all(&[1])?;
     stream.read_exact(&mut [0]).context("another group did not come to the meeting")
 }
+
+/// Tells that it is there, and stays for as long as it is to, where somebody wants that.
+pub(crate) fn stay_for_a_while() -> anyhow::Result<()> {
+    let Ok(socket) = std::env::var(MEETING) else { return Ok(()) };
+    let mut meeting = UnixStream::connect(socket)?;
+    Ok(meeting.read_exact(&mut [0])?)
+}

@@ -60,6 +60,14 @@ fn suite(mishap: Mishap) -> Suite {
             vm.succeed("echo 'only in memory' >/run/kept; echo 'on the disk' >/root/kept")?;
             anyhow::bail!("as it must")
         }),
+        Mishap::Shares => suite.test("runs", |testnet| {
+            let vm = testnet.vm("a");
+            vm.wait_for_console("No bootable device")?;
+            guest::stay_for_a_while()?;
+            // What is reserved is held from one of its processes to the next.
+            vm.kill()?;
+            vm.start()
+        }),
         Mishap::Warm => suite.test("is_up", |testnet| testnet.vm("a").wait_for_ssh()),
         Mishap::Neighbours => suite.test("each_is_reached_and_no_other", guest::neighbours),
         _ => suite.test("never_runs", |_: &Context| Ok(())),
@@ -73,7 +81,7 @@ fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
     let named = |name: &str| Ok(Testnet::new().vm(bios(name)?));
     match mishap {
         Mishap::FailsLate | Mishap::Warm => Ok(Testnet::new().vm(reference::guest()?.vm("a"))),
-        Mishap::Image | Mishap::NeverBoots | Mishap::Freezes => named("a"),
+        Mishap::Image | Mishap::NeverBoots | Mishap::Freezes | Mishap::Shares => named("a"),
         Mishap::Pictured => Ok(Testnet::new().vm(bios("a")?.display())),
         Mishap::WrongHash => {
             let other: Sha256 = "0".repeat(64).parse()?;

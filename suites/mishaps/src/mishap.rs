@@ -34,10 +34,12 @@ pub(crate) enum Mishap {
     FailsLate,
     /// Nothing: its guest boots.
     Warm,
+    /// Nothing to boot, and the machine is shared with others.
+    Shares,
 }
 
 impl Mishap {
-    const ALL: [(Self, &str); 16] = [
+    const ALL: [(Self, &str); 17] = [
         (Self::Image, "image"),
         (Self::WrongHash, "wrong-hash"),
         (Self::TooMuchMemory, "too-much-memory"),
@@ -54,6 +56,7 @@ impl Mishap {
         (Self::Freezes, "freezes"),
         (Self::FailsLate, "fails-late"),
         (Self::Warm, "warm"),
+        (Self::Shares, "shares"),
     ];
 
     /// The one that the environment asks for.

@@ -175,6 +175,8 @@ pub(super) fn events(record: &str, summary: &str, event: &str) -> anyhow::Result
     push_variants(&mut text, &item::members(event, "Failure")?, '_');
     text.push_str("\nEach of `metrics` has:\n\n");
     push_fields(&mut text, &item::members(summary, "Metric")?);
+    text.push_str("\n`reserved` has:\n\n");
+    push_fields(&mut text, &item::members(event, "Reserved")?);
     Ok(text)
 }
 

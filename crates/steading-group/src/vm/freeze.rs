@@ -82,6 +82,7 @@ impl Control {
         if let Some(mut process) = self.running.take() {
             let _ = engine::kill(process.pid);
             process.exit.ended().await;
+            self.has_taken(&process.exit);
             process.streams.join_all().await;
         }
         if was_on {
@@ -135,6 +136,7 @@ impl Control {
         if let Err(error) = loaded {
             let _ = engine::kill(running.pid);
             running.exit.ended().await;
+            self.has_taken(&running.exit);
             let said = running.streams.join_all().await.concat();
             let said = said.trim();
             return Err(match error {

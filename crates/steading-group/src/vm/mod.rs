@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::frozen::Past;
 use crate::log::Log;
 use crate::processes::Processes;
+use crate::taken::Taken;
 pub(crate) use task::VmTask;
 
 /// How many of the last console lines a failure shows.
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) qemu: QemuFacts,
     pub(crate) processes: Processes,
     pub(crate) log: Log,
+    pub(crate) taken: Taken,
 }
 
 /// A handle to a VM.

@@ -269,6 +269,7 @@ impl Control {
     async fn ended(&mut self, exit: Exit) {
         let Some(process) = self.running.take() else { return };
         self.held = None;
+        self.has_taken(&process.exit);
         let said = process.streams.join_all().await.concat();
         let reason = process.expected.unwrap_or_else(|| {
             let how = match exit {
@@ -282,6 +283,13 @@ impl Control {
             )
         });
         self.is_off(reason).await;
+    }
+
+    /// Counts a process that has ended.
+    pub(super) fn has_taken(&self, exit: &ExitWatch) {
+        if let Some(usage) = exit.usage() {
+            self.shared.taken.add(&self.plan.name, usage);
+        }
     }
 
     pub(super) async fn is_off(&mut self, reason: String) {

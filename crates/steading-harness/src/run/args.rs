@@ -5,6 +5,8 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use steading_plan::env_vars;
 
+use crate::broker::BrokerOptions;
+
 #[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
     /// Run only tests whose name contains one of these.
@@ -63,12 +65,14 @@ pub(crate) struct RunArgs {
     /// The part of the tests that is run.
     #[arg(skip)]
     pub(crate) shard: Option<Shard>,
-    /// Of all commands; put here from there.
-    #[arg(skip)]
-    pub(crate) group: Option<String>,
     /// Keep the testnet up after the tests, until Ctrl-C.
     #[arg(long)]
     pub(crate) keepalive: bool,
+    #[command(flatten)]
+    pub(crate) broker: BrokerOptions,
+    /// Of all commands; put here from there.
+    #[arg(skip)]
+    pub(crate) group: Option<String>,
 }
 
 /// One of several parts of the tests, for those who divide them among processes.

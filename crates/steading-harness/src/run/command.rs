@@ -10,9 +10,10 @@ use steading_plan::{Testnet, env_vars};
 use steading_report::{Event, Report};
 use steading_sys::signal::Signals;
 
+use crate::broker::{BrokerOptions, Copies};
 use crate::exit_code;
 use crate::run::watch::{News, Watch, redrawing};
-use crate::run::{Up, bring_up, fail};
+use crate::run::{Ask, Start, Up, bring_up, fail};
 
 /// What the log calls the program.
 const NAME: &str = "command";
@@ -27,10 +28,12 @@ pub fn run_command(
     testnet: &Testnet,
     out: Option<&Utf8Path>,
     warm: bool,
+    broker: &BrokerOptions,
     argv: &[String],
     report: &Report,
 ) -> u8 {
-    match bring_up(group, &|| Ok(testnet.clone()), out, warm, report) {
+    let start = Start { out, warm, room: Ask::Broker(broker, Copies::One) };
+    match bring_up(group, &|| Ok(testnet.clone()), &start, report) {
         Ok(up) => command_in(up, argv, report),
         Err((code, error)) => fail(report, code, &error),
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use steading_api::{Client, ClientError, FreezeRequest, chain, socket_path};
+use steading_broker::{BrokerError, LEASE_FD, Lease, Stub};
 use steading_plan::Resources;
 use steading_sys::process::{Program, RunError, Started};
 use thiserror::Error;
@@ -20,8 +21,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::broker::More;
 use crate::fork::{BootArgs, HoldArgs, Holding};
-use crate::prepare::{available_memory_mib, host_resources};
+use crate::host::{available_memory_mib, host_resources};
 use crate::run::pictures::plain;
 use crate::suite::SectionId;
 
@@ -46,9 +48,19 @@ pub(crate) enum ForkError {
     /// The process that is to hold it.
     #[error("cannot start the process that holds a fork")]
     Start(#[from] RunError),
+    /// Nothing can be reserved for it.
+    #[error("cannot reserve room for a fork of the testnet")]
+    Reserve(#[from] BrokerError),
     /// It is ended, or does not speak.
     #[error("cannot make a fork of the testnet: {0}")]
     Hold(String),
+}
+
+/// Room for one fork.
+#[derive(Debug)]
+struct Slot {
+    permits: Vec<OwnedSemaphorePermit>,
+    lease: Option<Lease>,
 }
 
 /// The forks of one run.
@@ -58,6 +70,10 @@ pub(crate) struct Forks {
     owner: i32,
     log_dir: Utf8PathBuf,
     slots: Arc<Semaphore>,
+    /// For one fork there is room by what is reserved for the group itself, which stands meanwhile.
+    own_room: Arc<Semaphore>,
+    /// The way to room for others; none where nothing is reserved.
+    more: Option<More>,
     /// Functions that run in the group itself.
     in_group: AtomicUsize,
     freezes: tokio::sync::Mutex<Freezes>,
@@ -73,12 +89,20 @@ struct Freezes {
 
 impl Forks {
     /// Forks of the group with this owner, `at_most` at once.
-    pub(crate) fn new(client: Client, owner: i32, log_dir: &Utf8Path, at_most: usize) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        owner: i32,
+        log_dir: &Utf8Path,
+        at_most: usize,
+        more: Option<More>,
+    ) -> Self {
         Self {
             client,
             owner,
             log_dir: log_dir.to_owned(),
             slots: Arc::new(Semaphore::new(at_most.clamp(1, Semaphore::MAX_PERMITS))),
+            own_room: Arc::new(Semaphore::new(1)),
+            more,
             in_group: AtomicUsize::new(0),
             freezes: tokio::sync::Mutex::default(),
         }
@@ -120,9 +144,20 @@ impl Forks {
         Fork::start(BootArgs::argv(status.plan.group.as_str(), &log_dir), log_dir, slot).await
     }
 
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, ForkError> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
-        slot.map_err(|_| ForkError::Hold("the run is over".to_owned()))
+    /// Waits until there may be one more fork. The queue of the machine is not entered: who holds
+    /// something and waits for more there would wait for others who do the same.
+    async fn slot(&self) -> Result<Slot, ForkError> {
+        let is_over = |_| ForkError::Hold("the run is over".to_owned());
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(is_over)?;
+        let Some(more) = &self.more else { return Ok(Slot { permits: vec![slot], lease: None }) };
+        if let Ok(own) = Arc::clone(&self.own_room).try_acquire_owned() {
+            return Ok(Slot { permits: vec![slot, own], lease: None });
+        }
+        if let Some(lease) = more.try_take()? {
+            return Ok(Slot { permits: vec![slot], lease: Some(lease) });
+        }
+        let own = Arc::clone(&self.own_room).acquire_owned().await.map_err(is_over)?;
+        Ok(Slot { permits: vec![slot, own], lease: None })
     }
 
     fn log_dir(&self, name: &str, attempt: u32) -> Utf8PathBuf {
@@ -174,17 +209,17 @@ pub(crate) struct Fork {
     /// Where its logs are.
     pub(crate) log_dir: Utf8PathBuf,
     process: HoldProcess,
-    _slot: OwnedSemaphorePermit,
+    /// Given back after the process has ended.
+    _ticket: Option<Stub>,
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Fork {
-    async fn start(
-        words: Vec<String>,
-        log_dir: Utf8PathBuf,
-        slot: OwnedSemaphorePermit,
-    ) -> Result<Self, ForkError> {
+    async fn start(words: Vec<String>, log_dir: Utf8PathBuf, slot: Slot) -> Result<Self, ForkError> {
+        let Slot { permits, lease } = slot;
+        let (lease, ticket) = lease.map(Lease::into_parts).unzip();
         let argv = std::iter::once(this_program()).chain(words).collect();
-        let mut process = HoldProcess::start(argv)?;
+        let mut process = HoldProcess::start(argv, lease)?;
         let line = process.line().await.unwrap_or_default();
         let Ok(Holding { owner }) = serde_json::from_str(&line) else {
             // It has ended, or is about to.
@@ -192,7 +227,7 @@ impl Fork {
             return Err(ForkError::Hold(why.trim().trim_start_matches("error: ").to_owned()));
         };
         let client = Client::new(socket_path(owner));
-        Ok(Self { client, log_dir, process, _slot: slot })
+        Ok(Self { client, log_dir, process, _ticket: ticket, _permits: permits })
     }
 
     /// Tears it down, and waits for its end. Returns what it complained about at the last.
@@ -218,13 +253,14 @@ struct HoldProcess {
 }
 
 impl HoldProcess {
-    fn start(argv: Vec<String>) -> Result<Self, ForkError> {
+    /// It and all that it starts have the lease open.
+    fn start(argv: Vec<String>, lease: Option<OwnedFd>) -> Result<Self, ForkError> {
         let program = Program {
             argv,
             package: None,
             env: Vec::new(),
             cwd: None,
-            fds: Vec::new(),
+            fds: lease.map(|lease| (lease, LEASE_FD)).into_iter().collect(),
             network_capabilities: true,
         };
         let Started { pid, stdout, stderr, .. } = program.start()?;

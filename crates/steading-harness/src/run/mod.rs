@@ -15,13 +15,15 @@ pub(crate) mod watch;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
+use steading_broker::Peak;
 use steading_group::{Clock, GroupConfig, GroupError, Origin, Owner};
-use steading_plan::{PlanError, Resources, Testnet, VmPlan, env_vars};
-use steading_report::{Event, PlannedVm, Report};
+use steading_plan::{Plan, PlanError, Resources, Testnet, VmPlan, env_vars};
+use steading_report::{Event, PlannedVm, Report, Reserved};
 
+use crate::broker::{Admitted, BrokerOptions, Copies, More, Refused, Room};
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
-use crate::suite::{Declared, Suite};
+use crate::suite::{Declared, Place, Suite};
 use crate::warm;
 pub(crate) use args::{RunArgs, Shard};
 pub(crate) use command::command_in;
@@ -60,7 +62,11 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
     let warm = args.warm || suite.warm_start;
-    match bring_up(group, &*suite.testnet, args.out.as_deref(), warm, report) {
+    let forks = suite.tree.tests().filter(|id| !selection.left_out.contains_key(id));
+    let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
+    let copies = if has_forks { Copies::WithFork } else { Copies::One };
+    let start = Start { out: args.out.as_deref(), warm, room: Ask::Broker(&args.broker, copies) };
+    match bring_up(group, &*suite.testnet, &start, report) {
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
     }
@@ -76,12 +82,12 @@ pub(crate) fn stay(group: &str, up: Up, report: &Report) -> u8 {
 }
 
 fn drive(suite: &Declared, selection: &Selection, up: Up, report: &Report) -> u8 {
-    let Up { owner, log_dir, needed } = up;
+    let log_dir = up.log_dir.clone();
     // Threads and event loops exist from here on only.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ran = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
-            let runner = Runner::new(suite, selection, owner, needed, report, &log_dir)?;
+            let runner = Runner::new(suite, selection, up, report, &log_dir)?;
             Ok(runner.run().await)
         })
     });
@@ -94,19 +100,65 @@ pub(crate) struct Up {
     pub(crate) log_dir: Utf8PathBuf,
     /// What it needs.
     pub(crate) needed: Resources,
+    /// What is reserved for it.
+    pub(crate) reserved: Option<Reserved>,
+    /// The way to more, if anything is reserved.
+    pub(crate) more: Option<More>,
+}
+
+/// How a group is to be brought up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start<'a> {
+    /// Where logs go, if it was said.
+    pub(crate) out: Option<&'a Utf8Path>,
+    /// Begin with the booted testnet.
+    pub(crate) warm: bool,
+    pub(crate) room: Ask<'a>,
+}
+
+/// Who sees to it that there is room for a group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ask<'a> {
+    /// The broker, in the order of the queue.
+    Broker(&'a BrokerOptions, Copies),
+    /// Whoever has started this process.
+    Nobody,
+}
+
+impl Ask<'_> {
+    /// Waits until there is room. An error comes with its exit status.
+    pub(crate) fn admit(self, plan: &Plan, report: &Report) -> Result<Room, (u8, anyhow::Error)> {
+        let Self::Broker(options, copies) = self else { return Ok(Room::default()) };
+        match options.admit(plan, copies, report).map_err(|error| (exit_code::HOST, error))? {
+            Admitted::Yes(room) => Ok(*room),
+            Admitted::Interrupted => {
+                Err((exit_code::INTERRUPTED, anyhow::anyhow!("interrupted while it waited for its turn")))
+            }
+        }
+    }
+
+    fn check(self, plan: &Plan) -> Result<(), Refused> {
+        match self {
+            Self::Broker(options, _) => options.check(plan),
+            Self::Nobody => Ok(()),
+        }
+    }
 }
 
 impl Up {
     /// Brings a group up. The caller must have one thread; after an error nothing is left.
-    pub(crate) fn start(config: GroupConfig) -> Result<Self, GroupError> {
+    pub(crate) fn start(mut config: GroupConfig, room: Room) -> Result<Self, GroupError> {
         let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
+        let reserved = room.reserved();
+        let Room { lease, more } = room;
+        config.admission.lease = lease;
         let mut owner = steading_group::spawn(config)?;
         if let Err(error) = owner.wait_until_ready() {
             owner.kill();
             let _ = owner.wait();
             return Err(error);
         }
-        Ok(Self { owner, log_dir, needed })
+        Ok(Self { owner, log_dir, needed, reserved, more })
     }
 }
 
@@ -115,8 +167,7 @@ impl Up {
 pub(crate) fn bring_up(
     group: &str,
     testnet: &dyn Fn() -> anyhow::Result<Testnet>,
-    out: Option<&Utf8Path>,
-    warm: bool,
+    start: &Start<'_>,
     report: &Report,
 ) -> Result<Up, (u8, anyhow::Error)> {
     let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet)?));
@@ -131,17 +182,23 @@ pub(crate) fn bring_up(
     if let Some(message) = note {
         report.tell(&Event::Warning { message });
     }
-    let log_dir = out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
-    let mut progress = Progress::new(report);
     let host = |error: anyhow::Error| (exit_code::HOST, error);
+    // Before anything is unpacked, and without waiting.
+    start.room.check(&plan).map_err(|error| host(error.into()))?;
+    let peak = Peak::path(&prepare::cache_dir(), &plan);
+    let log_dir = start.out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
+    let mut progress = Progress::new(report);
     let mut config = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step))
         .map_err(|error| host(error.into()))?;
     if let Some(message) = prepare::tight_room(&config) {
         report.tell(&Event::Warning { message });
     }
-    let cold = if warm { start_warm(&mut config, report).map_err(host)? } else { None };
+    config.admission.peak = Some(peak);
+    let cold = if start.warm { start_warm(&mut config, report).map_err(host)? } else { None };
+    // Whoever waits here may hold the lock of a warm start; whoever waits for that holds nothing.
+    let room = start.room.admit(&config.plan, report)?;
     report.tell(&Event::Starting);
-    let up = Up::start(config).map_err(|error| host(error.into()))?;
+    let up = Up::start(config, room).map_err(|error| host(error.into()))?;
     if let Some(entry) = cold {
         match entry.keep(&up.owner, report) {
             Ok(()) => {

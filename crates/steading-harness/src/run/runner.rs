@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use steading_api::{Client, Note, ProcessEvent, ProcessSpec, chain};
 use steading_group::stored::{StoredError, write_archive};
 use steading_group::{GroupError, OpenedGroup, Owner};
-use steading_plan::{Handle, Resources, env_vars};
+use steading_plan::{Handle, env_vars};
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, ReportError, Row, Summary};
 use steading_sys::signal::Signals;
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use crate::run::attempt::Attempt;
 use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
 use crate::run::watch::redrawing;
-use crate::run::{Mode, Selection, verdict};
+use crate::run::{Mode, Selection, Up, verdict};
 use crate::schedule::{Schedule, Step};
 use crate::suite::{Declared, FunctionId, Place, Role, WithoutForks};
 
@@ -65,17 +65,19 @@ impl<'a> Runner<'a> {
     pub(crate) fn new(
         suite: &'a Declared,
         selection: &'a Selection,
-        owner: Owner,
-        needed: Resources,
+        up: Up,
         report: &'a Report,
         log_dir: &'a Utf8Path,
     ) -> Result<Self, GroupError> {
+        let Up { owner, needed, reserved, more, .. } = up;
+        let mut summary = Summary::new(&suite.name);
+        summary.reserve(reserved);
         let signals = Signals::open(&[Signal::INT, Signal::TERM, Signal::USR1])
             .map_err(|source| GroupError::Io { action: "wait for signals", source })?;
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING);
         let client = Client::new(owner.socket_path());
         let at_most = selection.forks.unwrap_or_else(|| forks::at_most(needed));
-        let forks = Arc::new(Forks::new(client.clone(), owner.pid(), log_dir, at_most));
+        let forks = Arc::new(Forks::new(client.clone(), owner.pid(), log_dir, at_most, more));
         let mut tasks = JoinSet::new();
         tasks.spawn(pass_on_signals(signals, sender.clone()));
         tasks.spawn(listen_to_owner(client.clone(), sender.clone(), None));
@@ -91,7 +93,7 @@ impl<'a> Runner<'a> {
             owner_ended: false,
             running: HashMap::new(),
             before: HashMap::new(),
-            summary: Summary::new(&suite.name),
+            summary,
             kept: None,
             suite,
             selection,

@@ -145,6 +145,11 @@ impl Tree {
         &self.setups[id.0]
     }
 
+    /// Every function.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Function> {
+        self.functions.iter()
+    }
+
     /// The tests, in the order of declaration.
     pub(crate) fn tests(&self) -> impl Iterator<Item = FunctionId> {
         let is_test = |(_, function): &(usize, &Function)| function.role == Role::Test;

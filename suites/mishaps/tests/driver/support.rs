@@ -92,6 +92,8 @@ impl Mishap {
             .env("STEADING_CACHE_DIR", part("cache"))
             .env("STEADING_SCRATCH_DIR", part("scratch"))
             .env("STEADING_ACCEL", "tcg")
+            // Some of these tests need several groups at once, whatever machine it is.
+            .env("STEADING_NO_BROKER", "1")
             .env("TMPDIR", part("tmp"))
             .env("HOME", part("home"))
             .env_remove("XDG_CACHE_HOME")
@@ -117,6 +119,17 @@ impl Mishap {
     /// With a cache that it shares with other runs.
     pub(crate) fn with_cache(mut self, dir: &Path) -> Self {
         self.command.env("STEADING_CACHE_DIR", dir);
+        self
+    }
+
+    /// Waits for others that share the machine, by this directory, and with four groups of one VM as
+    /// the limit.
+    pub(crate) fn sharing(mut self, dir: &Path) -> Self {
+        self.command
+            .env_remove("STEADING_NO_BROKER")
+            .env("STEADING_BROKER_DIR", dir)
+            .env("STEADING_BROKER_CPUS", "4")
+            .env("STEADING_OVERSUBSCRIPTION", "2");
         self
     }
 

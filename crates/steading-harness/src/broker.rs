@@ -1,0 +1,304 @@
+//! Waits until this machine has room for a group, beside those of others.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use camino::Utf8PathBuf;
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::process::Signal;
+use steading_broker::{BrokerError, Directory, Lease, Limits, Needs, Queue, Request, Ticket, View, peak_of};
+use steading_plan::{OVERSUBSCRIPTION, Plan, env_vars};
+use steading_report::{Event, Report, Reserved};
+use steading_sys::signal::Caught;
+use steading_vm::image::ImageCache;
+use thiserror::Error;
+
+use crate::host::host_resources;
+
+/// How long until those who wait are told again where nothing moves on the screen.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// How many holders are named in one line.
+const NAMED: usize = 4;
+
+/// How groups that share this machine wait for each other.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Sharing the machine")]
+pub struct BrokerOptions {
+    /// Start at once, whatever other groups of this machine have reserved, and reserve nothing.
+    #[arg(long, env = env_vars::STEADING_NO_BROKER, hide_env_values = true, value_parser = FalseyValueParser::new())]
+    no_broker: bool,
+    /// The directory with the tickets of groups that wait for each other [default: one for all users
+    /// of this machine].
+    #[arg(long, value_name = "DIR", env = env_vars::STEADING_BROKER_DIR, hide_env_values = true)]
+    broker_dir: Option<Utf8PathBuf>,
+    /// How many CPUs groups may reserve in all [default: those that this process may use].
+    #[arg(long, value_name = "N", env = env_vars::STEADING_BROKER_CPUS, hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
+    broker_cpus: Option<u64>,
+    /// How much memory groups may reserve in all, in MiB [default: all that there is].
+    #[arg(long, value_name = "MIB", env = env_vars::STEADING_BROKER_MEMORY_MIB, hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
+    broker_memory_mib: Option<u64>,
+    /// How many virtual CPUs a reserved CPU stands for [default: 4].
+    #[arg(long, value_name = "N", env = env_vars::STEADING_OVERSUBSCRIPTION, hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
+    oversubscription: Option<u64>,
+}
+
+/// Why a testnet is not admitted, and never will be.
+#[derive(Debug, Error)]
+#[error(
+    "the testnet needs {needed} MiB of memory, and groups may reserve {limit} MiB in all: {sum}\nhint: declare less memory_mib or fewer VMs, or allow more by --broker-memory-mib"
+)]
+pub(crate) struct Refused {
+    needed: u64,
+    limit: u64,
+    sum: String,
+}
+
+/// What came of waiting.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// There is room, and it is reserved unless nothing is to be.
+    Yes(Box<Room>),
+    /// A signal came before.
+    Interrupted,
+}
+
+/// What is reserved, and the way to more.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) lease: Option<Lease>,
+    pub(crate) more: Option<More>,
+}
+
+/// Reserves the same again, for forks.
+#[derive(Debug)]
+pub(crate) struct More {
+    queue: Queue,
+    group: String,
+    needs: Needs,
+}
+
+impl More {
+    /// Reserves it if nobody has to wait for that. Who holds something already must not queue: two of
+    /// them would wait for each other.
+    pub(crate) fn try_take(&self) -> Result<Option<Lease>, BrokerError> {
+        self.queue.try_take(&Request::new(&self.group, self.needs, None))
+    }
+}
+
+/// How many testnets a run has at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// The group.
+    One,
+    /// The group, which stands frozen, and a fork of it.
+    WithFork,
+}
+
+impl BrokerOptions {
+    /// Groups do not wait for each other.
+    pub fn off() -> Self {
+        Self { no_broker: true, ..Self::default() }
+    }
+
+    /// What may be reserved in all.
+    pub fn limits(&self) -> Limits {
+        let host = host_resources();
+        Limits {
+            cpus: self.broker_cpus.unwrap_or(host.cpus),
+            memory_mib: self.broker_memory_mib.unwrap_or(host.memory_mib),
+            oversubscription: self.oversubscription.unwrap_or(OVERSUBSCRIPTION),
+        }
+    }
+
+    /// The queue, if groups are to wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// When its directory cannot be used.
+    pub fn queue(&self) -> Result<Option<Queue>, BrokerError> {
+        if self.no_broker {
+            return Ok(None);
+        }
+        let named = self.broker_dir.as_deref().filter(|dir| !dir.as_str().is_empty());
+        let directory = named.map_or_else(Directory::shared, Directory::named)?;
+        Ok(Some(Queue::new(directory, self.limits())))
+    }
+
+    fn is_named(&self) -> bool {
+        self.broker_dir.as_ref().is_some_and(|dir| !dir.as_str().is_empty())
+    }
+
+    /// Refuses what can never fit.
+    pub(crate) fn check(&self, plan: &Plan) -> Result<(), Refused> {
+        let (needed, limit) = (plan.resources.total_mib(), self.limits().memory_mib);
+        if self.no_broker || needed <= limit {
+            return Ok(());
+        }
+        Err(Refused { needed, limit, sum: plan.memory_sum() })
+    }
+
+    /// Waits until there is room for a group. A testnet without VMs needs none.
+    pub(crate) fn admit(&self, plan: &Plan, copies: Copies, report: &Report) -> anyhow::Result<Admitted> {
+        self.check(plan)?;
+        let nothing = || Ok(Admitted::Yes(Box::default()));
+        if plan.vms.is_empty() {
+            return nothing();
+        }
+        let queue = match self.queue() {
+            Ok(Some(queue)) => queue,
+            Ok(None) => return nothing(),
+            Err(error) if self.is_named() => return Err(error.into()),
+            Err(error) => {
+                let why = steading_api::chain(&error);
+                let message = format!("this group does not wait for others on this machine: {why}");
+                report.tell(&Event::Warning { message });
+                return nothing();
+            }
+        };
+        let limits = queue.limits();
+        let needs = limits.needs(plan.resources);
+        let doubled = needs.memory_mib.saturating_mul(2).min(limits.memory_mib);
+        let memory_mib = if copies == Copies::WithFork { doubled } else { needs.memory_mib };
+        let measured = peak_of(&ImageCache::default_dir(), plan).map(|peak| peak.memory_mib);
+        let request = Request::new(plan.group.as_str(), Needs { memory_mib, ..needs }, measured);
+        let Some(lease) = wait(&queue, request, report).context("cannot wait for room on this machine")?
+        else {
+            return Ok(Admitted::Interrupted);
+        };
+        let more = More { queue, group: plan.group.to_string(), needs };
+        Ok(Admitted::Yes(Box::new(Room { lease: Some(lease), more: Some(more) })))
+    }
+}
+
+impl Room {
+    /// What the results tell of it.
+    pub(crate) fn reserved(&self) -> Option<Reserved> {
+        self.lease.as_ref().map(|lease| Reserved {
+            ticket: lease.number,
+            cpus: lease.needs.cpus,
+            memory_mib: lease.needs.memory_mib,
+            since: lease.held_since,
+            waited_seconds: lease.waited.as_secs_f64(),
+        })
+    }
+}
+
+/// The lease, or none when a signal came before.
+fn wait(queue: &Queue, request: Request, report: &Report) -> anyhow::Result<Option<Lease>> {
+    let needs = request.needs;
+    let mut waiting = queue.wait(request);
+    if let Some(lease) = waiting.advance()? {
+        return Ok(Some(lease));
+    }
+    let signals = Caught::open(&[Signal::INT, Signal::TERM])?;
+    let mut told: Option<(Queued, Instant)> = None;
+    loop {
+        if let Some(lease) = waiting.advance()? {
+            report.tell(&Event::Admitted { needs: needs.to_string(), seconds: lease.waited.as_secs_f64() });
+            return Ok(Some(lease));
+        }
+        let queued = Queued::of(&queue.view()?, waiting.number());
+        let is_news = told.as_ref().is_none_or(|(before, at)| {
+            (report.is_live() && before.held != queued.held)
+                || before.place != queued.place
+                || at.elapsed() >= TOLD_EVERY
+        });
+        if is_news {
+            let Queued { place, held } = queued.clone();
+            report.tell(&Event::Queued { needs: needs.to_string(), place, held });
+            told = Some((queued, Instant::now()));
+        }
+        let redraw = report.redraw_at().map(|at| at.saturating_duration_since(Instant::now()));
+        let is_interrupted = waiting.rest(&signals, redraw.unwrap_or(TOLD_EVERY))?;
+        if is_interrupted && signals.take().is_some() {
+            return Ok(None);
+        }
+        report.redraw();
+    }
+}
+
+/// Where one that waits stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Queued {
+    place: Option<(usize, usize)>,
+    held: String,
+}
+
+impl Queued {
+    fn of(view: &View, own: Option<u64>) -> Self {
+        let numbers: Vec<u64> = view.waiting().map(|ticket| ticket.number).collect();
+        let place = numbers.iter().position(|number| Some(*number) == own);
+        Self { place: place.map(|place| (place + 1, numbers.len())), held: held(view) }
+    }
+}
+
+/// Who holds what, in one line.
+fn held(view: &View) -> String {
+    let holders: Vec<&Ticket> = view.holders().collect();
+    let mut named: Vec<String> = holders.iter().take(NAMED).map(|ticket| holder(ticket)).collect();
+    if holders.len() > NAMED {
+        named.push(format!("and {} more", holders.len() - NAMED));
+    }
+    if named.is_empty() {
+        named.push("nobody".to_owned());
+    }
+    format!("{} of {} are held: {}", view.held(), view.limits, named.join(", "))
+}
+
+fn holder(ticket: &Ticket) -> String {
+    let since = ticket.held_since.map(clock).unwrap_or_default();
+    match &ticket.request {
+        Some(request) => format!("{} ({}, since {since})", request.group, request.needs),
+        None => format!("a ticket of user {} that this version cannot read", ticket.uid),
+    }
+}
+
+/// A time of the day, for people.
+pub fn clock(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(number: u64, group: &str, held: bool) -> Ticket {
+        let request = Request::new(group, Needs { cpus: 1, memory_mib: 600 }, None);
+        Ticket {
+            number,
+            uid: 1000,
+            request: Some(request),
+            held_since: held.then_some(Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    #[test]
+    fn who_waits_is_told_their_place_and_who_holds_what() {
+        let limits = Limits { cpus: 2, memory_mib: 2000, oversubscription: 4 };
+        let mut tickets = vec![ticket(1, "east", true), ticket(2, "west", true)];
+        tickets.extend([ticket(3, "north", false), ticket(5, "ours", false), ticket(6, "south", false)]);
+        let queued = Queued::of(&View { limits, tickets }, Some(5));
+        assert_eq!(queued.place, Some((2, 3)));
+        assert!(
+            queued.held.starts_with(
+                "2 CPUs and 1200 MiB of 2 CPUs and 2000 MiB are held: east (1 CPU and 600 MiB, since "
+            ),
+            "{}",
+            queued.held
+        );
+        assert!(queued.held.contains("), west ("), "{}", queued.held);
+    }
+
+    #[test]
+    fn of_many_holders_a_few_are_named() {
+        let limits = Limits { cpus: 99, memory_mib: 99_999, oversubscription: 1 };
+        let tickets = (1..=9).map(|number| ticket(number, "g", true)).collect();
+        let queued = Queued::of(&View { limits, tickets }, None);
+        assert_eq!(queued.place, None);
+        assert!(queued.held.ends_with("), and 5 more"), "{}", queued.held);
+    }
+}

@@ -1,0 +1,108 @@
+//! What a test program tells of itself to those who schedule several.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use steading_plan::Resources;
+use steading_report::Report;
+
+use crate::exit_code;
+use crate::run;
+use crate::suite::{Declared, Role};
+
+/// The version of what is told.
+const VERSION: u32 = 1;
+
+/// The command that tells it.
+pub const COMMAND: &str = "__describe";
+
+/// How long a group may take to come up, beside the limits of its functions.
+const BRING_UP: Duration = Duration::from_secs(120);
+
+/// What a test program tells of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    #[serde(rename = "steading_description")]
+    version: u32,
+    /// The suite.
+    pub suite: String,
+    /// What its testnet needs.
+    pub resources: Resources,
+    /// How long one of its tests takes at most if it is run by itself, with setups and teardowns, in
+    /// seconds.
+    pub limit_seconds: u64,
+}
+
+impl Description {
+    /// Reads what a program printed; none if it is no test program of ours.
+    pub fn parse(said: &[u8]) -> Option<Self> {
+        let description: Self = serde_json::from_slice(said).ok()?;
+        (description.version == VERSION).then_some(description)
+    }
+
+    /// One, for tests.
+    #[doc(hidden)]
+    pub fn new(suite: &str, resources: Resources, limit_seconds: u64) -> Self {
+        Self { version: VERSION, suite: suite.to_owned(), resources, limit_seconds }
+    }
+}
+
+/// Prints it.
+pub(crate) fn print(suite: &Declared, report: &Report) -> u8 {
+    let described = (suite.testnet)().and_then(|testnet| {
+        // What is declared is told, whether or not it fits here.
+        let resources = Resources::of(&testnet.vms);
+        let description = Description::new(&suite.name, resources, limit(suite).as_secs());
+        Ok(serde_json::to_string(&description)?)
+    });
+    match described {
+        Ok(json) => {
+            report.print(&json);
+            exit_code::PASSED
+        }
+        Err(error) => run::fail(report, exit_code::HOST, &error),
+    }
+}
+
+/// The longest time of one test, alone.
+fn limit(suite: &Declared) -> Duration {
+    let of = |role: Role| suite.tree.all().filter(move |function| function.role == role);
+    let around: Duration = of(Role::Setup).map(|function| function.limit).sum();
+    let after: Duration = of(Role::Teardown).map(|function| function.limit).sum();
+    let tests = of(Role::Test).map(|test| test.limit.saturating_mul(1 + test.options.retries));
+    let longest = tests.max().unwrap_or_default();
+    // The limit of the whole run is no limit of teardowns.
+    BRING_UP + (around + longest).min(suite.overall_limit) + after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Suite;
+
+    fn seconds(suite: Suite) -> u64 {
+        limit(&suite.declared()).as_secs() - BRING_UP.as_secs()
+    }
+
+    #[test]
+    fn a_test_by_itself_takes_its_setups_its_retries_and_the_teardowns() {
+        let suite = || {
+            Suite::new("s")
+                .limit(Duration::from_secs(10))
+                .setup(|_| Ok(()))
+                .test("short", |_| Ok(()))
+                .test_with("long", crate::TestOptions::new().retries(2), |_| Ok(()))
+                .teardown(|_| Ok(()))
+        };
+        assert_eq!(seconds(suite()), 10 + 3 * 10 + 10);
+        assert_eq!(seconds(suite().overall_limit(Duration::from_secs(15))), 15 + 10);
+    }
+
+    #[test]
+    fn what_other_programs_print_is_no_description() {
+        assert!(Description::parse(b"\nrunning 0 tests\n").is_none());
+        assert!(Description::parse(br#"{"steading_description": 9}"#).is_none());
+        let one = Description::new("s", Resources::default(), 1);
+        assert_eq!(Description::parse(&serde_json::to_vec(&one).unwrap()).unwrap().suite, "s");
+    }
+}
