@@ -12,6 +12,7 @@
 
 pub mod console;
 pub mod events;
+pub mod files;
 pub mod input;
 pub mod journal;
 pub mod log;
@@ -37,6 +38,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     console::TARGET,
     events::TARGET,
+    files::TARGET,
     journal::TARGET,
     log::TARGET,
     qmp::TARGET,

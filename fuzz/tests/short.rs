@@ -29,6 +29,11 @@ fn a_journal_is_read_the_same_in_any_pieces_and_in_bounded_memory() {
 }
 
 #[test]
+fn a_request_for_a_file_is_read_whatever_it_is() {
+    holds("files");
+}
+
+#[test]
 fn a_log_gives_the_same_records_while_it_grows_and_afterwards() {
     holds("log");
 }

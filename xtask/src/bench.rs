@@ -31,6 +31,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// The file server: one large file and many small ones, beside nginx.
+    Files {
+        /// Options of `steading-bench files`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Idle guests: what each takes, and how many fit.
     Density {
         /// Options of `steading-bench density`.
@@ -57,6 +63,7 @@ impl Bench {
             Bench::Group { options } => ("group", options),
             Bench::Logs { options } => ("logs", options),
             Bench::Boot { options } => ("boot", options),
+            Bench::Files { options } => ("files", options),
             Bench::Density { options } => ("density", options),
             Bench::Faults { options } => ("faults", options),
             Bench::Fork { options } => ("fork", options),

@@ -1,6 +1,7 @@
 //! The client of the control API.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -11,14 +12,15 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use steading_plan::FileSource;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::{
-    ActiveFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, Freeze,
-    FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec,
-    Screenshot, VmStatus, VmVerb,
+    ActiveFault, ActiveFileFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
+    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand,
+    LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -201,6 +203,46 @@ impl Client {
     /// Has a fault stay when the program that asked for it has ended.
     pub async fn keep_fault(&self, id: u32) -> Result<(), ClientError> {
         self.post(&format!("/faults/{id}/keep"), &()).await
+    }
+
+    /// What the file server serves.
+    pub async fn files(&self) -> Result<Vec<FileStatus>, ClientError> {
+        self.get("/files").await
+    }
+
+    /// A file by its name or digest, which can be downloaded now.
+    pub async fn file(&self, name: &str) -> Result<FileStatus, ClientError> {
+        self.get(&format!("/files/{}", encoded(name))).await
+    }
+
+    /// Serves one more file. Its path is absolute.
+    pub async fn add_file(&self, source: &FileSource) -> Result<FileStatus, ClientError> {
+        self.post("/files", source).await
+    }
+
+    /// Serves a file no longer.
+    pub async fn remove_file(&self, name: &str) -> Result<(), ClientError> {
+        self.post(&format!("/files/{}/remove", encoded(name)), &()).await
+    }
+
+    /// Has the file server misbehave. It is undone, or kept, as a fault of the network is.
+    pub async fn begin_file_fault(&self, request: &FileFaultRequest) -> Result<ActiveFileFault, ClientError> {
+        self.post("/file-faults", request).await
+    }
+
+    /// How the file server misbehaves just now.
+    pub async fn file_faults(&self) -> Result<Vec<ActiveFileFault>, ClientError> {
+        self.get("/file-faults").await
+    }
+
+    /// Has the file server behave, and says what is undone.
+    pub async fn undo_file_faults(&self) -> Result<Vec<ActiveFileFault>, ClientError> {
+        self.post("/file-faults/undo", &()).await
+    }
+
+    /// Makes this an address of the driver, to speak to VMs from.
+    pub async fn add_source(&self, address: Ipv6Addr) -> Result<(), ClientError> {
+        self.post("/sources", &address).await
     }
 
     /// Freezes the group: all VMs at one instant. It goes on, unless it is to stand.

@@ -15,9 +15,9 @@ pub use lines::LineDecoder;
 /// As everybody who uses the API tells errors.
 pub use steading_plan::chain;
 pub use types::{
-    ActiveFault, CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
-    FaultRequest, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec,
-    Screenshot, VmState, VmStatus, VmVerb,
+    ActiveFault, ActiveFileFault, CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure,
+    FailureKind, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus,
+    GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
 };
 
 /// The number of the owner's descriptor of its private directory, the same in every group.

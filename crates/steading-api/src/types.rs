@@ -4,8 +4,9 @@ use std::net::Ipv6Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
-use steading_plan::{Fault, Plan, VmName};
+use steading_plan::{Fault, FileFault, Plan, Sha256, VmName};
 
 /// What a group is and how it does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -144,6 +145,73 @@ pub struct ActiveFault {
     pub id: u32,
     /// What it is.
     pub fault: Fault,
+    /// What asked for it, if it was a program of the group.
+    #[serde(default)]
+    pub function: Option<String>,
+    /// The number of that program, with which it ends; none if it does not.
+    #[serde(default)]
+    pub pid: Option<i32>,
+}
+
+/// A file that the group's file server serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// What it is called.
+    pub name: String,
+    /// Where it is on the host.
+    pub path: Utf8PathBuf,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// How long it is, in bytes.
+    pub size: u64,
+    /// Where VMs find it, by its digest.
+    pub url: String,
+    /// The same by its name.
+    pub named_url: String,
+    /// Why it cannot be downloaded just now, if it cannot.
+    #[serde(default)]
+    pub trouble: Option<String>,
+}
+
+impl FileStatus {
+    /// Where VMs find it, by its digest.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where VMs find it, by its name.
+    pub fn named_url(&self) -> &str {
+        &self.named_url
+    }
+
+    /// Its digest.
+    pub fn sha256(&self) -> Sha256 {
+        self.sha256
+    }
+
+    /// How long it is, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// A fault of the file server that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFaultRequest {
+    /// Which.
+    pub fault: FileFault,
+    /// The program of the group that asks, by its number there; the fault ends with it.
+    #[serde(default)]
+    pub pid: Option<i32>,
+}
+
+/// A fault of the file server that is active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveFileFault {
+    /// Its number in its group; no fault of the network has the same.
+    pub id: u32,
+    /// What it is.
+    pub fault: FileFault,
     /// What asked for it, if it was a program of the group.
     #[serde(default)]
     pub function: Option<String>,

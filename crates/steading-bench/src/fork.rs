@@ -196,6 +196,7 @@ fn many(dir: &Utf8Path) -> anyhow::Result<()> {
         owners.push(steading_group::spawn(GroupConfig {
             plan: frozen.plan.clone(),
             origin: Origin::Frozen(Box::new(opened), Clock::Host),
+            files: Vec::new(),
             log_dir: dir.to_owned(),
             scratch: dir.to_owned(),
             admission: Admission::default(),

@@ -51,6 +51,7 @@ pub(crate) fn bring_up(plan: &Plan, origin: Origin, dir: &Utf8Path) -> anyhow::R
     let mut owner = steading_group::spawn(GroupConfig {
         plan: plan.clone(),
         origin,
+        files: Vec::new(),
         log_dir: dir.to_owned(),
         scratch: dir.to_owned(),
         admission: Admission::default(),

@@ -5,6 +5,7 @@
 mod boot;
 mod density;
 mod faults;
+mod files;
 mod fork;
 mod group;
 mod latency;
@@ -59,6 +60,29 @@ enum Bench {
         #[arg(long, default_value_t = 300)]
         lines: usize,
     },
+    /// The file server: one large file and many small ones, beside nginx.
+    Files {
+        /// How large the large file is, in MiB.
+        #[arg(long, default_value_t = 1024)]
+        large: u64,
+        /// How many small ones.
+        #[arg(long, default_value_t = 10_000)]
+        small: usize,
+        /// How often each.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Measures the file server from inside the group.
+    #[command(hide = true)]
+    FilesClient {
+        /// Where both servers listen.
+        address: std::net::Ipv6Addr,
+        /// Where the files are.
+        dir: camino::Utf8PathBuf,
+        large: u64,
+        small: usize,
+        runs: usize,
+    },
     /// Idle guests, each with a driver of its own: what they take, and how many fit.
     Density {
         /// How many guests.
@@ -110,6 +134,10 @@ fn main() -> anyhow::Result<()> {
             if lines > 0 { latency::measure(lines) } else { Ok(()) }
         }
         Bench::Live { group, command } => live::run(&command, Some(&group)).map(drop),
+        Bench::Files { large, small, runs } => files::measure(large, small, runs),
+        Bench::FilesClient { address, dir, large, small, runs } => {
+            files::measure_inside(address, &dir, large, small, runs)
+        }
         Bench::Density { guests, settle, window } => density::measure(guests, settle, window),
         Bench::Idle { name, out } => density::idle(&name, &out),
         Bench::Faults { runs } => faults::measure(runs),

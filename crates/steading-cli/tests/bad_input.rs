@@ -54,6 +54,8 @@ const OF_A_GROUP: &[&[&str]] = &[
     &["fork"],
     &["fault", "ls"],
     &["fault", "undo", "--all"],
+    &["files", "ls"],
+    &["files", "undo", "--all"],
     &["down"],
 ];
 
@@ -391,4 +393,60 @@ fn files_and_directories_that_are_not_there_are_named() {
         let output = place.command(&["up", &name, "--group", group]).output().unwrap();
         assert_told(&["up", group], &output, USAGE, &[part]);
     }
+}
+
+#[test]
+fn files_that_are_none_and_faults_that_make_no_sense_are_told() {
+    let place = Place::new("files");
+    let _group = place.up();
+    let on = |words: &[&str]| place.on(&place.name, words);
+    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), USAGE, parts);
+    let file = place.dir.path().join("update.img");
+    std::fs::write(&file, "image").unwrap();
+    let file = file.to_str().unwrap();
+
+    told(&["files", "url", "update.img"], &["no file is served as \"update.img\"", "none is served at all"]);
+    told(&["files", "add", "/nowhere/update.img"], &["cannot read /nowhere/update.img: No such file"]);
+    told(&["files", "add", "/proc"], &["/proc is no regular file"]);
+    told(&["files", "add", file, "--name", "a/b"], &["a file cannot be served as \"a/b\": it holds a slash"]);
+    let other = "0".repeat(64);
+    told(&["files", "add", file, "--sha256", &other], &["the SHA-256 of", &other]);
+
+    let added = on(&["files", "add", file]);
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    let url = on(&["files", "url", "update.img"]);
+    assert_eq!(url.stdout, added.stdout);
+    told(&["files", "url", "updat.img"], &["there are: update.img"]);
+    told(&["files", "rm", "updat.img"], &["there are: update.img"]);
+    told(&["files", "cut", "5", "updat.img"], &["there are: update.img"]);
+    told(&["files", "fail", "200"], &["the status 200 is no error"]);
+    told(&["files", "slow", "0"], &["at a rate of nothing no answer ends"]);
+    told(&["files", "undo", "7"], &["no fault with the number 7 is active"]);
+    let cut = on(&["files", "cut", "5", "update.img"]);
+    assert_eq!(cut.stdout, b"1\n", "{cut:?}");
+    let listed = String::from_utf8(on(&["files", "ls"]).stdout).unwrap();
+    assert!(listed.contains("5 update.img\n") && listed.contains("cut update.img after 5 bytes"), "{listed}");
+
+    std::fs::write(file, "changed").unwrap();
+    told(&["files", "url", "update.img"], &["the file update.img has changed"]);
+    std::fs::remove_file(file).unwrap();
+    told(&["files", "url", "update.img"], &["the file update.img has vanished", file]);
+    let listed = String::from_utf8(on(&["files", "ls"]).stdout).unwrap();
+    assert!(listed.contains("(cannot be downloaded)"), "{listed}");
+}
+
+#[test]
+fn a_testnet_with_files_that_are_none_does_not_come_up() {
+    let place = Place::new("nofile");
+    let testnet = |text: &str| std::fs::write(place.dir.path().join("t.toml"), text).unwrap();
+    let up = || place.command(&["up", "t.toml"]).output().unwrap();
+    testnet("[[file]]\npath = \"gone.img\"\n");
+    let said = String::from_utf8(up().stderr).unwrap();
+    assert!(said.contains("cannot serve gone.img: cannot read gone.img: No such file"), "{said}");
+    testnet("[[file]]\npath = \"a/x\"\n[[file]]\npath = \"b/x\"\n");
+    let said = String::from_utf8(up().stderr).unwrap();
+    assert!(said.contains("two files are to be served as \"x\": a/x and b/x\nhint: "), "{said}");
+    testnet("[[file]]\npth = \"a\"\n");
+    let said = String::from_utf8(up().stderr).unwrap();
+    assert!(said.contains("did you mean `path`?"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! The control API, served on the group's own socket.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,21 +16,23 @@ use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
 use steading_api::{
-    ActiveFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, Freeze,
-    FreezeRequest, GroupStatus, GuestCommand, LogLine, Note, ProcessSpec, Screenshot, VmStatus, VmVerb,
-    chain,
+    ActiveFault, ActiveFileFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
+    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine,
+    Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
 };
-use steading_plan::{Plan, Sha256};
+use steading_plan::{FileSource, Plan, Sha256};
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::faults::Faults;
+use crate::files::Files;
 use crate::freeze::{self, Freezes};
 use crate::frozen::FrozenGroup;
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::log::Log;
+use crate::sources::Sources;
 use crate::vm::Vm;
 use crate::{console, power};
 
@@ -50,6 +53,8 @@ pub(crate) struct Group {
     pub(crate) images: BTreeMap<String, Sha256>,
     pub(crate) jobs: Jobs,
     pub(crate) faults: Faults,
+    pub(crate) files: Files,
+    pub(crate) sources: Sources,
     /// Where jobs run.
     pub(crate) tasks: TaskTracker,
     /// Values that test functions keep for each other.
@@ -102,6 +107,12 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/faults/undo", post(undo_faults))
         .route("/faults/{id}/undo", post(undo_fault))
         .route("/faults/{id}/keep", post(keep_fault))
+        .route("/files", get(files).post(add_file))
+        .route("/files/{name}", get(file))
+        .route("/files/{name}/remove", post(remove_file))
+        .route("/file-faults", get(file_faults).post(begin_file_fault))
+        .route("/file-faults/undo", post(undo_file_faults))
+        .route("/sources", post(add_source))
         .route("/records", get(records))
         .route("/frozen", get(freezes).post(freeze_group))
         .route("/frozen/{id}", get(frozen))
@@ -261,6 +272,9 @@ async fn begin_fault(
 }
 
 async fn undo_fault(State(group): Shared, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
+    if group.files.undo(id).await? {
+        return Ok(Json(()));
+    }
     Ok(Json(group.faults.undo(id).await?))
 }
 
@@ -269,7 +283,45 @@ async fn undo_faults(State(group): Shared) -> Result<Json<Vec<ActiveFault>>, Fai
 }
 
 async fn keep_fault(State(group): Shared, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
+    if group.files.keep(id).await {
+        return Ok(Json(()));
+    }
     Ok(Json(group.faults.keep(id).await?))
+}
+
+async fn files(State(group): Shared) -> Json<Vec<FileStatus>> {
+    Json(group.files.list())
+}
+
+async fn file(State(group): Shared, Path(name): Path<String>) -> Result<Json<FileStatus>, Failed> {
+    Ok(Json(group.files.get(&name)?))
+}
+
+async fn add_file(State(group): Shared, Json(source): Json<FileSource>) -> Result<Json<FileStatus>, Failed> {
+    Ok(Json(group.files.add(source).await?))
+}
+
+async fn remove_file(State(group): Shared, Path(name): Path<String>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.files.remove(&name).await?))
+}
+
+async fn file_faults(State(group): Shared) -> Json<Vec<ActiveFileFault>> {
+    Json(group.files.faults().await)
+}
+
+async fn begin_file_fault(
+    State(group): Shared,
+    Json(request): Json<FileFaultRequest>,
+) -> Result<Json<ActiveFileFault>, Failed> {
+    Ok(Json(group.files.begin(request, |pid| group.jobs.name(pid)).await?))
+}
+
+async fn undo_file_faults(State(group): Shared) -> Result<Json<Vec<ActiveFileFault>>, Failed> {
+    Ok(Json(group.files.undo_all().await?))
+}
+
+async fn add_source(State(group): Shared, Json(address): Json<Ipv6Addr>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.sources.add(address).await?))
 }
 
 async fn records(State(group): Shared) -> Result<Response, Failed> {

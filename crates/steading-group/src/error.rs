@@ -2,9 +2,10 @@
 
 use std::io;
 
+use steading_files::FileError;
 use steading_logs::LogError;
 use steading_net::NetError;
-use steading_plan::FaultError;
+use steading_plan::{FaultError, SourceError};
 use steading_sys::namespace::{NamespaceError, SetupError};
 use steading_sys::process::RunError;
 use steading_sys::tap::TapError;
@@ -34,6 +35,12 @@ pub enum GroupError {
     /// A fault that was kept with a frozen group, and makes no sense.
     #[error("cannot make the faults of the frozen group again")]
     Fault(#[from] FaultError),
+    /// A file that cannot be served.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An address that was kept with a frozen group, and cannot be the driver's.
+    #[error("cannot give the driver an address of the frozen group again")]
+    Source(#[from] SourceError),
     /// No TAP.
     #[error(transparent)]
     Tap(#[from] TapError),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use steading_api::{ActiveFault, Failure, FailureKind, FaultRequest, chain};
 use steading_logs::FaultEvent;
@@ -21,15 +22,30 @@ use crate::relay::Relays;
 pub(crate) struct Faults {
     plan: Arc<Plan>,
     log: Log,
+    numbers: Numbers,
     table: Arc<Mutex<Table>>,
+}
+
+/// Gives each fault, of the network or of a server, a number of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbers(Arc<AtomicU32>);
+
+impl Numbers {
+    /// One that was never given.
+    pub(crate) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// This one and those before it are taken.
+    pub(crate) fn are_taken_to(&self, number: u32) {
+        self.0.fetch_max(number, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
 struct Table {
-    network: Network,
+    network: Arc<Network>,
     relays: Relays,
-    /// The number of the last one.
-    last: u32,
     active: BTreeMap<u32, ActiveFault>,
 }
 
@@ -52,12 +68,13 @@ impl Faults {
     /// asked for them is not here.
     pub(crate) async fn new(
         plan: &Plan,
-        network: Network,
+        network: Arc<Network>,
         log: Log,
+        numbers: Numbers,
         kept: Vec<ActiveFault>,
     ) -> Result<Self, GroupError> {
-        let table = Table { network, relays: Relays::default(), last: 0, active: BTreeMap::new() };
-        let faults = Self { plan: Arc::new(plan.clone()), log, table: Arc::new(Mutex::new(table)) };
+        let table = Table { network, relays: Relays::default(), active: BTreeMap::new() };
+        let faults = Self { plan: Arc::new(plan.clone()), log, numbers, table: Arc::new(Mutex::new(table)) };
         if kept.is_empty() {
             return Ok(faults);
         }
@@ -70,9 +87,9 @@ impl Faults {
         let mut table = faults.table.lock().await;
         faults.put_into_place(&mut table, &active).await?;
         for fault in active.values() {
+            faults.numbers.are_taken_to(fault.id);
             faults.tell_beginning(fault).await;
         }
-        table.last = active.keys().last().copied().unwrap_or_default();
         table.active = active;
         drop(table);
         Ok(faults)
@@ -91,12 +108,11 @@ impl Faults {
         // Looked at with the table in hand: a program's end takes it after the program is forgotten.
         let function = pid.and_then(name_of);
         let pid = pid.filter(|_| function.is_some());
-        let id = table.last + 1;
+        let id = self.numbers.next();
         let begun = ActiveFault { id, fault, function, pid };
         let mut active = table.active.clone();
         active.insert(id, begun.clone());
         self.put_into_place(&mut table, &active).await.map_err(|error| failed(&error))?;
-        table.last = id;
         table.active = active;
         self.tell_beginning(&begun).await;
         Ok(begun)

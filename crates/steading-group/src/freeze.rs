@@ -129,7 +129,8 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         journal,
         files: frozen.names(),
     });
-    let faults = group.faults.active().await;
+    let (faults, file_faults) = (group.faults.active().await, group.files.faults().await);
+    let sources = group.sources.all().await;
     let description = FrozenGroup {
         steading_frozen: FROZEN_VERSION,
         id: id.clone(),
@@ -140,6 +141,9 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         key: group.key.clone(),
         values: group.values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         faults,
+        files: group.files.served(),
+        file_faults,
+        sources,
         vms: records.collect(),
     };
     let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();

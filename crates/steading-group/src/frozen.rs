@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv6Addr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use steading_api::{ActiveFault, VmState};
+use steading_api::{ActiveFault, ActiveFileFault, VmState};
+use steading_files::ServedFile;
 use steading_logs::journal::JournalPosition;
 use steading_plan::{Plan, Sha256, VmName, VmPlan};
 use steading_vm::engine::{EngineError, FrozenNames, FrozenVm, PreparedVm};
@@ -41,6 +43,15 @@ pub struct FrozenGroup {
     /// The faults of its network.
     #[serde(default)]
     pub faults: Vec<ActiveFault>,
+    /// What its file server serves.
+    #[serde(default)]
+    pub files: Vec<ServedFile>,
+    /// What that does wrong on purpose.
+    #[serde(default)]
+    pub file_faults: Vec<ActiveFileFault>,
+    /// Addresses that tests speak from, beside the driver's own.
+    #[serde(default)]
+    pub sources: Vec<Ipv6Addr>,
     /// The VMs, in the order of the plan.
     pub vms: Vec<FrozenRecord>,
 }

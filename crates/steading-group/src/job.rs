@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::faults::Faults;
+use crate::files::Files;
 use crate::flood::Flood;
 use crate::log::Log;
 use crate::processes::Processes;
@@ -34,6 +35,7 @@ pub(crate) struct Jobs {
     processes: Processes,
     log: Log,
     faults: Faults,
+    files: Files,
     running: Arc<Mutex<HashMap<i32, Job>>>,
 }
 
@@ -46,8 +48,8 @@ struct Job {
 }
 
 impl Jobs {
-    pub(crate) fn new(processes: Processes, log: Log, faults: Faults) -> Self {
-        Self { processes, log, faults, running: Arc::default() }
+    pub(crate) fn new(processes: Processes, log: Log, faults: Faults, files: Files) -> Self {
+        Self { processes, log, faults, files, running: Arc::default() }
     }
 
     /// Starts a program. The returned future drives it to its end; the events are its life. When
@@ -98,6 +100,7 @@ impl Jobs {
             let left = end_what_is_left(pid, &mark);
             // Before its end is told: what runs next must not meet them.
             jobs.faults.undo_of(number).await;
+            jobs.files.undo_of(number).await;
             // Now nobody holds the other ends.
             readers.join_all().await;
             let (status, signal) = match exit {

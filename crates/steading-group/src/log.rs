@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
 use steading_logs::{
-    ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, Record, Stream, TestLog, VmEvent, WARNING,
+    ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent,
+    WARNING,
 };
 use steading_plan::VmName;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -24,6 +25,7 @@ enum Message {
     Warning(Option<VmName>, String),
     Event(VmName, VmEvent),
     Fault(FaultEvent, String),
+    Access(Option<VmName>, Box<FileAccess>, String),
     Test(Option<String>, String),
     Tail(VmName, usize, oneshot::Sender<Vec<String>>),
     Positions(VmName, oneshot::Sender<Positions>),
@@ -94,6 +96,11 @@ impl Log {
     /// A fault of the network has begun or ended.
     pub(crate) async fn fault(&self, event: FaultEvent, message: String) {
         self.tell(Message::Fault(event, message)).await;
+    }
+
+    /// Somebody has asked the file server for something.
+    pub(crate) async fn access(&self, vm: Option<VmName>, access: FileAccess, message: String) {
+        self.tell(Message::Access(vm, Box::new(access), message)).await;
     }
 
     /// What is not as it should be; the runner tells it to people.
@@ -189,6 +196,10 @@ impl LogTask {
             Message::Fault(event, message) => {
                 let record = Record::new(Timestamp::now(), None, Stream::Driver, message);
                 log.record(Record { fault: Some(event), ..record });
+            }
+            Message::Access(vm, access, message) => {
+                let record = Record::new(Timestamp::now(), vm, Stream::Driver, message);
+                log.record(Record { access: Some(*access), ..record });
             }
             Message::Console(vm, bytes, reply) => {
                 let _ = reply.send(log.console_bytes(&vm, &bytes));

@@ -4,6 +4,7 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex};
@@ -13,8 +14,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
-use steading_api::{ActiveFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain};
+use steading_api::{
+    ActiveFault, ActiveFileFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain,
+};
 use steading_broker::{LEASE_FD, Lease, Stub};
+use steading_files::ServedFile;
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_net::Network;
@@ -29,7 +33,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::GroupError;
 use crate::api::{self, Group};
-use crate::faults::Faults;
+use crate::faults::{Faults, Numbers};
+use crate::files::Files;
 use crate::freeze::{self, Clock, Freezes};
 use crate::frozen::{FrozenGroup, OpenedGroup, Past};
 use crate::job::Jobs;
@@ -37,6 +42,7 @@ use crate::key::LoginKey;
 use crate::log::Log;
 use crate::processes::Processes;
 use crate::router::Router;
+use crate::sources::Sources;
 use crate::taken::Taken;
 use crate::vm::{Shared, Vm};
 
@@ -54,6 +60,8 @@ pub struct GroupConfig {
     pub plan: Plan,
     /// What its VMs begin with.
     pub origin: Origin,
+    /// What its file server serves from the beginning, as far as its origin does not say.
+    pub files: Vec<ServedFile>,
     /// Where logs go; an existing directory.
     pub log_dir: Utf8PathBuf,
     /// Where VMs' disks go, as files without a name; an existing directory with room.
@@ -269,7 +277,7 @@ async fn serve(
     reserved: Option<String>,
     ready: &mut File,
 ) -> Result<Vec<String>, GroupError> {
-    let GroupConfig { plan, origin, log_dir, scratch, admission } = config;
+    let GroupConfig { plan, origin, files, log_dir, scratch, admission } = config;
     let began = Instant::now();
     let mut background = JoinSet::new();
     let (log, log_task) = Log::new(TestLog::open(&log_dir)?);
@@ -284,11 +292,11 @@ async fn serve(
         let _ = reaper.run(ends).await;
     });
     let listener = listen()?;
-    let network = Network::ensure(&plan.addresses).await?;
+    let network = Arc::new(Network::ensure(&plan.addresses).await?);
     let router = Router::start(&plan, &processes).await?;
     background.spawn(router.run(log.clone()));
 
-    let Beginning { key, values, vms: beginnings, forked_from, clock, faults } = Beginning::of(origin)?;
+    let Beginning { key, values, vms: beginnings, forked_from, clock, kept } = Beginning::of(origin, files)?;
     tell_facts(&plan, &key)?;
     let taken = Taken::default();
     let shared = Shared {
@@ -322,12 +330,18 @@ async fn serve(
     }
 
     // Before any VM runs, so that one that goes on finds its network as it was.
-    let faults = Faults::new(&plan, network, log.clone(), faults).await?;
+    let numbers = Numbers::default();
+    let sources = Sources::new(Arc::clone(&network), &plan.addresses, log.clone(), kept.sources).await?;
+    let faults = Faults::new(&plan, network, log.clone(), numbers.clone(), kept.faults).await?;
+    let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
+    background.spawn(teller.run());
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {
-        jobs: Jobs::new(processes, log.clone(), faults.clone()),
+        jobs: Jobs::new(processes, log.clone(), faults.clone(), files.clone()),
         faults,
+        files,
+        sources,
         log: log.clone(),
         log_dir: log_dir.into_string(),
         key,
@@ -430,7 +444,16 @@ struct Beginning {
     vms: Vec<VmBeginning>,
     forked_from: Option<String>,
     clock: Clock,
+    kept: KeptNetwork,
+}
+
+/// What its network offers, and does wrong.
+#[derive(Default)]
+struct KeptNetwork {
     faults: Vec<ActiveFault>,
+    files: Vec<ServedFile>,
+    file_faults: Vec<ActiveFileFault>,
+    sources: Vec<Ipv6Addr>,
 }
 
 enum VmBeginning {
@@ -448,7 +471,7 @@ impl VmBeginning {
 }
 
 impl Beginning {
-    fn of(origin: Origin) -> Result<Self, GroupError> {
+    fn of(origin: Origin, files: Vec<ServedFile>) -> Result<Self, GroupError> {
         Ok(match origin {
             Origin::Prepared(prepared) => Self {
                 key: LoginKey::new()?,
@@ -456,15 +479,18 @@ impl Beginning {
                 vms: prepared.into_iter().map(VmBeginning::Prepared).collect(),
                 forked_from: None,
                 clock: Clock::default(),
-                faults: Vec::new(),
+                kept: KeptNetwork { files, ..KeptNetwork::default() },
             },
             Origin::Frozen(opened, clock) => {
                 let OpenedGroup { description, vms } = *opened;
-                let FrozenGroup { id, key, values, vms: records, faults, .. } = description;
+                let FrozenGroup {
+                    id, key, values, vms: records, faults, files, file_faults, sources, ..
+                } = description;
+                let kept = KeptNetwork { faults, files, file_faults, sources };
                 let pasts = vms.into_iter().zip(records);
                 let pasts =
                     pasts.map(|(frozen, record)| VmBeginning::Past(Box::new(Past { frozen, record })));
-                Self { key, values, vms: pasts.collect(), forked_from: Some(id), clock, faults }
+                Self { key, values, vms: pasts.collect(), forked_from: Some(id), clock, kept }
             }
         })
     }

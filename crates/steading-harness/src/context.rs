@@ -1,18 +1,24 @@
 //! What a test function works with: the testnet it was given.
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use camino::Utf8PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steading_api::{ActiveFault, Client, FaultRequest, Freeze, FreezeRequest, GroupStatus, LogLine, Note};
-use steading_plan::{Fault, Plan, env_vars};
+use steading_api::{
+    ActiveFault, ActiveFileFault, Client, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest,
+    GroupStatus, LogLine, Note,
+};
+use steading_plan::{Fault, FileFault, FileSource, Plan, env_vars};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use crate::fault::FaultGuard;
+use crate::http::{HttpClient, HttpClientBuilder, Source};
 use crate::ssh::Ssh;
 use crate::vm::Vm;
 
@@ -158,7 +164,7 @@ impl Context {
         fault.check(self.plan())?;
         let request = FaultRequest { fault, pid: i32::try_from(std::process::id()).ok() };
         let begun = self.shared.runtime.block_on(self.shared.client.begin_fault(&request))?;
-        Ok(FaultGuard::new(begun, Arc::clone(&self.shared)))
+        Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.shared)))
     }
 
     /// The faults of the network that are active, whoever made them.
@@ -178,6 +184,130 @@ impl Context {
     pub fn undo_faults(&self) -> anyhow::Result<()> {
         self.shared.runtime.block_on(self.shared.client.undo_faults())?;
         Ok(())
+    }
+
+    /// A file that VMs can download, by its name or its SHA-256: one that the testnet declares, or that
+    /// was added since.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// let image = testnet.file("update.img")?;
+    /// let (url, sha256) = (image.url(), image.sha256());
+    /// testnet.vm("n1").succeed(&format!("upgrade {url} {sha256}"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or it has vanished or changed since it was added.
+    pub fn file(&self, name: impl AsRef<str>) -> anyhow::Result<FileStatus> {
+        Ok(self.shared.runtime.block_on(self.shared.client.file(name.as_ref()))?)
+    }
+
+    /// All files that VMs can download.
+    ///
+    /// # Errors
+    ///
+    /// When the group has ended.
+    pub fn files(&self) -> anyhow::Result<Vec<FileStatus>> {
+        Ok(self.shared.runtime.block_on(self.shared.client.files())?)
+    }
+
+    /// Has VMs download one more file, for the rest of the group's life or until it is removed.
+    ///
+    /// # Errors
+    ///
+    /// When it is no file, or another has its name.
+    pub fn add_file(&self, file: impl Into<FileSource>) -> anyhow::Result<FileStatus> {
+        let mut source = file.into();
+        source.served_name()?;
+        // The owner has another directory.
+        let path =
+            std::path::absolute(&source.path).with_context(|| format!("cannot serve {}", source.path))?;
+        source.path = Utf8PathBuf::try_from(path).context("cannot serve a file whose path is no text")?;
+        Ok(self.shared.runtime.block_on(self.shared.client.add_file(&source))?)
+    }
+
+    /// Has VMs find a file no longer.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn remove_file(&self, name: impl AsRef<str>) -> anyhow::Result<()> {
+        Ok(self.shared.runtime.block_on(self.shared.client.remove_file(name.as_ref()))?)
+    }
+
+    /// Has the file server misbehave. It is undone when what is returned is dropped.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// use steading_plan::FileFault;
+    ///
+    /// let cut = testnet.file_fault(FileFault::cut_after(1_000_000).of("update.img"))?;
+    /// // What a download does then.
+    /// cut.undo()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it makes no sense, or names a file that is not there.
+    pub fn file_fault(&self, fault: FileFault) -> anyhow::Result<FaultGuard<ActiveFileFault>> {
+        let request = FileFaultRequest { fault, pid: i32::try_from(std::process::id()).ok() };
+        let begun = self.shared.runtime.block_on(self.shared.client.begin_file_fault(&request))?;
+        Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.shared)))
+    }
+
+    /// How the file server misbehaves, whoever asked for it.
+    ///
+    /// # Errors
+    ///
+    /// When the group has ended.
+    pub fn file_faults(&self) -> anyhow::Result<Vec<ActiveFileFault>> {
+        Ok(self.shared.runtime.block_on(self.shared.client.file_faults())?)
+    }
+
+    /// Has the file server behave, whoever asked for what it does wrong; says what is undone.
+    ///
+    /// # Errors
+    ///
+    /// When the group has ended.
+    pub fn undo_file_faults(&self) -> anyhow::Result<Vec<ActiveFileFault>> {
+        Ok(self.shared.runtime.block_on(self.shared.client.undo_file_faults())?)
+    }
+
+    /// A client for HTTP, from the management address.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// let health = testnet.http()?.get("http://n1:8000/health")?.succeed()?;
+    /// assert_eq!(health.text(), "good");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn http(&self) -> anyhow::Result<HttpClient> {
+        self.http_client().build()
+    }
+
+    /// A client for HTTP from another address, with other limits, or with authorities to trust.
+    pub fn http_client(&self) -> HttpClientBuilder {
+        HttpClientBuilder::new(Arc::clone(&self.shared))
+    }
+
+    /// An address of the driver's to bind a socket to. One that the test chooses is the driver's from
+    /// now on.
+    ///
+    /// # Errors
+    ///
+    /// When the driver cannot have it.
+    pub fn source_address(&self, source: Source) -> anyhow::Result<Ipv6Addr> {
+        source.ensure(&self.shared)
     }
 
     /// Writes a line to the log.

@@ -1,4 +1,4 @@
-//! A fault of the network, held by a test function: undone when it is dropped.
+//! A fault of the network or the file server, held by a test function: undone when it is dropped.
 
 use std::sync::Arc;
 
@@ -6,23 +6,24 @@ use steading_api::ActiveFault;
 
 use crate::context::Shared;
 
-/// Holds a fault of the network. It is undone when this is dropped, and with the function's process,
+/// Holds a fault of the network, or of the file server. It is undone when this is dropped, and with the function's process,
 /// however that ends.
 #[must_use = "a fault is undone when its guard is dropped"]
-pub struct FaultGuard {
+pub struct FaultGuard<F = ActiveFault> {
     shared: Arc<Shared>,
-    fault: ActiveFault,
+    id: u32,
+    fault: F,
     /// Whether it is to be undone.
     held: bool,
 }
 
-impl FaultGuard {
-    pub(crate) fn new(fault: ActiveFault, shared: Arc<Shared>) -> Self {
-        Self { shared, fault, held: true }
+impl<F> FaultGuard<F> {
+    pub(crate) fn new(id: u32, fault: F, shared: Arc<Shared>) -> Self {
+        Self { shared, id, fault, held: true }
     }
 
     /// Which fault it is.
-    pub fn fault(&self) -> &ActiveFault {
+    pub fn fault(&self) -> &F {
         &self.fault
     }
 
@@ -33,7 +34,7 @@ impl FaultGuard {
     /// When it is undone already, by `fault undo` say, or the kernel refuses.
     pub fn undo(mut self) -> anyhow::Result<()> {
         self.held = false;
-        Ok(self.shared.runtime.block_on(self.shared.client.undo_fault(self.fault.id))?)
+        Ok(self.shared.runtime.block_on(self.shared.client.undo_fault(self.id))?)
     }
 
     /// Has the fault stay when this function has ended: one that `setup` makes for all tests.
@@ -43,15 +44,15 @@ impl FaultGuard {
     /// When it is undone already.
     pub fn keep(mut self) -> anyhow::Result<()> {
         self.held = false;
-        Ok(self.shared.runtime.block_on(self.shared.client.keep_fault(self.fault.id))?)
+        Ok(self.shared.runtime.block_on(self.shared.client.keep_fault(self.id))?)
     }
 }
 
-impl Drop for FaultGuard {
+impl<F> Drop for FaultGuard<F> {
     fn drop(&mut self) {
         if self.held {
             // One that cannot be undone here is so at the end of the function.
-            let _ = self.shared.runtime.block_on(self.shared.client.undo_fault(self.fault.id));
+            let _ = self.shared.runtime.block_on(self.shared.client.undo_fault(self.id));
         }
     }
 }

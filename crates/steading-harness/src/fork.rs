@@ -102,7 +102,8 @@ pub(crate) fn go_on(
     let room = room.admit(&plan, report)?;
     let origin = Origin::Frozen(Box::new(opened), clock);
     // What a fork takes tells little of its testnet: it shares memory with others.
-    let config = GroupConfig { plan, origin, log_dir, scratch, admission: Admission::default() };
+    let admission = Admission::default();
+    let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission };
     Up::start(config, room).map_err(|error| host(error.into()))
 }
 

@@ -13,6 +13,7 @@ mod fault;
 mod fork;
 mod function;
 mod host;
+mod http;
 pub mod live;
 pub mod prepare;
 mod resume;
@@ -25,6 +26,7 @@ pub mod warm;
 
 pub use context::{Context, at_once};
 pub use fault::FaultGuard;
+pub use http::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Source};
 pub use run::run_command;
 pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions, WithoutForks};

@@ -3,6 +3,7 @@
 pub use crate::host::host_resources;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use steading_files::{FileError, ServedFile};
 pub use steading_group::probe_faults;
 use steading_group::{Admission, GroupConfig, Origin};
 use steading_plan::{
@@ -37,6 +38,9 @@ pub enum PrepareError {
     /// A VM's inputs are no good.
     #[error(transparent)]
     Vm(#[from] EngineError),
+    /// A file cannot be served.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A directory cannot be made.
     #[error("cannot make the directory for {what}{hint}")]
     Directory {
@@ -105,9 +109,11 @@ pub fn prepare(
     let cache = ImageCache::open(&ImageCache::default_dir())?;
     let prepared = plan.vms.iter().map(|vm| prepare_vm(vm, &cache, &mut |step| progress(&vm.name, step)));
     let prepared = prepared.collect::<Result<_, _>>()?;
+    let files = plan.files.iter().map(|file| ServedFile::read(file, |opened| cache.digest(opened)));
+    let files = files.collect::<Result<_, _>>()?;
     let (scratch, log_dir) = directories(log_dir)?;
     let admission = Admission::default();
-    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), log_dir, scratch, admission })
+    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), files, log_dir, scratch, admission })
 }
 
 /// Makes the directories of a group: for disks, and for logs.

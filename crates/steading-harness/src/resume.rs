@@ -153,6 +153,9 @@ mod tests {
             key: LoginKey { private: String::new(), public: String::new() },
             values: HashMap::new(),
             faults: Vec::new(),
+            files: Vec::new(),
+            file_faults: Vec::new(),
+            sources: Vec::new(),
             vms: Vec::new(),
         }
     }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::backoff::Backoff;
 use crate::context::Shared;
+use crate::http::{HttpClientBuilder, HttpResponse};
 use crate::ssh::{Ssh, SshError};
 
 /// How long one attempt to open a port may take.
@@ -217,6 +218,15 @@ impl Vm {
     pub fn has_open_port(&self, port: u16) -> bool {
         let attempt = async { timeout(PORT_ATTEMPT, TcpStream::connect((self.address(), port))).await };
         matches!(self.block_on(attempt), Ok(Ok(_)))
+    }
+
+    /// Asks a server of this VM over HTTP, from the management address, and returns its answer, whatever
+    /// its status. More is possible with `Context::http_client`.
+    pub fn http(&self, port: u16, path: &str) -> anyhow::Result<HttpResponse> {
+        let client = HttpClientBuilder::new(Arc::clone(&self.shared)).within(self.limit).build()?;
+        let path = path.trim_start_matches('/');
+        let asked = client.get(format!("http://[{}]:{port}/{path}", self.address()));
+        asked.with_context(|| format!("VM {}: asking port {port} for /{path}", self.name()))
     }
 
     /// Waits until commands can be run.

@@ -192,6 +192,7 @@ fn key(plan: &Plan, prepared: &[PreparedVm]) -> anyhow::Result<Sha256> {
     paths.retain(|path| path.exists());
     let qemu = steading_sys::search::find(&plan.qemu.program);
     paths.extend(qemu.and_then(|file| Utf8PathBuf::try_from(file).ok()));
+    paths.extend(plan.files.iter().map(|file| file.path.clone()));
     for vm in &plan.vms {
         if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
             paths.push(kernel.clone());

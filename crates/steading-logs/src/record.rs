@@ -113,6 +113,29 @@ pub enum FaultEvent {
     },
 }
 
+/// A request to the file server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileAccess {
+    /// The file's name; what was asked for, if there is no such file.
+    pub file: String,
+    /// `GET`, `HEAD`, or what it was.
+    pub method: String,
+    /// The status of the answer; none if the connection was reset instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Where in the file the answer began.
+    pub first: u64,
+    /// How many bytes were announced.
+    pub announced: u64,
+    /// How many were sent.
+    pub sent: u64,
+    /// How long that took. The record's time is that of its end.
+    pub microseconds: u64,
+    /// The faults that had a part in it, by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<u32>,
+}
+
 /// One line of the log; a journal entry's message may have several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -148,6 +171,9 @@ pub struct Record {
     /// What happened to the network, if that is what the record is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultEvent>,
+    /// What was asked of the file server, if that is what the record is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<FileAccess>,
     /// The text.
     pub message: String,
     /// It continues the record before it of the same VM and stream.
@@ -183,6 +209,7 @@ impl Record {
             priority: None,
             event: None,
             fault: None,
+            access: None,
             message: message.into(),
             cont: false,
             cut: false,

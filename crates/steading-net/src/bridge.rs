@@ -49,6 +49,17 @@ impl Network {
         Ok(network)
     }
 
+    /// Makes this an address of the host, as those of the driver are. VMs answer to it by their
+    /// default router, which is the host.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn add_source(&self, address: Ipv6Addr) -> Result<(), NetError> {
+        let loopback = link_index(&self.handle, "lo").await?;
+        add_address(&self.handle, loopback, address.into(), 128, &"lo").await
+    }
+
     /// Makes this TAP a port of the bridge, and up.
     ///
     /// # Errors

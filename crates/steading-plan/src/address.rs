@@ -39,6 +39,26 @@ pub enum PrefixError {
     NoRoom(Ipv6Net),
 }
 
+/// An address that the driver cannot speak from.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SourceError {
+    /// Among the VMs.
+    #[error(
+        "the driver cannot have the address {address}: it is in the VMs' own {prefix}\nhint: take one outside; what comes from inside is best sent by another VM"
+    )]
+    Inside {
+        /// What was asked for.
+        address: Ipv6Addr,
+        /// The VMs' /64.
+        prefix: Ipv6Net,
+    },
+    /// No host can have it.
+    #[error(
+        "the driver cannot have the address {0}: it is multicast, loopback, link-local or IPv4-mapped\nhint: take one from 2000::/3 or fc00::/7"
+    )]
+    Kind(Ipv6Addr),
+}
+
 /// Every address of a group that does not belong to one VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressPlan {
@@ -98,6 +118,18 @@ impl AddressPlan {
         })
     }
 
+    /// Refuses an address that the driver cannot have beside its own.
+    ///
+    /// # Errors
+    ///
+    /// When it is among the VMs, or no host's.
+    pub fn check_source(&self, source: Ipv6Addr) -> Result<(), SourceError> {
+        if self.prefix.contains(&source) {
+            return Err(SourceError::Inside { address: source, prefix: self.prefix });
+        }
+        if is_no_hosts(source) { Err(SourceError::Kind(source)) } else { Ok(()) }
+    }
+
     /// The driver's own addresses, each a /128 on `lo`.
     pub const fn driver_addresses(&self) -> [Ipv6Addr; 3] {
         [self.management, self.logs, self.files]
@@ -118,12 +150,16 @@ fn checked(prefix: Ipv6Net) -> Result<Ipv6Net, PrefixError> {
     if prefix.prefix_len() != 64 {
         return Err(PrefixError::Length { prefix, network });
     }
-    let [first, ..] = network.segments();
-    let link_local = first & 0xffc0 == 0xfe80;
-    if network.is_multicast() || link_local || first == 0 {
+    if is_no_hosts(network) {
         return Err(PrefixError::Kind(prefix));
     }
     Ok(prefix.trunc())
+}
+
+/// Whether no host can have such an address: multicast, link-local, or of the block of loopback.
+fn is_no_hosts(address: Ipv6Addr) -> bool {
+    let [first, ..] = address.segments();
+    address.is_multicast() || first & 0xffc0 == 0xfe80 || first == 0
 }
 
 fn host(prefix: Ipv6Net, number: u128) -> Ipv6Addr {
@@ -135,4 +171,21 @@ fn outside(prefix: Ipv6Net, subnet: u16) -> Option<Ipv6Addr> {
     let [a, b, c, d, ..] = prefix.network().segments();
     let subnet = d.checked_add(subnet)?;
     Some(Ipv6Addr::new(a, b, c, subnet, 0, 0, 0, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_can_speak_from_anywhere_but_the_vms_own_net() {
+        let plan = AddressPlan::derive(&"g".parse().unwrap(), None).unwrap();
+        let inside = host(plan.prefix, 77);
+        assert!(matches!(plan.check_source(inside), Err(SourceError::Inside { .. })));
+        for none in ["::1", "ff02::1", "fe80::1", "::ffff:10.0.0.1"] {
+            assert!(matches!(plan.check_source(none.parse().unwrap()), Err(SourceError::Kind(_))), "{none}");
+        }
+        assert_eq!(plan.check_source("2001:db8:77::1".parse().unwrap()), Ok(()));
+        assert_eq!(plan.check_source(plan.management), Ok(()));
+    }
 }

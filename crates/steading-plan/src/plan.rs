@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -10,8 +11,8 @@ use crate::dnsmasq;
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
 use crate::{
-    AddressPlan, Boot, GroupName, Handle, IfName, MacAddr, NameError, PrefixError, Sha256, Testnet, VmName,
-    VmSpec,
+    AddressPlan, Boot, FileNameError, FileSource, GroupName, Handle, IfName, MacAddr, NameError, PrefixError,
+    Sha256, Testnet, VmName, VmSpec,
 };
 
 /// A testnet that cannot be planned.
@@ -23,6 +24,21 @@ pub enum PlanError {
     /// A prefix that cannot be one.
     #[error(transparent)]
     Prefix(#[from] PrefixError),
+    /// A file's name that cannot be one.
+    #[error(transparent)]
+    FileName(#[from] FileNameError),
+    /// Two files of one name.
+    #[error(
+        "two files are to be served as {name:?}: {first} and {second}\nhint: give one of them another name, with `name`"
+    )]
+    DuplicateFile {
+        /// The name.
+        name: String,
+        /// The one file.
+        first: Utf8PathBuf,
+        /// The other.
+        second: Utf8PathBuf,
+    },
     /// More than the host has.
     #[error(transparent)]
     Resources(#[from] ResourceError),
@@ -77,6 +93,9 @@ pub struct Plan {
     pub addresses: AddressPlan,
     /// The VMs, in the order of their declaration.
     pub vms: Vec<VmPlan>,
+    /// What the file server offers from the beginning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSource>,
     /// What it all needs.
     pub resources: Resources,
     /// What the host's QEMU is like.
@@ -128,11 +147,13 @@ impl Plan {
         for (vm, address) in with_second.zip(addresses.second_addresses()) {
             vm.second_address = Some(address);
         }
+        let files = testnet.files.clone();
+        check_files(&files)?;
         let resources = Resources::of(&testnet.vms);
         resources.check(&testnet.vms, host.resources)?;
         let dnsmasq = dnsmasq::configuration(&addresses, &vms);
         let qemu = host.qemu.clone();
-        Ok(Self { group: group.clone(), addresses, vms, resources, qemu, dnsmasq })
+        Ok(Self { group: group.clone(), addresses, vms, files, resources, qemu, dnsmasq })
     }
 
     /// Refuses what can never fit on another host.
@@ -251,6 +272,18 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), PlanError> {
             if let Some(other) = taps.insert(tap, &vm.name) {
                 return Err(PlanError::Collision(other.clone(), vm.name.clone(), "TAP"));
             }
+        }
+    }
+    Ok(())
+}
+
+fn check_files(files: &[FileSource]) -> Result<(), PlanError> {
+    let mut names = BTreeMap::new();
+    for file in files {
+        let name = file.served_name()?;
+        if let Some(first) = names.insert(name, &file.path) {
+            let (name, first, second) = (name.to_owned(), first.clone(), file.path.clone());
+            return Err(PlanError::DuplicateFile { name, first, second });
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use ipnet::Ipv6Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Sha256, VmName};
+use crate::{FileSource, Sha256, VmName};
 
 /// The declared VMs and network of one test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Testnet {
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Ipv6Net>,
+    /// What the group's file server offers to VMs.
+    #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSource>,
 }
 
 impl Testnet {
@@ -38,6 +41,13 @@ impl Testnet {
     #[must_use]
     pub fn vms(mut self, vms: impl IntoIterator<Item = VmSpec>) -> Self {
         self.vms.extend(vms);
+        self
+    }
+
+    /// The same testnet with one more file that its VMs can download.
+    #[must_use]
+    pub fn file(mut self, file: impl Into<FileSource>) -> Self {
+        self.files.push(file.into());
         self
     }
 

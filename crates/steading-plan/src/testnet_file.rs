@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{Boot, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus};
+use crate::{Boot, FileSource, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus};
 
 /// The declared VMs and network of one test.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -21,6 +21,9 @@ pub struct TestnetFile {
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[schemars(with = "Option<String>")]
     prefix: Option<Ipv6Net>,
+    /// Files that VMs can download from the group's file server.
+    #[serde(default, rename = "file")]
+    files: Vec<FileSource>,
 }
 
 /// One declared VM. It says what it boots by `guest`, by `boot`, or by both.
@@ -134,7 +137,7 @@ impl TestnetFile {
     /// [`TestnetFileError::NothingToBoot`].
     pub fn resolve(self, reference: Option<&GuestFiles>) -> Result<Testnet, TestnetFileError> {
         let vms = self.vms.into_iter().map(|vm| vm.resolve(reference));
-        Ok(Testnet { vms: vms.collect::<Result<_, _>>()?, prefix: self.prefix })
+        Ok(Testnet { vms: vms.collect::<Result<_, _>>()?, prefix: self.prefix, files: self.files })
     }
 }
 

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use jiff::Timestamp;
-use steading_logs::{FaultEvent, LogReader, ReadLogError, Record, Skipped, VmEvent};
+use steading_logs::{FaultEvent, FileAccess, LogReader, ReadLogError, Record, Skipped, VmEvent};
 use steading_plan::VmName;
 
 /// How many records a page holds: browsers become slow with more.
 const RECORDS: usize = 100_000;
+
+/// How many requests to the file server a timeline shows: the first ones.
+const ACCESSES: usize = 2_000;
 
 /// A log that was read to its end.
 #[derive(Debug, Default)]
@@ -24,7 +27,15 @@ pub(crate) struct Log {
     pub(crate) vms: BTreeMap<VmName, Vec<(Timestamp, VmEvent)>>,
     /// The faults of the network, in order of time.
     pub(crate) faults: Vec<(Timestamp, FaultEvent)>,
+    /// The first requests to the file server, with the time of their end and who asked.
+    pub(crate) accesses: Vec<(Timestamp, Option<VmName>, FileAccess)>,
     pub(crate) skipped: Skipped,
+}
+
+/// When a request came, of which the time of its end is known.
+pub(crate) fn began(end: Timestamp, access: &FileAccess) -> Timestamp {
+    let took = std::time::Duration::from_micros(access.microseconds);
+    end.checked_sub(took).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 impl Log {
@@ -42,6 +53,11 @@ impl Log {
                 events.extend(record.event.clone().map(|event| (record.time, event)));
             }
             log.faults.extend(record.fault.clone().map(|event| (record.time, event)));
+            if let Some(access) = &record.access
+                && log.accesses.len() < ACCESSES
+            {
+                log.accesses.push((record.time, record.vm.clone(), access.clone()));
+            }
             log.records.push(record);
             if log.records.len() == 2 * count {
                 log.keep_last(count);
@@ -50,6 +66,7 @@ impl Log {
         log.keep_last(count);
         log.vms.values_mut().for_each(|events| events.sort_by_key(|(time, _)| *time));
         log.faults.sort_by_key(|(time, _)| *time);
+        log.accesses.sort_by_key(|(time, _, access)| began(*time, access));
         log.skipped = reader.skipped();
         Ok(log)
     }

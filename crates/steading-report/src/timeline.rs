@@ -1,12 +1,13 @@
-//! What happened when, as lanes side by side: the driver's functions, the network's faults, and each
-//! VM's boots and pauses.
+//! What happened when, as lanes side by side: the driver's functions, faults, what was asked of the file
+//! server, and each VM's boots and pauses.
 
 use jiff::Timestamp;
 use serde::Serialize;
-use steading_logs::{FaultEvent, VmEvent};
+use steading_logs::{FaultEvent, FileAccess, VmEvent};
+use steading_plan::VmName;
 
 use crate::Summary;
-use crate::log::Log;
+use crate::log::{self, Log};
 
 /// All that happened, in milliseconds from the beginning.
 #[derive(Debug, Serialize)]
@@ -28,7 +29,7 @@ pub(crate) struct Lane {
 pub(crate) struct Span {
     pub(crate) name: String,
     /// What it is, as a word for styles: passed, failed, flaky, skipped, booting, on, paused, panicked,
-    /// fault.
+    /// fault, sent, unsent.
     pub(crate) class: &'static str,
     pub(crate) start: i64,
     pub(crate) end: i64,
@@ -43,8 +44,11 @@ const LONGEST: i64 = (1 << 53) / 1000;
 /// The lane of the driver.
 pub(crate) const DRIVER: &str = "driver";
 
-/// The lane of the network. No VM is called so: names have no blanks.
+/// The lane of the network and the file server. No VM is called so: names have no blanks.
 pub(crate) const FAULTS: &str = "network faults";
+
+/// The lane of what was asked of the file server.
+pub(crate) const FILES: &str = "file server";
 
 impl Timeline {
     pub(crate) fn new(summary: &Summary, log: &Log) -> Self {
@@ -67,6 +71,12 @@ impl Timeline {
         if !log.faults.is_empty() {
             let events: Vec<_> = log.faults.iter().map(|(time, event)| (millis(*time), event)).collect();
             lanes.push(Lane { name: FAULTS.to_owned(), spans: faults(&events, length) });
+        }
+        if !log.accesses.is_empty() {
+            let spans = log.accesses.iter().map(|(end, vm, access)| {
+                span(access, vm.as_ref(), millis(log::began(*end, access)), millis(*end))
+            });
+            lanes.push(Lane { name: FILES.to_owned(), spans: spans.collect() });
         }
         lanes.extend(log.vms.iter().map(|(name, events)| {
             let events: Vec<_> = events.iter().map(|(time, event)| (millis(*time), event)).collect();
@@ -101,6 +111,23 @@ fn faults(events: &[(i64, &FaultEvent)], end: i64) -> Vec<Span> {
         FaultEvent::Ended { .. } => None,
     });
     spans.collect()
+}
+
+/// A request to the file server.
+fn span(access: &FileAccess, vm: Option<&VmName>, start: i64, end: i64) -> Span {
+    let FileAccess { file, method, status, sent, announced, first, faults, .. } = access;
+    let is_good = status.is_some_and(|status| status < 400) && sent == announced;
+    let answer = status.map_or("reset".to_owned(), |status| status.to_string());
+    let mut detail = format!("{method}: {answer}, {sent} of {announced} bytes from {first}");
+    detail.extend(faults.iter().map(|id| format!(", fault {id}")));
+    let who = vm.map_or("driver", VmName::as_str);
+    Span {
+        name: format!("{who}: {file}"),
+        class: if is_good { "sent" } else { "unsent" },
+        start,
+        end,
+        detail,
+    }
 }
 
 /// What lies between events. A VM that is on when the log ends was so to its end.
@@ -170,6 +197,37 @@ mod tests {
             .collect();
         let span = |name: &str, start, end| (name.to_owned(), "fault", start, end);
         assert_eq!(found, [span("cut a", 10, 30), span("cut b", 20, 99), span("cut c", 40, 99)]);
+    }
+
+    #[test]
+    fn a_request_to_the_file_server_is_a_span_that_says_whether_all_was_sent() {
+        let access = |sent, status| FileAccess {
+            file: "update.img".to_owned(),
+            method: "GET".to_owned(),
+            status,
+            first: 5,
+            announced: 10,
+            sent,
+            microseconds: 2_000,
+            faults: vec![3],
+        };
+        let n1: VmName = "n1".parse().unwrap();
+        let end = Timestamp::from_second(1).unwrap();
+        let accesses = vec![
+            (end, Some(n1), access(10, Some(206))),
+            (end, None, access(4, Some(200))),
+            (end, None, access(0, None)),
+        ];
+        let log = Log { accesses, ..Log::default() };
+        let timeline = Timeline::new(&Summary::new("s"), &log);
+        let lane = timeline.lanes.iter().find(|lane| lane.name == FILES).unwrap();
+        let found: Vec<_> = lane.spans.iter().map(|span| (span.name.as_str(), span.class)).collect();
+        assert_eq!(
+            found,
+            [("n1: update.img", "sent"), ("driver: update.img", "unsent"), ("driver: update.img", "unsent")]
+        );
+        assert_eq!(lane.spans[0].end - lane.spans[0].start, 2);
+        assert_eq!(lane.spans[0].detail, "GET: 206, 10 of 10 bytes from 5, fault 3");
     }
 
     #[test]

@@ -47,6 +47,25 @@
 //! }
 //! ```
 
+//! VMs download what the testnet declares from the group's own file server, which can misbehave:
+//!
+//! ```no_run
+//! use steading::{Context, FileFault, Testnet, FileSource};
+//!
+//! # fn declare() -> Testnet {
+//! Testnet::new().file(FileSource::new("out/update.img"))
+//! # }
+//!
+//! fn an_upgrade_outlives_a_cut(testnet: &Context) -> steading::anyhow::Result<()> {
+//!     let image = testnet.file("update.img")?;
+//!     let cut = testnet.file_fault(FileFault::cut_after(1_000_000).of("update.img"))?;
+//!     testnet.vm("n1").fail(&format!("curl -fO {}", image.url()))?;
+//!     cut.undo()?;
+//!     testnet.vm("n1").succeed(&format!("curl -fO -C - {}", image.url()))?;
+//!     Ok(())
+//! }
+//! ```
+
 #![forbid(unsafe_code)]
 
 pub mod reference;
@@ -62,11 +81,12 @@ pub fn image(name: &str) -> Result<ImageSource, HandedError> {
 }
 
 pub use anyhow;
-pub use steading_api::{ActiveFault, CommandOutput, Freeze, VmState, VmStatus};
+pub use steading_api::{ActiveFault, ActiveFileFault, CommandOutput, FileStatus, Freeze, VmState, VmStatus};
 pub use steading_harness::{
-    Context, FaultGuard, Section, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Section, Source,
+    Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Boot, CloudInit, Direction, Effect, Fault, GuestConfig, HandedError, ImageSource, Plan, Sha256, Testnet,
-    VmPlan, VmSpec,
+    Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, HandedError,
+    ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec,
 };

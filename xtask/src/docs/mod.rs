@@ -106,6 +106,7 @@ fn pages(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<Vec<Page>> 
             page::testnet(
                 &source("crates/steading-plan/src/testnet_file.rs")?,
                 &source("crates/steading-plan/src/testnet.rs")?,
+                &source("crates/steading-plan/src/file.rs")?,
             )?,
         ),
         reference(

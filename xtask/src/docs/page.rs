@@ -80,7 +80,7 @@ pub(super) fn environment(source: &str) -> String {
 }
 
 /// Every field of a testnet in TOML.
-pub(super) fn testnet(file: &str, declared: &str) -> anyhow::Result<String> {
+pub(super) fn testnet(file: &str, declared: &str, served: &str) -> anyhow::Result<String> {
     let mut text = begin(
         "Testnets in TOML",
         "What `steading up`, `run` and `plan` read. `steading schema` prints the same as a JSON schema, for editors\n\
@@ -100,6 +100,9 @@ pub(super) fn testnet(file: &str, declared: &str) -> anyhow::Result<String> {
             // As serde is told in the source.
             "vm".clone_into(&mut field.name);
         }
+        if field.name == "files" {
+            "file".clone_into(&mut field.name);
+        }
     }
     table("The file", "At its top:", &top);
     table(
@@ -109,6 +112,11 @@ pub(super) fn testnet(file: &str, declared: &str) -> anyhow::Result<String> {
         &item::members(file, "VmTable")?,
     );
     table("An image", "As in `disk = { path = \"disk.qcow2\" }`.", &item::members(declared, "ImageSource")?);
+    table(
+        "A file",
+        "One table `[[file]]` for each file that VMs can download from the group's file server.",
+        &item::members(served, "FileSource")?,
+    );
     table("Configuration", "A table `[vm.config]`.", &item::members(declared, "GuestConfig")?);
     table("cloud-init", "A table `[vm.config.cloud_init]`.", &item::members(declared, "CloudInit")?);
 
@@ -149,8 +157,12 @@ pub(super) fn events(record: &str, summary: &str, event: &str) -> anyhow::Result
     push_variants(&mut text, &item::members(record, "Stream")?, '-');
     text.push_str("\n`event`, of what happens to a VM, is one of:\n\n");
     push_variants(&mut text, &item::members(record, "VmEvent")?, '-');
-    text.push_str("\n`fault`, of what happens to the network, is one of:\n\n");
+    text.push_str(
+        "\n`fault`, of what happens to the network or is done wrong by the file server, is one of:\n\n",
+    );
     push_variants(&mut text, &item::members(record, "FaultEvent")?, '-');
+    text.push_str("\n`access`, of what was asked of the file server, has:\n\n");
+    push_fields(&mut text, &item::members(record, "FileAccess")?);
     text.push_str("\n## results.json\n\nWritten when the run has ended.\n\n");
     push_fields(&mut text, &item::members(summary, "Summary")?);
     text.push_str("\nEach of `functions` has:\n\n");

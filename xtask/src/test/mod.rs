@@ -29,8 +29,16 @@ use crate::{
 
 /// The system tests of real software on real guests: packages in `suites/`, and the test of the guide,
 /// each a program.
-const SUITES: &[&str] =
-    &["suite-guests", "suite-health", "suite-etcd", "suite-forks", "suite-faults", "first-test"];
+const SUITES: &[&str] = &[
+    "suite-guests",
+    "suite-health",
+    "suite-etcd",
+    "suite-forks",
+    "suite-faults",
+    "suite-files",
+    "suite-firewall",
+    "first-test",
+];
 
 /// What a test target is called that is a suite itself, and ends as suites do.
 const SUITE: &str = "suite";

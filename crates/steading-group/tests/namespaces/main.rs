@@ -8,6 +8,7 @@
 
 mod bring_up;
 mod faults;
+mod files;
 mod machines;
 mod network;
 mod programs;
@@ -37,8 +38,16 @@ type Case = (&'static str, fn() -> Outcome);
 
 /// Every case, in order.
 fn cases() -> Vec<Case> {
-    [bring_up::CASES, network::CASES, faults::CASES, programs::CASES, teardown::CASES, machines::CASES]
-        .concat()
+    [
+        bring_up::CASES,
+        network::CASES,
+        faults::CASES,
+        files::CASES,
+        programs::CASES,
+        teardown::CASES,
+        machines::CASES,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {

@@ -111,6 +111,7 @@ fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
     GroupConfig {
         plan,
         origin: Origin::Prepared(prepared),
+        files: Vec::new(),
         log_dir: dirs.join("log"),
         scratch: dirs.join("scratch"),
         admission: Admission::default(),
@@ -143,6 +144,18 @@ impl Group {
         let traces = Traces::of(owner.pid());
         let client = Client::new(owner.socket_path());
         Self { owner, plan, client, traces, runtime: event_loop(), dirs }
+    }
+
+    /// The same, serving one more file of its directory.
+    pub(crate) fn serving(self, name: &str) -> Self {
+        let source = steading_plan::FileSource::new(self.path(name));
+        self.wait_for(self.client.add_file(&source)).expect("it is served");
+        self
+    }
+
+    /// A file of its directory.
+    pub(crate) fn path(&self, name: &str) -> Utf8PathBuf {
+        self.dirs.path().join(name)
     }
 
     pub(crate) fn wait_for<T>(&self, what: impl Future<Output = T>) -> T {

@@ -2,6 +2,7 @@
 
 mod console;
 mod fault;
+mod files;
 mod find;
 mod freeze;
 mod logs;
@@ -95,6 +96,9 @@ pub enum Command {
     /// Make faults of the group's network, and undo them.
     #[command(subcommand)]
     Fault(fault::FaultCommand),
+    /// Look at and change what the group's file server serves, and have it misbehave.
+    #[command(subcommand)]
+    Files(files::FilesCommand),
     /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
     Freeze(freeze::FreezeArgs),
     /// Let a group that was frozen with --stay go on.
@@ -134,6 +138,7 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         Command::Pause { vms } => verb(VmVerb::Pause, vms),
         Command::Resume { targets, .. } => verb(VmVerb::Resume, targets),
         Command::Fault(command) => wait_for(fault::run(&group, command)),
+        Command::Files(command) => wait_for(files::run(&group, command)),
         Command::Freeze(args) => wait_for(freeze::freeze(&group, args)),
         Command::Thaw => wait_for(freeze::thaw(&group)),
         Command::Fork(args) => fork::fork(&group, args),

@@ -23,6 +23,7 @@
 //! complete); an entry that anybody could write to is not used; and which digest a source has is decided
 //! by the caller's own reading of it, never by another user's note.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::str::FromStr;
@@ -35,7 +36,7 @@ use steading_plan::{Sha256, env_vars};
 use super::aside::Aside;
 use super::entry::{Found, Image, Record, find, raw_path, read_record, record_path};
 use super::lock::{self, Lock};
-use super::source::Source;
+use super::source::{Source, digest_of};
 use super::unpack::{Unpacked, unpack};
 use super::{Format, ImageError, Progress, known};
 
@@ -135,6 +136,23 @@ impl ImageCache {
             lock.remove();
         }
         result
+    }
+
+    /// The digest of a file that is no image of a VM. It is read only if no note of it is to be believed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn digest(&self, file: &mut File) -> io::Result<Sha256> {
+        let since = SystemTime::now();
+        let identity = known::Identity::of(&file.metadata()?);
+        if let Some(sha256) = known::recall(&self.known, &identity) {
+            return Ok(sha256);
+        }
+        let sha256 = digest_of(file, &mut |_| {})?;
+        // It saves time, and nothing else.
+        let _ = known::remember(&self.known, &identity, sha256, since);
+        Ok(sha256)
     }
 
     /// The images in the cache, in the order of their digests.

@@ -1,0 +1,23 @@
+//! Serves files over HTTP to the VMs of a group: there is no network they could be downloaded from.
+//!
+//! A file is known by its SHA-256 and by a name. What is sent comes from the kernel's page cache
+//! straight to the socket (sendfile(2)), so a file of any size takes no memory here. The server has
+//! threads of its own, for a disk may be slow and the group's owner must not wait for it. It can be made to
+//! misbehave, for tests of those who download.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod answer;
+mod connection;
+mod error;
+mod file;
+mod request;
+mod server;
+mod table;
+
+pub use access::Access;
+pub use error::FileError;
+pub use file::{ServedFile, digest};
+pub use request::{BadRequest, Range, Request};
+pub use server::FileServer;

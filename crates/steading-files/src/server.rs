@@ -1,0 +1,216 @@
+//! The server: its threads, its socket, and the way to both.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+
+use steading_plan::FileFault;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::table::Table;
+use crate::{Access, FileError, ServedFile, connection};
+
+/// The threads that serve: one may wait for a disk while another goes on.
+const THREADS: usize = 2;
+
+/// How many connections may wait to be taken.
+const BACKLOG: u32 = 4096;
+
+/// Descriptors that are left to the rest of the process.
+const DESCRIPTORS_LEFT: u64 = 512;
+
+/// A file server. It ends when this is dropped.
+#[derive(Debug)]
+pub struct FileServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// Whether to listen, and who wants to know that it is so. The server ends with this.
+    listen: mpsc::UnboundedSender<(bool, oneshot::Sender<io::Result<()>>)>,
+    _thread: thread::JoinHandle<()>,
+}
+
+/// What connections have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    table: RwLock<Table>,
+    accesses: mpsc::Sender<Access>,
+}
+
+impl Shared {
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody may listen any more.
+    pub(crate) async fn tell(&self, access: Access) {
+        let _ = self.accesses.send(access).await;
+    }
+}
+
+/// Who is at the other end, if there is somebody still.
+pub(crate) fn peer(stream: &TcpStream) -> IpAddr {
+    stream.peer_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
+}
+
+impl FileServer {
+    /// Starts a server in threads of its own, in the network namespace of the caller. Each access is
+    /// told before the next request of its connection is answered.
+    ///
+    /// # Errors
+    ///
+    /// When nobody can listen there.
+    pub fn start(address: SocketAddr, accesses: mpsc::Sender<Access>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { table: RwLock::default(), accesses });
+        let (listen, asked) = mpsc::unbounded_channel();
+        let (told, outcome) = std::sync::mpsc::channel();
+        let in_thread = Arc::clone(&shared);
+        let body = move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(THREADS)
+                .thread_name("steading-files")
+                .enable_all()
+                .build();
+            let listening =
+                runtime.and_then(|runtime| Ok((runtime.block_on(async { bind(address) })?, runtime)));
+            match listening {
+                Ok((listener, runtime)) => {
+                    // The port may have been left to the kernel.
+                    let address = listener.local_addr().unwrap_or(address);
+                    let _ = told.send(Ok(address));
+                    runtime.block_on(run(address, listener, in_thread, asked));
+                    // Who downloads something just now has to do without the rest.
+                    runtime.shutdown_background();
+                }
+                Err(error) => {
+                    let _ = told.send(Err(error));
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("steading-files".to_owned()).spawn(body)?;
+        let address = outcome.recv().map_err(io::Error::other)??;
+        Ok(Self { shared, address, listen, _thread: thread })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves one more file.
+    ///
+    /// # Errors
+    ///
+    /// When another file has its name.
+    pub fn add(&self, file: ServedFile) -> Result<Arc<ServedFile>, FileError> {
+        self.shared.change().add(file)
+    }
+
+    /// Serves a file no longer, by its name or digest.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file.
+    pub fn remove(&self, name: &str) -> Result<Arc<ServedFile>, FileError> {
+        self.shared.change().remove(name)
+    }
+
+    /// The file of this name or digest.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file.
+    pub fn find(&self, name: &str) -> Result<Arc<ServedFile>, FileError> {
+        self.shared.table().find(name)
+    }
+
+    /// All files, by name.
+    pub fn files(&self) -> Vec<Arc<ServedFile>> {
+        self.shared.table().files().cloned().collect()
+    }
+
+    /// Has these faults, by number, and no others.
+    ///
+    /// # Errors
+    ///
+    /// When nobody can listen any more.
+    pub async fn set_faults(&self, faults: BTreeMap<u32, FileFault>) -> io::Result<()> {
+        let listen = {
+            let mut table = self.shared.change();
+            table.set_faults(faults);
+            !table.refuses_all()
+        };
+        let (told, done) = oneshot::channel();
+        self.listen.send((listen, told)).map_err(io::Error::other)?;
+        done.await.map_err(io::Error::other)?
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes connections, while it is to listen, until it is to end.
+async fn run(
+    address: SocketAddr,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut asked: mpsc::UnboundedReceiver<(bool, oneshot::Sender<io::Result<()>>)>,
+) {
+    let places = Arc::new(Semaphore::new(most_connections()));
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            match &listener {
+                // Without a place a connection waits in the kernel.
+                Some(listener) => {
+                    let place = Arc::clone(&places).acquire_owned().await;
+                    (listener.accept().await, place)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            wanted = asked.recv() => match wanted {
+                None => return,
+                Some((true, told)) if listener.is_none() => {
+                    let bound = bind(address).map(|bound| listener = Some(bound));
+                    let _ = told.send(bound);
+                }
+                Some((is_wanted, told)) => {
+                    if !is_wanted {
+                        listener = None;
+                    }
+                    let _ = told.send(Ok(()));
+                }
+            },
+            // One that could not be taken has gone by itself.
+            (accepted, place) = accepted => if let (Ok((stream, _)), Ok(place)) = (accepted, place) {
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    connection::serve(stream, &shared).await;
+                    drop(place);
+                });
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Each connection may have a file open.
+fn most_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65536);
+    let room = limit.saturating_sub(DESCRIPTORS_LEFT).max(64) / 2;
+    usize::try_from(room).unwrap_or(Semaphore::MAX_PERMITS).min(16384)
+}

@@ -1,0 +1,142 @@
+//! The file server of a group, from outside.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use camino::Utf8PathBuf;
+use clap::Subcommand;
+use steading_api::FileFaultRequest;
+use steading_plan::{FileEffect, FileFault, FileSource, Sha256};
+
+use crate::exit_code;
+use crate::live::find::LiveGroup;
+
+/// What is to be done about the file server.
+#[derive(Subcommand, Clone, Debug)]
+pub enum FilesCommand {
+    /// Print what is served: digest, size, name; and how the server misbehaves.
+    Ls,
+    /// Serve one more file, and print its URL.
+    Add {
+        /// The file.
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: Utf8PathBuf,
+        /// What it is called [default: the name of the file].
+        #[arg(long)]
+        name: Option<String>,
+        /// Refuse it unless its SHA-256 is this.
+        #[arg(long)]
+        sha256: Option<Sha256>,
+    },
+    /// Serve a file no longer.
+    Rm {
+        /// Its name or digest.
+        file: String,
+    },
+    /// Print the URL at which VMs find a file, by its digest.
+    Url {
+        /// Its name or digest.
+        file: String,
+        /// The URL by its name.
+        #[arg(long)]
+        named: bool,
+    },
+    /// Refuse connections; of one file, reset those by which it is asked for.
+    Refuse {
+        /// Its name or digest [default: the whole server].
+        file: Option<String>,
+    },
+    /// Answer with an error.
+    Fail {
+        /// The status, such as 404 or 503.
+        status: u16,
+        /// The file's name or digest [default: all files].
+        file: Option<String>,
+    },
+    /// Break off each answer.
+    Cut {
+        /// After so many bytes of its body.
+        bytes: u64,
+        /// The file's name or digest [default: all files].
+        file: Option<String>,
+    },
+    /// Answer slowly.
+    Slow {
+        /// So many bytes a second.
+        bytes_per_second: u64,
+        /// The file's name or digest [default: all files].
+        file: Option<String>,
+    },
+    /// Send wrong bytes, as many as there are.
+    Corrupt {
+        /// The file's name or digest [default: all files].
+        file: Option<String>,
+    },
+    /// Undo what the server does wrong.
+    Undo {
+        /// Its number.
+        #[arg(required_unless_present = "all")]
+        id: Option<u32>,
+        /// All of it.
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
+}
+
+pub(crate) async fn run(group: &LiveGroup, command: &FilesCommand) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout();
+    let (effect, file) = match command {
+        FilesCommand::Ls => {
+            for file in group.client.files().await? {
+                let trouble = if file.trouble.is_some() { " (cannot be downloaded)" } else { "" };
+                writeln!(out, "{} {:>12} {}{trouble}", file.sha256, file.size, file.name)?;
+                if let Some(trouble) = file.trouble {
+                    writeln!(std::io::stderr(), "warning: {trouble}")?;
+                }
+            }
+            for active in group.client.file_faults().await? {
+                let by = active.function.map(|name| format!(" (by {name})")).unwrap_or_default();
+                writeln!(out, "fault {:<4} {}{by}", active.id, active.fault)?;
+            }
+            return Ok(exit_code::PASSED);
+        }
+        FilesCommand::Add { file, name, sha256 } => {
+            // The owner has another directory.
+            let path = std::path::absolute(file).with_context(|| format!("cannot serve {file}"))?;
+            let path = Utf8PathBuf::try_from(path).with_context(|| format!("cannot serve {file}"))?;
+            let source = FileSource { path, name: name.clone(), sha256: *sha256 };
+            let added = group.client.add_file(&source).await?;
+            writeln!(out, "{}", added.url)?;
+            return Ok(exit_code::PASSED);
+        }
+        FilesCommand::Rm { file } => {
+            group.client.remove_file(file).await?;
+            return Ok(exit_code::PASSED);
+        }
+        FilesCommand::Url { file, named } => {
+            let file = group.client.file(file).await?;
+            writeln!(out, "{}", if *named { file.named_url } else { file.url })?;
+            return Ok(exit_code::PASSED);
+        }
+        FilesCommand::Undo { id: Some(id), .. } => {
+            group.client.undo_fault(*id).await?;
+            return Ok(exit_code::PASSED);
+        }
+        FilesCommand::Undo { id: None, .. } => {
+            group.client.undo_file_faults().await?;
+            return Ok(exit_code::PASSED);
+        }
+        FilesCommand::Refuse { file } => (FileEffect::Refuse, file),
+        FilesCommand::Fail { status, file } => (FileEffect::Status { code: *status }, file),
+        FilesCommand::Cut { bytes, file } => (FileEffect::Cut { after: *bytes }, file),
+        FilesCommand::Slow { bytes_per_second, file } => {
+            (FileEffect::Slow { bytes_per_second: *bytes_per_second }, file)
+        }
+        FilesCommand::Corrupt { file } => (FileEffect::Corrupt, file),
+    };
+    let fault = FileFault { file: file.clone(), effect };
+    let begun = group.client.begin_file_fault(&FileFaultRequest { fault, pid: None }).await?;
+    writeln!(out, "{}", begun.id)?;
+    writeln!(std::io::stderr(), "fault {}: {}", begun.id, begun.fault)?;
+    Ok(exit_code::PASSED)
+}
