@@ -1,7 +1,7 @@
 //! Connections to the guest from an address of the driver's.
 
 use std::io::{self, Read as _};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpStream};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,6 +19,14 @@ pub(crate) fn open(from: Ipv6Addr, to: (Ipv6Addr, u16)) -> io::Result<TcpStream>
     stream.set_read_timeout(Some(LIMIT))?;
     stream.read_exact(&mut [0])?;
     Ok(stream)
+}
+
+/// Closes both directions, and comes back when the guest's program has done so too: from then on its
+/// kernel counts the connection no more.
+pub(crate) fn close(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 /// Lets this process have as many descriptors as it may.

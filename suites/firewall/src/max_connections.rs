@@ -91,10 +91,12 @@ fn one_round(testnet: &Context, fw: &Vm, round: usize) -> anyhow::Result<()> {
     ensure!(downloading.trim() == "active", "the download is over: {downloading}");
     wait_until(fw, || logged(testnet, &marker), |count| *count > talked_before + 2)?;
     slow.undo()?;
-    drop(open);
+    for stream in open {
+        connection::close(stream).context("cannot close a connection")?;
+    }
     let again =
         connection::open(management, target).context("one, after all were closed, is not accepted")?;
-    drop(again);
+    connection::close(again)?;
 
     // The answer under way stays as slow as it began: a new one is not.
     let line = format!(
