@@ -15,6 +15,7 @@ mod function;
 mod host;
 mod http;
 pub mod live;
+mod names;
 pub mod prepare;
 mod resume;
 mod run;

@@ -1,4 +1,5 @@
-//! The configuration of the group's router daemon: router advertisements, DHCPv4 and names.
+//! The configuration of the group's router daemon: router advertisements and DHCPv4. It tells guests where
+//! names are answered for, and does not answer itself.
 
 use std::fmt::Write as _;
 
@@ -21,15 +22,13 @@ pub(crate) fn configuration(addresses: &AddressPlan, vms: &[VmPlan]) -> String {
     let mut text = format!(
         "keep-in-foreground\n\
          log-facility=-\n\
+         port=0\n\
          no-resolv\n\
-         no-hosts\n\
-         no-poll\n\
          interface={bridge}\n\
          except-interface=lo\n\
          bind-interfaces\n\
          leasefile-ro\n\
          domain={domain}\n\
-         local=/{domain}/\n\
          enable-ra\n\
          ra-param={bridge},{RA_INTERVAL},{RA_LIFETIME}\n\
          dhcp-range={prefix},ra-only,64,{RA_LIFETIME}\n\
@@ -37,12 +36,10 @@ pub(crate) fn configuration(addresses: &AddressPlan, vms: &[VmPlan]) -> String {
          dhcp-authoritative\n\
          dhcp-range={first},{last},255.255.255.0,1h\n\
          dhcp-option=option:router,{ipv4_gateway}\n\
-         dhcp-ignore=tag:!known\n\
-         host-record=gateway.{domain},{gateway}\n"
+         dhcp-option=option:dns-server,{ipv4_gateway}\n\
+         dhcp-ignore=tag:!known\n"
     );
     for vm in vms {
-        let name = &vm.name;
-        writeln!(text, "host-record={name}.{domain},{name},{}", vm.address).expect("a String takes all");
         if let Some(mac) = vm.second_mac {
             // So that there is nothing to remember: a router daemon that is started anew, or in a fork,
             // gives and renews the same.

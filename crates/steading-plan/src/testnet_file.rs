@@ -2,13 +2,17 @@
 //! that is to be found on a machine; a declared one knows the files, so its plan stays pure.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{Boot, FileSource, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus};
+use crate::{
+    Boot, FileSource, GuestConfig, ImageSource, Record, RecordError, RecordTable, Testnet, VmSpec,
+    default_memory_mib, default_vcpus,
+};
 
 /// The declared VMs and network of one test.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -24,6 +28,13 @@ pub struct TestnetFile {
     /// Files that VMs can download from the group's file server.
     #[serde(default, rename = "file")]
     files: Vec<FileSource>,
+    /// Names that the group's DNS knows beside those of VMs.
+    #[serde(default, rename = "record")]
+    records: Vec<RecordTable>,
+    /// Addresses at which the group's DNS answers, too: those of resolvers that guests have built in.
+    #[serde(default, rename = "resolver")]
+    #[schemars(with = "Vec<String>")]
+    resolvers: Vec<IpAddr>,
 }
 
 /// One declared VM. It says what it boots by `guest`, by `boot`, or by both.
@@ -102,6 +113,9 @@ pub enum TestnetFileError {
         /// The VM.
         vm: String,
     },
+    /// A record leads nowhere, or to several things.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 struct Advice<'a>(Option<&'a str>);
@@ -134,10 +148,17 @@ impl TestnetFile {
     ///
     /// # Errors
     ///
-    /// [`TestnetFileError::NothingToBoot`].
+    /// [`TestnetFileError::NothingToBoot`], [`TestnetFileError::Record`].
     pub fn resolve(self, reference: Option<&GuestFiles>) -> Result<Testnet, TestnetFileError> {
         let vms = self.vms.into_iter().map(|vm| vm.resolve(reference));
-        Ok(Testnet { vms: vms.collect::<Result<_, _>>()?, prefix: self.prefix, files: self.files })
+        let records = self.records.into_iter().map(Record::try_from);
+        Ok(Testnet {
+            vms: vms.collect::<Result<_, _>>()?,
+            prefix: self.prefix,
+            files: self.files,
+            records: records.collect::<Result<_, _>>()?,
+            resolvers: self.resolvers,
+        })
     }
 }
 

@@ -37,6 +37,7 @@ const SUITES: &[&str] = &[
     "suite-faults",
     "suite-files",
     "suite-firewall",
+    "suite-names",
     "first-test",
 ];
 
