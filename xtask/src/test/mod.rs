@@ -38,6 +38,8 @@ const SUITES: &[&str] = &[
     "suite-files",
     "suite-firewall",
     "suite-universal",
+    "suite-addresses",
+    "suite-names",
     "first-test",
 ];
 
