@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FileSource, Record, Sha256, VmName};
+use crate::{Addressing, FileSource, Record, Sha256, VmName};
 
 /// The declared VMs and network of one test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Testnet {
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Ipv6Net>,
+    /// How guests get their addresses.
+    #[serde(default, skip_serializing_if = "Addressing::is_router")]
+    pub addressing: Addressing,
     /// What the group's file server offers to VMs.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSource>,
@@ -73,6 +76,13 @@ impl Testnet {
         self
     }
 
+    /// The same testnet, whose guests get their addresses in this way.
+    #[must_use]
+    pub fn addressing(mut self, addressing: Addressing) -> Self {
+        self.addressing = addressing;
+        self
+    }
+
     /// The same testnet in another /64.
     #[must_use]
     pub fn prefix(mut self, prefix: Ipv6Net) -> Self {
@@ -110,6 +120,10 @@ pub struct VmSpec {
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     pub autostart: bool,
+    /// The TCP ports at which it tells its metrics, at the path `/metrics`. While the VM is on, the group's
+    /// file server lists them for Prometheus.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<u16>,
     /// How it is configured.
     #[serde(default)]
     pub config: GuestConfig,
@@ -142,6 +156,7 @@ impl VmSpec {
             second_card: false,
             display: false,
             autostart: true,
+            metrics: Vec::new(),
             config: GuestConfig::default(),
         }
     }
@@ -185,6 +200,13 @@ impl VmSpec {
     #[must_use]
     pub fn stopped(mut self) -> Self {
         self.autostart = false;
+        self
+    }
+
+    /// The same VM, telling its metrics at one more TCP port.
+    #[must_use]
+    pub fn metrics(mut self, port: u16) -> Self {
+        self.metrics.push(port);
         self
     }
 

@@ -1,24 +1,20 @@
 //! The reference guest: a small Debian with systemd that is built by `guest/build`.
 
-use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::Deserialize;
 use steading_plan::{Boot, ImageSource, VmSpec, env_vars};
+
+use crate::built::{Built, Recipe};
+
+const RECIPE: Recipe = Recipe {
+    what: "reference guest",
+    program: "guest/build",
+    variable: env_vars::STEADING_GUEST,
+    kind: "guest",
+};
 
 /// The files of a built reference guest.
 #[derive(Clone, Debug)]
-pub struct ReferenceGuest {
-    dir: Utf8PathBuf,
-    manifest: Manifest,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Manifest {
-    kernel: String,
-    initrd: String,
-    disk: String,
-    cmdline: String,
-}
+pub struct ReferenceGuest(Built);
 
 /// Finds the reference guest: in `$STEADING_GUEST`, else the one that was built last in the cache.
 ///
@@ -26,11 +22,7 @@ struct Manifest {
 ///
 /// When there is none.
 pub fn guest() -> anyhow::Result<ReferenceGuest> {
-    let dir = match std::env::var(env_vars::STEADING_GUEST) {
-        Ok(dir) => Utf8PathBuf::from(dir),
-        Err(_) => newest(&steading_harness::prepare::cache_dir().join("guest"))?,
-    };
-    guest_in(&dir)
+    RECIPE.find().map(ReferenceGuest)
 }
 
 /// The reference guest in the directory that `guest/build` printed.
@@ -39,39 +31,13 @@ pub fn guest() -> anyhow::Result<ReferenceGuest> {
 ///
 /// When there is none.
 pub fn guest_in(dir: &Utf8Path) -> anyhow::Result<ReferenceGuest> {
-    let file = dir.join("manifest.json");
-    let text = fs_err::read_to_string(&file).with_context(|| {
-        format!("{dir} holds no reference guest\nhint: guest/build makes one and prints where")
-    })?;
-    let manifest = serde_json::from_str(&text).with_context(|| format!("cannot understand {file}"))?;
-    Ok(ReferenceGuest { dir: dir.to_owned(), manifest })
-}
-
-fn newest(dir: &Utf8Path) -> anyhow::Result<Utf8PathBuf> {
-    let entries =
-        fs_err::read_dir(dir).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    let built = entries.into_iter().filter_map(|entry| {
-        let time =
-            fs_err::metadata(entry.path().join("manifest.json")).and_then(|data| data.modified()).ok()?;
-        Some((time, Utf8PathBuf::try_from(entry.path()).ok()?))
-    });
-    match built.max() {
-        Some((_, dir)) => Ok(dir),
-        None => bail!(
-            "there is no reference guest in {dir}\nhint: build it: guest/build; or set STEADING_GUEST to its directory"
-        ),
-    }
+    RECIPE.open(dir).map(ReferenceGuest)
 }
 
 impl ReferenceGuest {
     /// A VM that boots its kernel directly, which is quickest.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
-        let boot = Boot::Kernel {
-            kernel: self.kernel(),
-            initrd: Some(self.dir.join(&self.manifest.initrd)),
-            cmdline: self.manifest.cmdline.clone(),
-        };
-        VmSpec::new(name, boot).disk(self.disk())
+        self.0.vm(name)
     }
 
     /// A VM that boots it by UEFI.
@@ -86,11 +52,11 @@ impl ReferenceGuest {
 
     /// Its kernel.
     pub fn kernel(&self) -> Utf8PathBuf {
-        self.dir.join(&self.manifest.kernel)
+        self.0.kernel()
     }
 
     /// Its disk.
     pub fn disk(&self) -> ImageSource {
-        ImageSource::new(self.dir.join(&self.manifest.disk))
+        self.0.disk()
     }
 }

@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "bazel-platforms",
     "bazel-rules-java",
     "bazel-rules-proto",
+    "busybox-static",
     "chromium",
     "curl",
     "dnsmasq-base",

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::Utf8Path;
+use camino::Utf8PathBuf;
 use clap::Args;
 
 use self::{
@@ -38,6 +38,7 @@ const SUITES: &[&str] = &[
     "suite-files",
     "suite-firewall",
     "suite-names",
+    "suite-universal",
     "first-test",
 ];
 
@@ -69,8 +70,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         summary.check(name, command::run(command.envs(variables.iter().copied())));
     }
 
-    title("guest image");
-    let image = summary.check("guest image", guest::image(&place));
+    let mut images = Vec::new();
+    for guest in guest::ALL {
+        title(guest.name);
+        let image = summary.check(guest.name, guest.image(&place));
+        images.extend(image.map(|image| (guest.variable, image)));
+    }
 
     title("building tests");
     let tests = cargo::build(&place, &["test", "--locked", "--workspace", "--no-run"]);
@@ -81,7 +86,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     title("book");
     summary.check("book", docs::check(&place.sources, &programs));
 
-    let run = Run { place: &place, image: image.as_deref(), filter: options.filter.as_deref() };
+    let run = Run { place: &place, images: &images, filter: options.filter.as_deref() };
     for test in tests.iter().filter(|test| test.is_test) {
         summary.add(run.executable(test, &programs));
     }
@@ -117,7 +122,8 @@ fn title(what: &str) {
 /// What all tests of one run have in common.
 struct Run<'a> {
     place: &'a Place,
-    image: Option<&'a Utf8Path>,
+    /// The guests' variables, and where their images are.
+    images: &'a [(&'static str, Utf8PathBuf)],
     filter: Option<&'a str>,
 }
 
@@ -171,9 +177,7 @@ impl Run<'_> {
             // A snapshot that differs is a failure, and nothing is written beside the sources.
             .env("INSTA_UPDATE", "no")
             .env("INSTA_WORKSPACE_ROOT", &self.place.sources);
-        if let Some(image) = self.image {
-            command.env(guest::VARIABLE, image);
-        }
+        command.envs(self.images.iter().map(|(variable, image)| (variable, image)));
     }
 }
 

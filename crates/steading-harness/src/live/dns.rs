@@ -82,7 +82,9 @@ pub(crate) async fn run(group: &LiveGroup, command: &DnsCommand) -> anyhow::Resu
         }
         DnsCommand::Add { name, target } => {
             let data = target.data().with_context(|| {
-                format!("it is not said what {name} leads to\nhint: an address, a VM, --cname NAME or --txt TEXT")
+                format!(
+                    "it is not said what {name} leads to\nhint: an address, a VM, --cname NAME or --txt TEXT"
+                )
             })?;
             group.client.add_record(&Record { name: name.clone(), data }).await?;
         }

@@ -19,6 +19,10 @@ const TEXT_MAX: usize = 4096;
 /// The name of the ACME server, in the group's domain.
 const ACME: &str = "acme";
 
+/// Where guests that were told nothing else ask for the time: Debian's and others' are names below it. The
+/// group's own time server answers, unless a record says otherwise.
+const NTP_POOL: &str = "pool.ntp.org";
+
 /// Everything that names of one group lead to.
 #[derive(Clone, Debug)]
 pub struct Zone {
@@ -124,10 +128,20 @@ impl Zone {
             zone.insert(name.clone(), ZoneData::Address(addresses.gateway.into()));
             zone.insert(name, ZoneData::Address(addresses.ipv4_gateway.into()));
         }
+        let files = DnsName::derived(format!("files.{domain}"));
+        if !zone.sets.contains_key(&files) {
+            zone.insert(files, ZoneData::Address(addresses.files.into()));
+        }
         zone.nodes.insert(domain.clone());
         let taken: BTreeSet<DnsName> = zone.sets.keys().cloned().collect();
         for record in records {
             zone.add(record, vms, &taken)?;
+        }
+        for pool in [NTP_POOL.to_owned(), format!("*.{NTP_POOL}")].map(DnsName::derived) {
+            if !zone.sets.contains_key(&pool) {
+                zone.insert(pool.clone(), ZoneData::Address(addresses.gateway.into()));
+                zone.insert(pool, ZoneData::Address(addresses.ipv4_gateway.into()));
+            }
         }
         Ok(zone)
     }
