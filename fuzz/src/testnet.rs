@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use steading_plan::{
-    Boot, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet, TestnetFile,
+    Boot, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet,
+    TestnetFile,
 };
 
 use crate::Target;

@@ -17,7 +17,11 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let image = guest::REFERENCE.image(&place)?;
     println!("{}", introduction());
     let mut command = place.user.command(&program.path);
-    command.arg("run").current_dir(&place.run).env(guest::REFERENCE.variable, &image).env("RUST_BACKTRACE", "1");
+    command
+        .arg("run")
+        .current_dir(&place.run)
+        .env(guest::REFERENCE.variable, &image)
+        .env("RUST_BACKTRACE", "1");
     let status = command
         .status()
         .with_context(|| format!("cannot start `{}`", command::show(&command)))

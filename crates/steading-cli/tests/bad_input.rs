@@ -406,6 +406,7 @@ fn names_and_certificates_that_cannot_be_are_told() {
     let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), USAGE, parts);
     told(&["dns", "add", "a b", "10.0.0.1"], &["\"a b\" is no DNS name"]);
     told(&["dns", "add", "api", "nobody"], &["VM \"nobody\", which is not there"]);
+    told(&["dns", "add", "api"], &["it is not said what api leads to", "--cname"]);
     told(&["dns", "claim", "127.0.0.53"], &["127.0.0.53 cannot be claimed"]);
     told(&["dns", "rm", "api"], &["there is no such record: api.", "no record was added"]);
     told(&["cert", "www.debian.org"], &["www.debian.org is no name of the group", "add a record"]);

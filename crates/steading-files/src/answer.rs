@@ -99,7 +99,14 @@ impl Answer {
         };
         if request.if_none_match.as_deref().is_some_and(|tags| names(tags, &tag)) {
             let head = head(304, request, &format!("ETag: {tag}\r\n"));
-            return Self { status: 304, head, body: Body::Text(Vec::new()), file: None, trouble: None, is_told: true };
+            return Self {
+                status: 304,
+                head,
+                body: Body::Text(Vec::new()),
+                file: None,
+                trouble: None,
+                is_told: true,
+            };
         }
         let size = file.size();
         // A range of another content than there is would be put together with what is no part of it.

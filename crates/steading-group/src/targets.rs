@@ -24,9 +24,8 @@ pub(crate) async fn keep(files: Files, plan: Plan, vms: Vec<Vm>) {
         });
     }
     loop {
-        let is_on = |name: &VmName| {
-            vms.iter().any(|vm| vm.name() == name && vm.status().state != VmState::Off)
-        };
+        let is_on =
+            |name: &VmName| vms.iter().any(|vm| vm.name() == name && vm.status().state != VmState::Off);
         files.set_targets(&list(&plan, is_on));
         changed.notified().await;
     }

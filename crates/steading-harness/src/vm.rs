@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{
-    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GuestCommand, Note, VmState, VmStatus,
-    VmVerb,
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GuestCommand, Note, VmState,
+    VmStatus, VmVerb,
 };
 use steading_plan::{FileSource, VmPlan};
 use tokio::net::TcpStream;

@@ -150,5 +150,7 @@ mod tests {
     fn nobody_sends_advertisements_or_answers_dhcp() {
         let plan = plan(&testnet().addressing(Addressing::Static));
         assert_eq!(plan.dnsmasq, None);
+        let zone = plan.zone(&[], []).unwrap();
+        assert!(zone.addresses("two").contains(&plan.vms[0].address.into()), "{zone:?}");
     }
 }

@@ -222,11 +222,7 @@ impl Plan {
 }
 
 impl VmPlan {
-    fn derive(
-        group: &GroupName,
-        addresses: &AddressPlan,
-        spec: &VmSpec,
-    ) -> Result<Self, PlanError> {
+    fn derive(group: &GroupName, addresses: &AddressPlan, spec: &VmSpec) -> Result<Self, PlanError> {
         let name: VmName = spec.name.parse()?;
         check_spec(&name, spec)?;
         let mac = MacAddr::of_vm(group, &name);

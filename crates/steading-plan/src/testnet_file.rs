@@ -251,7 +251,8 @@ mod tests {
         let bios = "[[vm]]\nname = \"n1\"\nboot = \"bios\"\n";
         let named = |name: &str, guest: &str| format!("[[vm]]\nname = \"{name}\"\nguest = \"{guest}\"\n");
         assert!(TestnetFile::parse(bios).expect("a testnet").guests().is_empty());
-        let all = [bios.to_owned(), named("n2", "universal"), named("n3", "reference"), named("n4", "reference")];
+        let all =
+            [bios.to_owned(), named("n2", "universal"), named("n3", "reference"), named("n4", "reference")];
         let all = TestnetFile::parse(&all.concat()).expect("a testnet");
         assert_eq!(all.guests(), BTreeMap::from([(Guest::Reference, "n3"), (Guest::Universal, "n2")]));
     }

@@ -50,6 +50,17 @@ fn every_vm_has_its_name_by_one_label_and_whole_in_any_case() {
 }
 
 #[test]
+fn the_time_is_asked_of_the_group_unless_a_record_says_otherwise() {
+    let gateway = plan().addresses.gateway.to_string();
+    let zone = |records: &[Record]| zone(records).expect("a zone");
+    assert_eq!(addresses(&zone(&[]), "2.debian.pool.ntp.org")[0], gateway);
+    let own = zone(&[Record::address("*.pool.ntp.org", [10, 0, 0, 1])]);
+    assert_eq!(addresses(&own, "2.debian.pool.ntp.org"), ["10.0.0.1"]);
+    assert_eq!(addresses(&own, "pool.ntp.org")[0], gateway);
+    assert_eq!(addresses(&own, "files"), [plan().addresses.files.to_string()]);
+}
+
+#[test]
 fn addresses_of_vms_lead_back_to_them() {
     let plan = plan();
     let digits: Vec<String> = plan.vms[0]

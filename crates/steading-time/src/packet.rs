@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn who_is_no_client_gets_no_answer() {
-        for (version, mode) in [(4, 0), (4, 1), (4, SERVER), (4, 5), (4, 6), (4, 7), (0, CLIENT), (5, CLIENT)] {
+        for (version, mode) in [(4, 0), (4, 1), (4, SERVER), (4, 5), (4, 6), (4, 7), (0, CLIENT), (5, CLIENT)]
+        {
             assert_eq!(answer(&request(version, mode), at(1, 0), at(1, 0)), None, "{version} {mode}");
         }
         assert_eq!(answer(&request(4, CLIENT)[..47], at(1, 0), at(1, 0)), None);

@@ -105,8 +105,8 @@ pub use steading_api::{
     NamesStatus, VmState, VmStatus,
 };
 pub use steading_harness::{
-    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Metrics, Sample, Section, Source,
-    Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Metrics, Sample,
+    Section, Source, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
     Addressing, Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, HandedError,

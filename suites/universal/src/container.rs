@@ -15,8 +15,9 @@ pub(crate) const NAME: &str = "localhost/web:1";
 
 /// An archive with a web server at port 8000, of which nothing but the program and a page is there.
 pub(crate) fn archive() -> anyhow::Result<Vec<u8>> {
-    let busybox = fs_err::read(BUSYBOX)
-        .context("the container needs busybox\nhint: apt-get install --no-install-recommends busybox-static")?;
+    let busybox = fs_err::read(BUSYBOX).context(
+        "the container needs busybox\nhint: apt-get install --no-install-recommends busybox-static",
+    )?;
     ensure!(busybox.starts_with(b"\x7fELF"), "{BUSYBOX} is no program");
     let layer = tar_of(&[("bin/busybox", 0o755, &busybox), ("www/index.html", 0o644, PAGE.as_bytes())])?;
     let config = json!({
@@ -27,7 +28,8 @@ pub(crate) fn archive() -> anyhow::Result<Vec<u8>> {
     })
     .to_string();
     let config_name = format!("{}.json", Sha256::of(config.as_bytes()));
-    let manifest = json!([{ "Config": config_name, "RepoTags": [NAME], "Layers": ["layer.tar"] }]).to_string();
+    let manifest =
+        json!([{ "Config": config_name, "RepoTags": [NAME], "Layers": ["layer.tar"] }]).to_string();
     tar_of(&[
         (config_name.as_str(), 0o644, config.as_bytes()),
         ("layer.tar", 0o644, &layer),

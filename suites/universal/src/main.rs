@@ -171,7 +171,9 @@ fn clock(testnet: &Context) -> anyhow::Result<()> {
         ))?;
         ensure!(off_by()?.abs() > 80_000.0, "its clock is right");
         helper.succeed("systemctl start systemd-timesyncd")?;
-        helper.wait_until_succeeds("timedatectl show -p NTPSynchronized | grep -q yes && [ -e /run/systemd/timesync/synchronized ]")?;
+        helper.wait_until_succeeds(
+            "timedatectl show -p NTPSynchronized | grep -q yes && [ -e /run/systemd/timesync/synchronized ]",
+        )?;
         let off_by = off_by()?;
         ensure!(off_by.abs() < 2.0, "its clock is {off_by} s off");
     }
@@ -181,9 +183,8 @@ fn clock(testnet: &Context) -> anyhow::Result<()> {
 fn metrics(testnet: &Context) -> anyhow::Result<()> {
     let (metrics, n1) = (testnet.metrics("metrics")?, testnet.vm("n1"));
     n1.wait_for_open_port(ETCD_PORT)?;
-    let is_up = |samples: &[Sample]| {
-        matches!(samples, [one] if one.label("vm") == Some("n1") && one.value() == 1.0)
-    };
+    let is_up =
+        |samples: &[Sample]| matches!(samples, [one] if one.label("vm") == Some("n1") && one.value() == 1.0);
     metrics.wait_until("up", is_up)?;
     let leader = metrics.wait_until("etcd_server_has_leader", |samples| !samples.is_empty())?;
     ensure!(leader[0].value() == 1.0, "it says {leader:?}");

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use steading_api::RecordRemoval;
 use steading_plan::{Record, RecordData};
@@ -28,9 +29,9 @@ pub enum DnsCommand {
     Rm {
         /// The name.
         name: String,
-        /// Only the record that leads to this.
+        /// Only the record that leads to this [default: all].
         #[command(flatten)]
-        target: Option<Target>,
+        target: Target,
     },
     /// Answer at the address of a resolver that guests have built in, such as 2001:4860:4860::8888.
     Claim {
@@ -41,7 +42,7 @@ pub enum DnsCommand {
 
 /// What a name leads to.
 #[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct Target {
     /// An address, or a VM.
     #[arg(value_name = "ADDRESS|VM")]
@@ -80,14 +81,15 @@ pub(crate) async fn run(group: &LiveGroup, command: &DnsCommand) -> anyhow::Resu
             }
         }
         DnsCommand::Add { name, target } => {
-            // One of them is there: the group is required.
-            if let Some(data) = target.data() {
-                group.client.add_record(&Record { name: name.clone(), data }).await?;
-            }
+            let data = target.data().with_context(|| {
+                format!(
+                    "it is not said what {name} leads to\nhint: an address, a VM, --cname NAME or --txt TEXT"
+                )
+            })?;
+            group.client.add_record(&Record { name: name.clone(), data }).await?;
         }
         DnsCommand::Rm { name, target } => {
-            let data = target.as_ref().and_then(Target::data);
-            let removal = RecordRemoval { name: name.clone(), data };
+            let removal = RecordRemoval { name: name.clone(), data: target.data() };
             for record in group.client.remove_records(&removal).await? {
                 writeln!(out, "{record}")?;
             }

@@ -8,6 +8,7 @@ mod order;
 mod problem;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{Timestamp, ToSpan as _};
@@ -16,6 +17,7 @@ use rustls::pki_types::CertificateSigningRequestDer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use steading_plan::DnsName;
 use tokio::sync::mpsc;
 
 use crate::random::random_word;
@@ -537,6 +539,8 @@ fn names_of(request: &CertificateSigningRequestParams) -> Result<Vec<String>, St
         Some(DnValue::Ia5String(name)) => Some(name.as_str().to_owned()),
         Some(_) => return Err("the request's common name is in no usual alphabet".to_owned()),
     };
-    names.extend(common.filter(|name| !name.is_empty()).map(|name| name.to_ascii_lowercase()));
+    // What a tool puts there of its own ("self signed certificate") is no request; nothing is taken from it.
+    let is_name = |name: &String| name.parse::<IpAddr>().is_ok() || DnsName::parse(name, "invalid").is_ok();
+    names.extend(common.filter(is_name).map(|name| name.to_ascii_lowercase()));
     Ok(names)
 }
