@@ -36,6 +36,7 @@ pub const TARGET: Target = Target {
         "second_card = true\n",
         "display = true\n",
         "autostart = false\n",
+        "reboots_on_panic = true\n",
         "prefix = \"fd00::/64\"\n",
         "[vm.config]\n",
         "[vm.config.credentials]\n",

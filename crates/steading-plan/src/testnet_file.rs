@@ -57,6 +57,10 @@ struct VmTable {
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     autostart: bool,
+    /// Whether it boots again by itself after a panic of its kernel, so that waits go on. Else a panic ends
+    /// them.
+    #[serde(default)]
+    reboots_on_panic: bool,
     /// How it is configured.
     #[serde(default)]
     config: GuestConfig,
@@ -157,6 +161,7 @@ impl VmTable {
             second_card: self.second_card,
             display: self.display,
             autostart: self.autostart,
+            reboots_on_panic: self.reboots_on_panic,
             config: self.config,
         })
     }
