@@ -76,10 +76,10 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     setup::ensure()?;
     let place = Place::take()?;
     let program = cargo::build_program(&place, PACKAGE, &["--release"])?;
-    let image = guest::image(&place)?;
+    let image = guest::REFERENCE.image(&place)?;
     let (name, options) = bench.words();
     let mut command = place.user.command(&program.path);
-    command.arg(name).args(options).current_dir(&place.run).env(guest::VARIABLE, image);
+    command.arg(name).args(options).current_dir(&place.run).env(guest::REFERENCE.variable, image);
     let status = command.status().with_context(|| format!("cannot start `{}`", command::show(&command)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

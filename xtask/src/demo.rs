@@ -14,10 +14,14 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let place = Place::take()?;
     eprintln!("building {SUITE} and the guest image; the first time takes some minutes");
     let program = cargo::build_program(&place, SUITE, &[])?;
-    let image = guest::image(&place)?;
+    let image = guest::REFERENCE.image(&place)?;
     println!("{}", introduction());
     let mut command = place.user.command(&program.path);
-    command.arg("run").current_dir(&place.run).env(guest::VARIABLE, &image).env("RUST_BACKTRACE", "1");
+    command
+        .arg("run")
+        .current_dir(&place.run)
+        .env(guest::REFERENCE.variable, &image)
+        .env("RUST_BACKTRACE", "1");
     let status = command
         .status()
         .with_context(|| format!("cannot start `{}`", command::show(&command)))

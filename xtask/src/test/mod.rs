@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::Utf8Path;
+use camino::Utf8PathBuf;
 use clap::Args;
 
 use self::{
@@ -37,6 +37,7 @@ const SUITES: &[&str] = &[
     "suite-faults",
     "suite-files",
     "suite-firewall",
+    "suite-upgrade",
     "first-test",
 ];
 
@@ -68,8 +69,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         summary.check(name, command::run(command.envs(variables.iter().copied())));
     }
 
-    title("guest image");
-    let image = summary.check("guest image", guest::image(&place));
+    // Each of the others is for a suite.
+    let others = if options.no_suites { &[] } else { guest::OTHERS };
+    let mut images = Vec::new();
+    for recipe in std::iter::once(&guest::REFERENCE).chain(others) {
+        title(recipe.what);
+        images.extend(summary.check(recipe.what, recipe.image(&place)).map(|image| (recipe.variable, image)));
+    }
 
     title("building tests");
     let tests = cargo::build(&place, &["test", "--locked", "--workspace", "--no-run"]);
@@ -80,7 +86,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     title("book");
     summary.check("book", docs::check(&place.sources, &programs));
 
-    let run = Run { place: &place, image: image.as_deref(), filter: options.filter.as_deref() };
+    let run = Run { place: &place, images: &images, filter: options.filter.as_deref() };
     for test in tests.iter().filter(|test| test.is_test) {
         summary.add(run.executable(test, &programs));
     }
@@ -116,7 +122,8 @@ fn title(what: &str) {
 /// What all tests of one run have in common.
 struct Run<'a> {
     place: &'a Place,
-    image: Option<&'a Utf8Path>,
+    /// Directories of guest images, with the variables that tell of them.
+    images: &'a [(&'static str, Utf8PathBuf)],
     filter: Option<&'a str>,
 }
 
@@ -170,9 +177,7 @@ impl Run<'_> {
             // A snapshot that differs is a failure, and nothing is written beside the sources.
             .env("INSTA_UPDATE", "no")
             .env("INSTA_WORKSPACE_ROOT", &self.place.sources);
-        if let Some(image) = self.image {
-            command.env(guest::VARIABLE, image);
-        }
+        command.envs(self.images.iter().map(|(variable, image)| (variable, image)));
     }
 }
 
