@@ -1,7 +1,10 @@
 //! Testnets in TOML, as people write them, and the plans that follow.
 
+use std::collections::BTreeMap;
+
 use steading_plan::{
-    Boot, GroupName, GuestFiles, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet, TestnetFile,
+    Boot, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet,
+    TestnetFile,
 };
 
 use crate::Target;
@@ -26,6 +29,8 @@ pub const TARGET: Target = Target {
         "[[vm]]\n",
         "name = \"n1\"\n",
         "guest = \"reference\"\n",
+        "guest = \"universal\"\n",
+        "metrics = [9100]\n",
         "boot = \"bios\"\n",
         "boot = \"uefi\"\n",
         "boot.kernel = { kernel = \"k\", cmdline = \"c\" }\n",
@@ -58,8 +63,9 @@ pub fn check(bytes: &[u8]) {
             return;
         }
     };
-    let reference = GuestFiles { boot: Boot::Bios, disk: Some(ImageSource::new("guest/disk")) };
-    let Ok(testnet) = file.resolve(Some(&reference)) else { return };
+    let guest = GuestFiles { boot: Boot::Bios, disk: Some(ImageSource::new("guest/disk")) };
+    let guests = BTreeMap::from([(Guest::Reference, guest.clone()), (Guest::Universal, guest)]);
+    let Ok(testnet) = file.resolve(&guests) else { return };
     let written = serde_json::to_string(&testnet).expect("a testnet can be written");
     assert_eq!(serde_json::from_str::<Testnet>(&written).expect("and read"), testnet);
     plan(&testnet);

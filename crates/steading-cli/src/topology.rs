@@ -1,11 +1,12 @@
 //! Testnets in TOML: reading them, bringing them up, running a program in them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading::reference::{self, ReferenceGuest};
+use steading::{reference, universal};
 use steading_harness::broker::BrokerOptions;
 use steading_harness::{Suite, run_command};
 use steading_plan::{Guest, GuestFiles, Testnet, TestnetFile, VmSpec};
@@ -29,23 +30,32 @@ pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topol
     );
     let text = fs::read_to_string(file)?;
     let declared = TestnetFile::parse(&text).with_context(|| format!("cannot understand {file}"))?;
-    let testnet = resolve(declared, reference::guest).with_context(|| format!("cannot use {file}"))?;
+    let testnet = resolve(declared, find).with_context(|| format!("cannot use {file}"))?;
     let group =
         group.or(file.file_stem()).context("the file has no name\nhint: name the group with --group")?;
     Ok(Topology { group: group.to_owned(), testnet })
 }
 
+/// A VM of this guest, if this machine has it.
+fn find(guest: Guest, vm: &str) -> anyhow::Result<VmSpec> {
+    Ok(match guest {
+        Guest::Reference => reference::guest()?.vm(vm),
+        Guest::Universal => universal::guest()?.vm(vm),
+    })
+}
+
 /// The testnet, with the files of its guests. A guest is looked for only if it is named, and once.
-fn resolve(file: TestnetFile, find: impl Fn() -> anyhow::Result<ReferenceGuest>) -> anyhow::Result<Testnet> {
-    let files = match file.names_guest() {
-        Some((vm, Guest::Reference)) => {
-            let VmSpec { boot, disk, .. } =
-                find().with_context(|| GuestNotFound { vm: vm.to_owned() })?.vm(vm);
-            Some(GuestFiles { boot, disk })
-        }
-        None => None,
-    };
-    Ok(file.resolve(files.as_ref())?)
+fn resolve(
+    file: TestnetFile,
+    find: impl Fn(Guest, &str) -> anyhow::Result<VmSpec>,
+) -> anyhow::Result<Testnet> {
+    let mut files = BTreeMap::new();
+    for (guest, vm) in file.guests() {
+        let VmSpec { boot, disk, .. } =
+            find(guest, vm).with_context(|| GuestNotFound { vm: vm.to_owned() })?;
+        files.insert(guest, GuestFiles { boot, disk });
+    }
+    Ok(file.resolve(&files)?)
 }
 
 /// This host has no such guest, which is no fault of the declaration.

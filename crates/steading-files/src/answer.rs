@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::table::{Misbehaviour, Table};
+use crate::table::{Document, Misbehaviour, Table};
 use crate::{FileError, Request, ServedFile};
 
 /// An answer, ready to be sent.
@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     pub(crate) file: Option<String>,
     /// What is wrong with the file, if something is.
     pub(crate) trouble: Option<String>,
+    /// Whether that it was asked for is told. Documents are asked for every few seconds.
+    pub(crate) is_told: bool,
 }
 
 /// What follows the head.
@@ -97,7 +99,14 @@ impl Answer {
         };
         if request.if_none_match.as_deref().is_some_and(|tags| names(tags, &tag)) {
             let head = head(304, request, &format!("ETag: {tag}\r\n"));
-            return Self { status: 304, head, body: Body::Text(Vec::new()), file: None, trouble: None };
+            return Self {
+                status: 304,
+                head,
+                body: Body::Text(Vec::new()),
+                file: None,
+                trouble: None,
+                is_told: true,
+            };
         }
         let size = file.size();
         // A range of another content than there is would be put together with what is no part of it.
@@ -118,7 +127,7 @@ impl Answer {
             Some((first, length)) if request.method == "GET" => Body::Part { file: opened, first, length },
             _ => Body::Text(Vec::new()),
         };
-        Self { status, head, body, file: None, trouble: None }
+        Self { status, head, body, file: None, trouble: None, is_told: true }
     }
 
     fn trouble(request: &Request, status: u16, error: &FileError) -> Self {
@@ -128,7 +137,7 @@ impl Answer {
 
     fn not_allowed(request: &Request) -> Self {
         let head = head(405, request, "Allow: GET, HEAD\r\nContent-Length: 0\r\n");
-        Self { status: 405, head, body: Body::Text(Vec::new()), file: None, trouble: None }
+        Self { status: 405, head, body: Body::Text(Vec::new()), file: None, trouble: None, is_told: true }
     }
 
     /// An answer in words, which are a line of their own.
@@ -137,10 +146,20 @@ impl Answer {
     }
 
     pub(crate) fn plain(request: &Request, status: u16, text: Vec<u8>) -> Self {
-        let fields = format!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n", text.len());
+        Self::whole(request, status, "text/plain; charset=utf-8", text)
+    }
+
+    /// The answer that is all of a document.
+    pub(crate) fn of_document(request: &Request, document: &Document) -> Self {
+        let whole = Self::whole(request, 200, document.content_type, document.content.clone());
+        Self { is_told: false, ..whole }
+    }
+
+    fn whole(request: &Request, status: u16, content_type: &str, text: Vec<u8>) -> Self {
+        let fields = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", text.len());
         let head = head(status, request, &fields);
         let text = if request.method == "HEAD" { Vec::new() } else { text };
-        Self { status, head, body: Body::Text(text), file: None, trouble: None }
+        Self { status, head, body: Body::Text(text), file: None, trouble: None, is_told: true }
     }
 }
 

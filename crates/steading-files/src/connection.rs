@@ -122,6 +122,7 @@ async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> 
     let (began, since) = (Timestamp::now(), Instant::now());
     let (answer, misbehaviour) = decide(request, shared);
     let is_reset = misbehaviour.reset;
+    let is_told = answer.is_told || !misbehaviour.faults.is_empty();
     let mut access = Access {
         began,
         took: Duration::ZERO,
@@ -138,7 +139,9 @@ async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> 
     let ended = if is_reset { Ok(()) } else { send(stream, answer, &misbehaviour, &mut access.sent).await };
     access.took = since.elapsed();
     let is_whole = access.is_whole();
-    shared.tell(access).await;
+    if is_told {
+        shared.tell(access).await;
+    }
     match ended {
         Ok(()) if is_reset => Next::Reset,
         Ok(()) if is_whole => Next::Another,
@@ -151,6 +154,12 @@ fn decide(request: &Request, shared: &Shared) -> (Answer, Misbehaviour) {
         let table = shared.table();
         if request.target.is_empty() && answer::is_get_or_head(request) {
             return (Answer::plain(request, 200, answer::list(&table)), table.misbehaviour("", None));
+        }
+        if let Some(document) = table.document(&request.target)
+            && answer::is_get_or_head(request)
+        {
+            let misbehaviour = table.misbehaviour(&request.target, None);
+            return (Answer::of_document(request, &document), misbehaviour);
         }
         answer::look_up(&table, request)
     };

@@ -21,3 +21,4 @@ pub use error::FileError;
 pub use file::{ServedFile, digest};
 pub use request::{BadRequest, Range, Request};
 pub use server::FileServer;
+pub use table::Document;

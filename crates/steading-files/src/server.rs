@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::table::Table;
+use crate::table::{Document, Table};
 use crate::{Access, FileError, ServedFile, connection};
 
 /// The threads that serve: one may wait for a disk while another goes on.
@@ -111,6 +111,11 @@ impl FileServer {
     /// When another file has its name.
     pub fn add(&self, file: ServedFile) -> Result<Arc<ServedFile>, FileError> {
         self.shared.change().add(file)
+    }
+
+    /// Serves a document under a name of the server's own, in place of the one that had it.
+    pub fn set_document(&self, name: &'static str, document: Document) {
+        self.shared.change().set_document(name, document);
     }
 
     /// Serves a file no longer, by its name or digest.

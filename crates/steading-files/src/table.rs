@@ -12,7 +12,17 @@ use crate::{FileError, ServedFile};
 pub(crate) struct Table {
     names: BTreeMap<String, Arc<ServedFile>>,
     digests: HashMap<Sha256, Arc<ServedFile>>,
+    documents: BTreeMap<&'static str, Arc<Document>>,
     faults: BTreeMap<u32, FileFault>,
+}
+
+/// What is served under a name of the server's own, and made anew as things change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What it is (RFC 9110, section 8.3).
+    pub content_type: &'static str,
+    /// The whole of it.
+    pub content: Vec<u8>,
 }
 
 /// What all active faults together do to one answer.
@@ -58,6 +68,16 @@ impl Table {
             name: wanted.to_owned(),
             names: self.names.keys().cloned().collect(),
         })
+    }
+
+    /// Serves a document, in place of the one that had its name.
+    pub(crate) fn set_document(&mut self, name: &'static str, document: Document) {
+        self.documents.insert(name, Arc::new(document));
+    }
+
+    /// The document of this name. A file that was given the same goes before.
+    pub(crate) fn document(&self, name: &str) -> Option<Arc<Document>> {
+        (!self.names.contains_key(name)).then(|| self.documents.get(name).cloned()).flatten()
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<ServedFile>> {

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use camino::Utf8PathBuf;
-use steading_files::{Access, FileError, FileServer, ServedFile, digest};
+use steading_files::{Access, Document, FileError, FileServer, ServedFile, digest};
 use steading_plan::{FileFault, FileSource, Sha256};
 use tokio::sync::mpsc;
 
@@ -276,4 +276,26 @@ fn many_clients_are_served_at_once() {
     for _ in 0..60 {
         assert!(fixture.access().is_whole());
     }
+}
+
+#[test]
+fn a_document_is_served_as_it_is_now_and_is_not_told() {
+    let mut fixture = Fixture::new();
+    for content in ["[1]", "[1,2]"] {
+        let document = Document { content_type: "application/json", content: content.into() };
+        fixture.server.set_document("list.json", document);
+        let answer = fixture.get("list.json", "");
+        assert_eq!((answer.status, answer.body.as_slice()), (200, content.as_bytes()));
+        assert_eq!(answer.field("Content-Type"), Some("application/json"));
+    }
+    assert_eq!(fixture.get("short", "").status, 200);
+    assert_eq!(fixture.access().file, "short");
+}
+
+#[test]
+fn a_file_goes_before_a_document_of_the_same_name() {
+    let fixture = Fixture::new();
+    let document = Document { content_type: "text/plain", content: b"document".to_vec() };
+    fixture.server.set_document("short", document);
+    assert_eq!(fixture.get("short", "").body, b"0123456789");
 }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use steading_api::{ActiveFileFault, Failure, FailureKind, FileFaultRequest, FileStatus, chain};
-use steading_files::{Access, FileError, FileServer, ServedFile, digest};
+use steading_files::{Access, Document, FileError, FileServer, ServedFile, digest};
 use steading_logs::{FaultEvent, FileAccess};
-use steading_plan::{AddressPlan, FILES_PORT, FileFault, FileSource, Plan, VmName};
+use steading_plan::{AddressPlan, FILES_PORT, FileFault, FileSource, Plan, TARGETS_NAME, VmName};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::GroupError;
@@ -57,11 +57,7 @@ impl Files {
             };
             server.add(file)?;
         }
-        let names = plan.vms.iter().flat_map(|vm| {
-            let addresses = std::iter::once(vm.address.into()).chain(vm.second_address.map(IpAddr::from));
-            addresses.map(|address| (address, vm.name.clone())).collect::<Vec<_>>()
-        });
-        let teller = Teller { accesses, names: names.collect(), log: log.clone() };
+        let teller = Teller { accesses, names: plan.names_of_addresses(), log: log.clone() };
         let files = Self {
             server: Arc::new(server),
             addresses: Arc::new(plan.addresses.clone()),
@@ -97,6 +93,12 @@ impl Files {
         let file = self.server.remove(name).map_err(refused)?;
         self.log.driver(None, &format!("the file server serves {} no longer", file.name)).await;
         Ok(())
+    }
+
+    /// What tells metrics, for Prometheus.
+    pub(crate) fn set_targets(&self, targets: &serde_json::Value) {
+        let content = targets.to_string().into_bytes();
+        self.server.set_document(TARGETS_NAME, Document { content_type: "application/json", content });
     }
 
     /// A file that can be downloaded now.

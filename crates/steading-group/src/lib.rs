@@ -25,6 +25,8 @@ mod router;
 mod sources;
 pub mod stored;
 mod taken;
+mod targets;
+mod time;
 mod vm;
 
 pub use error::GroupError;

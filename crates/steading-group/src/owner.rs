@@ -44,6 +44,8 @@ use crate::processes::Processes;
 use crate::router::Router;
 use crate::sources::Sources;
 use crate::taken::Taken;
+use crate::targets;
+use crate::time::Time;
 use crate::vm::{Shared, Vm};
 
 /// What the owner says when the group is up.
@@ -335,6 +337,8 @@ async fn serve(
     let faults = Faults::new(&plan, network, log.clone(), numbers.clone(), kept.faults).await?;
     let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
     background.spawn(teller.run());
+    background.spawn(Time::start(&plan, log.clone()).await?.run());
+    background.spawn(targets::keep(files.clone(), plan.clone(), vms.values().cloned().collect()));
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {

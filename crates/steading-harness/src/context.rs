@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 
 use crate::fault::FaultGuard;
 use crate::http::{HttpClient, HttpClientBuilder, Source};
+use crate::metrics::Metrics;
 use crate::ssh::Ssh;
 use crate::vm::Vm;
 
@@ -298,6 +299,27 @@ impl Context {
     /// A client for HTTP from another address, with other limits, or with authorities to trust.
     pub fn http_client(&self) -> HttpClientBuilder {
         HttpClientBuilder::new(Arc::clone(&self.shared))
+    }
+
+    /// The Prometheus of a metrics VM, to be asked by the test.
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// let metrics = testnet.metrics("metrics")?;
+    /// metrics.wait_until("up{vm=\"n1\"}", |samples| samples.iter().any(|sample| sample.value() == 1.0))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a client for HTTP cannot be made.
+    ///
+    /// # Panics
+    ///
+    /// When the testnet declares no such VM.
+    pub fn metrics(&self, vm: &str) -> anyhow::Result<Metrics> {
+        Ok(Metrics::new(self.vm(vm), self.http()?, self.log_dir()))
     }
 
     /// An address of the driver's to bind a socket to. One that the test chooses is the driver's from

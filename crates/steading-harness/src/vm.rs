@@ -11,10 +11,10 @@ use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{
-    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, GuestCommand, Note, VmState, VmStatus,
-    VmVerb,
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GuestCommand, Note, VmState,
+    VmStatus, VmVerb,
 };
-use steading_plan::VmPlan;
+use steading_plan::{FileSource, VmPlan};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -171,7 +171,7 @@ impl Vm {
     }
 
     /// Runs a command again and again until its end is judged to be what is waited for.
-    fn repeat_until<T>(
+    pub(crate) fn repeat_until<T>(
         &self,
         command: &str,
         what: &str,
@@ -293,8 +293,24 @@ impl Vm {
         Ok(self.block_on(self.shared.client.console_tail(self.name()))?)
     }
 
+    /// Waits between two tries of something that tells nobody when it is ready, while the VM lives.
+    pub(crate) fn pause_between(&self, what: &str, backoff: &mut Backoff) -> anyhow::Result<()> {
+        self.wait(what, async {
+            backoff.pause().await;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn add_file(&self, file: &FileSource) -> anyhow::Result<FileStatus> {
+        Ok(self.block_on(self.shared.client.add_file(file))?)
+    }
+
+    pub(crate) fn remove_file(&self, name: &str) -> anyhow::Result<()> {
+        Ok(self.block_on(self.shared.client.remove_file(name))?)
+    }
+
     /// How long a wait that begins now may take: no longer than the function may.
-    fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         let left = self.shared.end.map(|end| end.saturating_duration_since(Instant::now()));
         left.map_or(self.limit, |left| self.limit.min(left))
     }
@@ -379,7 +395,7 @@ impl Vm {
 }
 
 /// A text as one word of a shell's line (POSIX.1-2017, Shell Command Language, 2.2.2).
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

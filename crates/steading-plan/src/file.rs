@@ -12,6 +12,9 @@ use crate::{AddressPlan, ImageSource, Sha256};
 /// The port of the file server, at the group's files address.
 pub const FILES_PORT: u16 = 8080;
 
+/// Under which name the file server lists what tells metrics, for Prometheus (`http_sd_config`).
+pub const TARGETS_NAME: &str = "targets.json";
+
 /// The longest name of a file, as of Linux's own (`NAME_MAX`, `linux/limits.h`).
 const NAME_MAX: usize = 255;
 

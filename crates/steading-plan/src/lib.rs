@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod addressing;
 mod chain;
 mod declared;
 mod dnsmasq;
@@ -25,10 +26,11 @@ mod testnet;
 mod testnet_file;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
+pub use addressing::Addressing;
 pub use chain::chain;
 pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
 pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
-pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError, FileSource};
+pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError, FileSource, TARGETS_NAME};
 pub use handed::{HandedError, handed_image};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};

@@ -1,12 +1,13 @@
 //! The plan: all that follows from a declared testnet and the name of its group.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::addressing::{self, Addressing};
 use crate::dnsmasq;
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
@@ -140,18 +141,24 @@ impl Plan {
         let mut vms: Vec<VmPlan> = testnet
             .vms
             .iter()
-            .map(|spec| VmPlan::derive(group, &addresses, spec, &host.qemu))
+            .map(|spec| VmPlan::derive(group, &addresses, spec))
             .collect::<Result<_, _>>()?;
         check_distinct(&vms)?;
         let with_second = vms.iter_mut().filter(|vm| vm.second_mac.is_some());
         for (vm, address) in with_second.zip(addresses.second_addresses()) {
             vm.second_address = Some(address);
         }
+        for vm in &mut vms {
+            if testnet.addressing == Addressing::Static {
+                addressing::tell(vm, &addresses);
+            }
+            vm.qemu = QemuCommand::derive(vm, &host.qemu, Beginning::default());
+        }
         let files = testnet.files.clone();
         check_files(&files)?;
         let resources = Resources::of(&testnet.vms);
         resources.check(&testnet.vms, host.resources)?;
-        let dnsmasq = dnsmasq::configuration(&addresses, &vms);
+        let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, &vms);
         let qemu = host.qemu.clone();
         Ok(Self { group: group.clone(), addresses, vms, files, resources, qemu, dnsmasq })
     }
@@ -175,19 +182,23 @@ impl Plan {
     pub fn vm(&self, name: &str) -> Option<&VmPlan> {
         self.vms.iter().find(|vm| vm.name.as_str() == name)
     }
+
+    /// Which VM has which address.
+    pub fn names_of_addresses(&self) -> HashMap<IpAddr, VmName> {
+        let addresses = self.vms.iter().flat_map(|vm| {
+            let second = vm.second_address.map(|address| (address.into(), vm.name.clone()));
+            std::iter::once((vm.address.into(), vm.name.clone())).chain(second)
+        });
+        addresses.collect()
+    }
 }
 
 impl VmPlan {
-    fn derive(
-        group: &GroupName,
-        addresses: &AddressPlan,
-        spec: &VmSpec,
-        facts: &QemuFacts,
-    ) -> Result<Self, PlanError> {
+    fn derive(group: &GroupName, addresses: &AddressPlan, spec: &VmSpec) -> Result<Self, PlanError> {
         let name: VmName = spec.name.parse()?;
         check_spec(&name, spec)?;
         let mac = MacAddr::of_vm(group, &name);
-        let mut vm = Self {
+        Ok(Self {
             mac,
             tap: IfName::tap(group, &name),
             address: mac.slaac(addresses.prefix),
@@ -198,9 +209,7 @@ impl VmPlan {
             spec: spec.clone(),
             qemu: QemuCommand::default(),
             name,
-        };
-        vm.qemu = QemuCommand::derive(&vm, facts, Beginning::default());
-        Ok(vm)
+        })
     }
 
     /// The open files its QEMU process wants to boot, in the order of their numbers.

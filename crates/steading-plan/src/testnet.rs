@@ -7,7 +7,7 @@ use ipnet::Ipv6Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FileSource, Sha256, VmName};
+use crate::{Addressing, FileSource, Sha256, VmName};
 
 /// The declared VMs and network of one test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Testnet {
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Ipv6Net>,
+    /// How guests get their addresses.
+    #[serde(default, skip_serializing_if = "Addressing::is_router")]
+    pub addressing: Addressing,
     /// What the group's file server offers to VMs.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSource>,
@@ -48,6 +51,13 @@ impl Testnet {
     #[must_use]
     pub fn file(mut self, file: impl Into<FileSource>) -> Self {
         self.files.push(file.into());
+        self
+    }
+
+    /// The same testnet, whose guests get their addresses in this way.
+    #[must_use]
+    pub fn addressing(mut self, addressing: Addressing) -> Self {
+        self.addressing = addressing;
         self
     }
 
@@ -92,6 +102,10 @@ pub struct VmSpec {
     /// them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reboots_on_panic: bool,
+    /// The TCP ports at which it tells its metrics, at the path `/metrics`. While the VM is on, the group's
+    /// file server lists them for Prometheus.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<u16>,
     /// How it is configured.
     #[serde(default)]
     pub config: GuestConfig,
@@ -125,6 +139,7 @@ impl VmSpec {
             display: false,
             autostart: true,
             reboots_on_panic: false,
+            metrics: Vec::new(),
             config: GuestConfig::default(),
         }
     }
@@ -176,6 +191,13 @@ impl VmSpec {
     #[must_use]
     pub fn reboots_on_panic(mut self) -> Self {
         self.reboots_on_panic = true;
+        self
+    }
+
+    /// The same VM, telling its metrics at one more TCP port.
+    #[must_use]
+    pub fn metrics(mut self, port: u16) -> Self {
+        self.metrics.push(port);
         self
     }
 

@@ -1,6 +1,7 @@
 //! What a testnet in TOML says. It differs from a declared testnet in that a VM may name a guest
 //! that is to be found on a machine; a declared one knows the files, so its plan stays pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::Ipv6Net;
@@ -8,7 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{Boot, FileSource, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus};
+use crate::{
+    Addressing, Boot, FileSource, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib,
+    default_vcpus,
+};
 
 /// The declared VMs and network of one test.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -21,6 +25,9 @@ pub struct TestnetFile {
     /// The VMs' /64, for software that treats unique local addresses specially.
     #[schemars(with = "Option<String>")]
     prefix: Option<Ipv6Net>,
+    /// How guests get their addresses.
+    #[serde(default)]
+    addressing: Addressing,
     /// Files that VMs can download from the group's file server.
     #[serde(default, rename = "file")]
     files: Vec<FileSource>,
@@ -61,17 +68,23 @@ struct VmTable {
     /// them.
     #[serde(default)]
     reboots_on_panic: bool,
+    /// The TCP ports at which it tells its metrics, at the path `/metrics`. While the VM is on, the group's
+    /// file server lists them for Prometheus.
+    #[serde(default)]
+    metrics: Vec<u16>,
     /// How it is configured.
     #[serde(default)]
     config: GuestConfig,
 }
 
 /// A guest that is found on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Guest {
     /// The reference guest: the one in `$STEADING_GUEST`, else the one that was built last.
     Reference,
+    /// The universal guest: the one in `$STEADING_UNIVERSAL_GUEST`, else the one that was built last.
+    Universal,
 }
 
 const fn yes() -> bool {
@@ -129,25 +142,27 @@ impl TestnetFile {
         })
     }
 
-    /// The first VM that names a guest, and which.
-    pub fn names_guest(&self) -> Option<(&str, Guest)> {
-        self.vms.iter().find_map(|vm| Some((vm.name.as_str(), vm.guest?)))
+    /// The guests that VMs name, and of each the first VM that does.
+    pub fn guests(&self) -> BTreeMap<Guest, &str> {
+        let named = self.vms.iter().rev().filter_map(|vm| Some((vm.guest?, vm.name.as_str())));
+        named.collect()
     }
 
-    /// The testnet, with the files of the reference guest; see [`Self::names_guest`].
+    /// The testnet, with the files of guests; see [`Self::guests`].
     ///
     /// # Errors
     ///
     /// [`TestnetFileError::NothingToBoot`].
-    pub fn resolve(self, reference: Option<&GuestFiles>) -> Result<Testnet, TestnetFileError> {
-        let vms = self.vms.into_iter().map(|vm| vm.resolve(reference));
-        Ok(Testnet { vms: vms.collect::<Result<_, _>>()?, prefix: self.prefix, files: self.files })
+    pub fn resolve(self, guests: &BTreeMap<Guest, GuestFiles>) -> Result<Testnet, TestnetFileError> {
+        let vms = self.vms.into_iter().map(|vm| vm.resolve(guests));
+        let vms = vms.collect::<Result<_, _>>()?;
+        Ok(Testnet { vms, prefix: self.prefix, addressing: self.addressing, files: self.files })
     }
 }
 
 impl VmTable {
-    fn resolve(self, reference: Option<&GuestFiles>) -> Result<VmSpec, TestnetFileError> {
-        let guest = self.guest.and(reference);
+    fn resolve(self, guests: &BTreeMap<Guest, GuestFiles>) -> Result<VmSpec, TestnetFileError> {
+        let guest = self.guest.and_then(|guest| guests.get(&guest));
         let Some(boot) = self.boot.or_else(|| guest.map(|guest| guest.boot.clone())) else {
             return Err(TestnetFileError::NothingToBoot { vm: self.name });
         };
@@ -162,6 +177,7 @@ impl VmTable {
             display: self.display,
             autostart: self.autostart,
             reboots_on_panic: self.reboots_on_panic,
+            metrics: self.metrics,
             config: self.config,
         })
     }
@@ -189,7 +205,7 @@ mod tests {
     }
 
     fn resolved(text: &str) -> Result<Testnet, TestnetFileError> {
-        TestnetFile::parse(text)?.resolve(Some(&reference()))
+        TestnetFile::parse(text)?.resolve(&BTreeMap::from([(Guest::Reference, reference())]))
     }
 
     #[test]
@@ -220,10 +236,12 @@ mod tests {
     #[test]
     fn the_first_vm_that_names_a_guest_is_told() {
         let bios = "[[vm]]\nname = \"n1\"\nboot = \"bios\"\n";
-        let reference = "[[vm]]\nname = \"n2\"\nguest = \"reference\"\n";
-        assert_eq!(TestnetFile::parse(bios).expect("a testnet").names_guest(), None);
-        let both = TestnetFile::parse(&format!("{bios}{reference}")).expect("a testnet");
-        assert_eq!(both.names_guest(), Some(("n2", Guest::Reference)));
+        let named = |name: &str, guest: &str| format!("[[vm]]\nname = \"{name}\"\nguest = \"{guest}\"\n");
+        assert!(TestnetFile::parse(bios).expect("a testnet").guests().is_empty());
+        let all =
+            [bios.to_owned(), named("n2", "universal"), named("n3", "reference"), named("n4", "reference")];
+        let all = TestnetFile::parse(&all.concat()).expect("a testnet");
+        assert_eq!(all.guests(), BTreeMap::from([(Guest::Reference, "n3"), (Guest::Universal, "n2")]));
     }
 
     /// The defaults of the file are those of the library.

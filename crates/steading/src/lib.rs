@@ -68,7 +68,10 @@
 
 #![forbid(unsafe_code)]
 
+mod built;
 pub mod reference;
+pub mod universal;
+pub mod upgradable;
 
 /// The image that was handed to this program by its environment under this name, as the rules for
 /// Bazel do: its path is in `STEADING_IMAGE_NAME`, its SHA-256 in `STEADING_IMAGE_NAME_SHA256`.
@@ -83,10 +86,10 @@ pub fn image(name: &str) -> Result<ImageSource, HandedError> {
 pub use anyhow;
 pub use steading_api::{ActiveFault, ActiveFileFault, CommandOutput, FileStatus, Freeze, VmState, VmStatus};
 pub use steading_harness::{
-    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Section, Source,
-    Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Metrics, Sample,
+    Section, Source, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, HandedError,
-    ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec,
+    Addressing, Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig,
+    HandedError, ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec,
 };

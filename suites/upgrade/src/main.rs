@@ -8,9 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use node::Node;
-use steading::{
-    Context, FileFault, FileSource, Sha256, Suite, Testnet, WithoutForks, reference::upgradable_guest,
-};
+use steading::{Context, FileFault, FileSource, Sha256, Suite, Testnet, WithoutForks, upgradable};
 
 /// Names of updates, as the file server has them.
 const OLD: &str = "update-1";
@@ -23,7 +21,7 @@ const DAMAGED: &str = "damaged";
 fn main() -> ExitCode {
     Suite::new("upgrade")
         .testnet(|| {
-            let guest = upgradable_guest()?;
+            let guest = upgradable::guest()?;
             Ok(Testnet::new()
                 .vm(guest.vm("node"))
                 .file(guest.update("1")?.name(OLD))

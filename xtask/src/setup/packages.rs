@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "bazel-platforms",
     "bazel-rules-java",
     "bazel-rules-proto",
+    "busybox-static",
     "chromium",
     "curl",
     "dnsmasq-base",
@@ -40,7 +41,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// What recipes of guests need: lists of packages, a line each.
-const HOST_PACKAGES: &[&str] = &["guest/host-packages", "guests/upgradable/host-packages"];
+const HOST_PACKAGES: &[&str] = &["guest/host-packages", "guest/upgradable/host-packages"];
 
 /// Before each apt-get: no questions, and patience with another that runs.
 const APT_GET: &[&str] =

@@ -37,6 +37,7 @@ const SUITES: &[&str] = &[
     "suite-faults",
     "suite-files",
     "suite-firewall",
+    "suite-universal",
     "suite-upgrade",
     "first-test",
 ];
@@ -69,12 +70,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         summary.check(name, command::run(command.envs(variables.iter().copied())));
     }
 
-    // Each of the others is for a suite.
-    let others = if options.no_suites { &[] } else { guest::OTHERS };
     let mut images = Vec::new();
-    for recipe in std::iter::once(&guest::REFERENCE).chain(others) {
-        title(recipe.what);
-        images.extend(summary.check(recipe.what, recipe.image(&place)).map(|image| (recipe.variable, image)));
+    for guest in guest::ALL {
+        title(guest.name);
+        let image = summary.check(guest.name, guest.image(&place));
+        images.extend(image.map(|image| (guest.variable, image)));
     }
 
     title("building tests");
@@ -122,7 +122,7 @@ fn title(what: &str) {
 /// What all tests of one run have in common.
 struct Run<'a> {
     place: &'a Place,
-    /// Directories of guest images, with the variables that tell of them.
+    /// The guests' variables, and where their images are.
     images: &'a [(&'static str, Utf8PathBuf)],
     filter: Option<&'a str>,
 }

@@ -1,37 +1,19 @@
+# What the recipes of guests share: where the result goes, locks, package mirrors, namespaces.
+#
+# A recipe sets `program` (its path in the sources, for messages), `kind` (the directory of its results
+# in the cache) and `results` (the files that a whole result has), sources this file, and calls
+# `choose_result "$@"`. From then on `result` is where the result is to be; one that is there already
+# has been printed, and the recipe has ended.
 # shellcheck shell=bash
-# What recipes of guests have in common: sourced by `guest/build` and by those in `guests/`.
-#
-# A recipe builds a directory of files from Debian packages, as an ordinary user. The directory is
-# CACHE_DIR/RECIPE, where RECIPE is the SHA-256 of the recipe's own files. It is made once, under a lock,
-# aside, and renamed when whole.
-#
-# The recipe sets these beforehand:
-#   name      what it is called in messages
-#   kind      the directory of its results in the cache
-#   parts     the files of a result
-#   sources   the directories that the recipe consists of
-
+set -euo pipefail
 umask 022
-export PATH=$PATH:/usr/sbin:/sbin
 
-# Why each of these is there: guest/README.md, "The kernel's command line".
-# shellcheck disable=SC2034 # recipes use it
-readonly boot_parameters='console=ttyS0 mitigations=off audit=0 cryptomgr.notests lsm=landlock,yama,bpf norandmaps init_on_alloc=0 transparent_hugepage=madvise'
-
-say() { printf '%s: %s\n' "$name" "$*" >&2; }
+say() { printf '%s: %s\n' "$program" "$*" >&2; }
 
 fail() { # fail MESSAGE [HINT]
     say "error: $1"
     [[ $# -lt 2 ]] || printf 'hint: %s\n' "$2" >&2
     exit 1
-}
-
-need() { # need TOOL PACKAGE
-    command -v "$1" >/dev/null || fail "$1 is missing" "apt-get install --no-install-recommends $2"
-}
-
-need_file() { # need_file FILE PACKAGE
-    [[ -r $1 ]] || fail "$1 is missing" "apt-get install --no-install-recommends $2"
 }
 
 usage() {
@@ -40,10 +22,23 @@ usage() {
 
 # --- Where to. -----------------------------------------------------------------------------------
 
-is_complete() { # is_complete DIR
-    local part
-    for part in "${parts[@]}"; do
-        [[ -f $1/$part ]] || return 1
+# Of the contents, the names and the executable bit: what a checkout preserves.
+recipe_of() { # recipe_of DIRECTORY FIND_ARGUMENT...
+    local directory=$1
+    shift
+    cd "$directory"
+    find "$@" -type f ! -name '*~' ! -name '.*.sw?' -print0 | LC_ALL=C sort -z |
+        while IFS= read -r -d '' file; do
+            [[ -x $file ]] && mode=x || mode=-
+            printf '%s %s ' "$mode" "$file"
+            sha256sum <"$file"
+        done | sha256sum | cut -d ' ' -f 1
+}
+
+is_complete() {
+    local file
+    for file in "${results[@]}"; do
+        [[ -f $1/$file ]] || return 1
     done
 }
 
@@ -53,24 +48,9 @@ reuse() {
     exit 0
 }
 
-# Sets `recipe`. Of the contents, the names and the executable bit: what a checkout preserves.
-digest_sources() {
-    local source file mode
-    recipe=$(
-        for source in "${sources[@]}"; do
-            cd "$source" || exit
-            find . -type f ! -name '*~' ! -name '.*.sw?' -print0 | LC_ALL=C sort -z |
-                while IFS= read -r -d '' file; do
-                    [[ -x $file ]] && mode=x || mode=-
-                    printf '%s %s ' "$mode" "$file"
-                    sha256sum <"$file"
-                done
-        done | sha256sum | cut -d ' ' -f 1
-    )
-}
-
-# Reads the arguments; sets `recipe`, `cache` and `result`. Prints the result and ends if it is there.
-find_place() { # find_place ARGUMENT...
+choose_result() { # choose_result RECIPE ARGUMENT...
+    recipe=$1
+    shift
     cache=
     while (($#)); do
         case $1 in
@@ -87,10 +67,9 @@ find_place() { # find_place ARGUMENT...
             usage
             exit 0
             ;;
-        *) fail "unknown argument: $1" "usage: $name [--out CACHE_DIR]" ;;
+        *) fail "unknown argument: $1" "usage: $program [--out CACHE_DIR]" ;;
         esac
     done
-    digest_sources
     if [[ -z $cache ]]; then
         local shared=/var/cache/steading/$kind
         if [[ -n ${STEADING_CACHE_DIR:-} ]]; then
@@ -106,26 +85,19 @@ find_place() { # find_place ARGUMENT...
     mkdir -p "$cache" || fail "cannot make the cache directory $cache" 'name another one with --out'
     cache=$(readlink -f "$cache")
     result=$cache/$recipe
-    ! is_complete "$result" || reuse "$result"
+    if is_complete "$result"; then
+        reuse "$result"
+    fi
 }
 
 # --- What it takes. ------------------------------------------------------------------------------
 
-# What every recipe needs of the host.
-need_basics() {
-    need mmdebstrap mmdebstrap
-    need mkfs.ext4 e2fsprogs
-    need mkfs.vfat dosfstools
-    need mcopy mtools
-    need sfdisk fdisk
-    need zstd zstd
-    need cpio cpio
-    need modprobe kmod
-    need gcc 'gcc libc6-dev'
-    need flock util-linux
+export PATH=$PATH:/usr/sbin:/sbin
+
+need() { # need TOOL PACKAGE
+    command -v "$1" >/dev/null || fail "$1 is missing" "apt-get install --no-install-recommends $2"
 }
 
-# Sets `mode`, mmdebstrap's way of being root.
 choose_mode() {
     local user
     user=$(id -un)
@@ -145,8 +117,14 @@ choose_mode() {
     fi
 }
 
-# The host's own Debian mirrors, as one-line entries: bookworm's suites, component main.
-debian_sources() {
+# The host's own Debian mirrors, as one-line entries: the suites of a release, component main. A release
+# that the host does not name is taken from where its bookworm is.
+debian_sources() { # debian_sources RELEASE
+    local release=$1
+    bookworm_sources | sed "s/ bookworm\\(-[a-z]*\\)\\? main$/ $release\\1 main/" | sort -u
+}
+
+bookworm_sources() {
     local file
     for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list.d/*.sources; do
         [[ -r $file ]] || continue
@@ -184,6 +162,19 @@ debian_sources() {
     done
 }
 
+# Compiles the reference guest's own programs. Static, as the guest's C library need not be this machine's.
+compile_programs() { # compile_programs GUEST DIRECTORY
+    local program
+    for program in hasten-network hwclock reseed init; do
+        gcc -std=gnu17 -O2 -Wall -Wextra -static -s -o "$2/$program" "$1/$program.c"
+    done
+}
+
+# What the kernel of the reference guest, and of others made of it, is told wherever it boots from.
+# Why each of these is there: README.md, "The kernel's command line".
+# shellcheck disable=SC2034 # it is read by those who source this
+readonly boot_parameters='console=ttyS0 mitigations=off audit=0 cryptomgr.notests lsm=landlock,yama,bpf norandmaps init_on_alloc=0 transparent_hugepage=madvise'
+
 # --- The work, by one process at a time. ---------------------------------------------------------
 
 # Two directories: `work`, beside the result, so that the result is one rename away; and `scratch`,
@@ -200,15 +191,16 @@ remove_work() { # remove_work WORK
     rm -rf "$1"
 }
 
-# Takes the lock; makes `work` and `scratch`, which are removed at the end; chooses the mode. Prints the
-# result and ends if another process has made it meanwhile.
-begin() {
+# Makes `work`, `scratch` and `work/sources.list`, and sees to it that they go again.
+begin_work() { # begin_work RELEASE
     exec {lock}>"$cache/.lock" || fail "cannot write to $cache" 'name another directory with --out'
     flock --nonblock "$lock" || {
         say "waiting for another build in $cache"
         flock "$lock"
     }
-    ! is_complete "$result" || reuse "$result"
+    if is_complete "$result"; then
+        reuse "$result"
+    fi
     local stale
     for stale in "$cache"/.building.*; do
         [[ -d $stale ]] || continue
@@ -220,74 +212,37 @@ begin() {
 
     choose_mode
     work=$cache/.building.$recipe
-    mkdir "$work"
+    mkdir "$work" "$work/result"
     trap 'remove_work "$work"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/steading-guest.XXXXXXXX")
     ln -s "$scratch" "$work/scratch"
     chmod 1777 "$scratch"
-    mkdir "$work/result"
-
-    debian_sources | sort -u >"$work/sources.list"
+    debian_sources "$1" >"$work/sources.list"
     grep -q . "$work/sources.list" || fail "the host's apt sources name no Debian bookworm mirror" \
         'add one to /etc/apt/sources.list.d/debian.sources'
-}
-
-# Static, as the guest's C library need not be this machine's.
-compile() { # compile SOURCE PROGRAM
-    gcc -std=gnu17 -O2 -Wall -Wextra -static -s -o "$2" "$1"
-}
-
-# Copies the scripts that run inside the namespace to `scratch`, where it can read them: those of
-# `guest/` to recipe/, with what is compiled of them, and those of another recipe to recipe.other/.
-copy_recipe() { # copy_recipe GUEST [OTHER]
-    mkdir "$scratch/recipe"
-    cp -r "$1/." "$scratch/recipe/"
-    compile "$1/hasten-network.c" "$scratch/recipe/hasten-network"
-    compile "$1/hwclock.c" "$scratch/recipe/hwclock"
-    compile "$1/reseed.c" "$scratch/recipe/reseed"
-    compile "$1/init.c" "$scratch/recipe/init"
-    chmod -R a+rX "$scratch/recipe"
-    if [[ $# -gt 1 ]]; then
-        mkdir "$scratch/recipe.other"
-        cp -r "$2/." "$scratch/recipe.other/"
-        chmod -R a+rX "$scratch/recipe.other"
-    fi
-}
-
-# Installs the packages of a list; has the tree exported in the namespace by a command, which is given it
-# as its last word and writes an archive; unpacks that to work/parts.
-install_packages() { # install_packages LIST COMMAND
-    local packages log=$work/mmdebstrap.log
-    say 'installing packages'
-    packages=$(sed '/^#/d' "$1" | paste -sd,)
     export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(date +%s)}"
-    # --skip=cleanup: the tree is thrown away, and export-root has left nothing of apt's to clean.
-    # INITRD=No: no initial RAM disk of Debian's; export-root makes ours.
-    # The archive leaves the namespace by a descriptor, since its root cannot write to our directories.
-    if ! TMPDIR=$scratch INITRD=No mmdebstrap --mode="$mode" --variant=essential --format=null \
-        --include="$packages" \
+}
+
+# mmdebstrap, with what it prints kept for when it fails. The tree is thrown away: a hook writes what is
+# made of it to descriptor 9, which is a file of ours, since root of the namespace cannot write to our
+# directories. INITRD=No: no initial RAM disk of Debian's.
+bootstrap() { # bootstrap RELEASE PACKAGES_FILE OUTPUT MMDEBSTRAP_ARGUMENT...
+    local release=$1 packages output=$3 log=$work/mmdebstrap.log
+    packages=$(sed '/^#/d' "$2" | paste -sd,)
+    shift 3
+    say 'installing packages'
+    if ! TMPDIR=$scratch INITRD=No mmdebstrap --mode="$mode" --format=null --include="$packages" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-        --skip=cleanup \
-        --customize-hook="$2 \"\$1\" >&9" \
-        bookworm - "$work/sources.list" 9>"$work/parts.tar" >"$log" 2>&1; then
+        "$@" "$release" - "$work/sources.list" 9>"$output" >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         fail 'mmdebstrap failed; its last lines are above' 'if packages could not be fetched: does "apt-get update" work on this machine?'
     fi
-    mkdir "$work/parts"
-    tar --extract --sparse --file "$work/parts.tar" --directory "$work/parts"
-    rm "$work/parts.tar"
 }
 
-# The versions of the packages that were installed, as the members of a JSON object. Names and versions
-# of Debian packages need no escaping.
-package_versions() {
-    sed -E 's/^([^ ]+) ([^ ]+)$/"\1":"\2"/' "$work/parts/packages" | paste -sd,
-}
-
-# Gives what is in work/result its name, and prints that.
+# Renames `work/result` to where it is looked for, and prints that.
 finish() {
     chmod 0444 "$work"/result/*
     sync "$work"/result/*
