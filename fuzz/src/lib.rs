@@ -10,7 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod console;
+pub mod dns;
 pub mod events;
 pub mod files;
 pub mod input;
@@ -36,7 +38,9 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    acme::TARGET,
     console::TARGET,
+    dns::TARGET,
     events::TARGET,
     files::TARGET,
     journal::TARGET,

@@ -22,6 +22,8 @@ pub const TARGET: Target = Target {
           \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\" }\n\
           [vm.config]\nconfig_dir = \"dir\"\nignition = \"{}\"\n[vm.config.credentials]\n\"a.b\" = \"x\"\n\
           [vm.config.cloud_init]\nuser_data = \"#cloud-config\"\n",
+        b"resolver = [\"8.8.8.8\"]\n[[vm]]\nname = \"n1\"\nboot = \"bios\"\ndisk = { path = \"d\" }\n[[record]]\nname = \"*.a.@\"\nvm = \"n1\"\n\
+          [[record]]\nname = \"b.example\"\ncname = \"n1\"\n",
         b"[[vm]]\nname = \"n1\"\nvcpu = 2\n",
         b"vm = [{ name = \"x\", boot = \"bios\", vcpus = 4294967295, memory_mib = 4294967295 }]",
     ],
@@ -43,6 +45,11 @@ pub const TARGET: Target = Target {
         "autostart = false\n",
         "reboots_on_panic = true\n",
         "prefix = \"fd00::/64\"\n",
+        "[[record]]\n",
+        "vm = \"n1\"\n",
+        "address = \"::1\"\n",
+        "cname = \"a.@\"\n",
+        "resolver = [\"::2\"]\n",
         "[vm.config]\n",
         "[vm.config.credentials]\n",
         "\\u0000",

@@ -1,7 +1,7 @@
 //! The client of the control API.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -12,15 +12,16 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steading_plan::FileSource;
+use steading_plan::{FileSource, Record};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::{
-    ActiveFault, ActiveFileFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
-    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand,
-    LineDecoder, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmStatus, VmVerb,
+    ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
+    ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, FileFaultRequest, FileStatus,
+    Freeze, FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, NamesStatus, Note, ProcessEvent,
+    ProcessSpec, RecordRemoval, Screenshot, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -243,6 +244,36 @@ impl Client {
     /// Makes this an address of the driver, to speak to VMs from.
     pub async fn add_source(&self, address: Ipv6Addr) -> Result<(), ClientError> {
         self.post("/sources", &address).await
+    }
+
+    /// What the group's DNS answers with.
+    pub async fn names(&self) -> Result<NamesStatus, ClientError> {
+        self.get("/names").await
+    }
+
+    /// Adds a record. Every question from now on is answered with it.
+    pub async fn add_record(&self, record: &Record) -> Result<(), ClientError> {
+        self.post("/names", record).await
+    }
+
+    /// Removes records, and says which they were.
+    pub async fn remove_records(&self, removal: &RecordRemoval) -> Result<Vec<Record>, ClientError> {
+        self.post("/names/remove", removal).await
+    }
+
+    /// Has the group's DNS answer at this address, too.
+    pub async fn claim_resolver(&self, address: IpAddr) -> Result<(), ClientError> {
+        self.post("/resolvers", &address).await
+    }
+
+    /// The group's certificate authority.
+    pub async fn authority(&self) -> Result<AuthorityStatus, ClientError> {
+        self.get("/authority").await
+    }
+
+    /// A certificate for names of the group.
+    pub async fn certificate(&self, request: &CertificateRequest) -> Result<Certificate, ClientError> {
+        self.post("/certificates", request).await
     }
 
     /// Freezes the group: all VMs at one instant. It goes on, unless it is to stand.

@@ -15,9 +15,10 @@ pub use lines::LineDecoder;
 /// As everybody who uses the API tells errors.
 pub use steading_plan::chain;
 pub use types::{
-    ActiveFault, ActiveFileFault, CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure,
-    FailureKind, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus,
-    GuestCommand, LogLine, Note, ProcessEvent, ProcessSpec, Screenshot, VmState, VmStatus, VmVerb,
+    ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
+    ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, FileFaultRequest,
+    FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NameStatus, NamesStatus, Note,
+    ProcessEvent, ProcessSpec, RecordRemoval, Screenshot, VmState, VmStatus, VmVerb,
 };
 
 /// The number of the owner's descriptor of its private directory, the same in every group.
@@ -31,6 +32,9 @@ pub const FACTS_NAME: &str = "testnet.json";
 
 /// The name of the private key that may log in to guests, in the owner's private directory.
 pub const KEY_NAME: &str = "ssh_key";
+
+/// The name of the certificate of the group's authority, in the owner's private directory.
+pub const CA_NAME: &str = "ca.pem";
 
 /// What the owner's process is called, with the group's name behind it (`comm` in proc(5)).
 pub const OWNER_PREFIX: &str = "st:";

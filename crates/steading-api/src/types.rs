@@ -1,12 +1,12 @@
 //! What goes over the control API.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
-use steading_plan::{Fault, FileFault, Plan, Sha256, VmName};
+use steading_plan::{Fault, FileFault, Plan, Record, RecordData, Sha256, VmName};
 
 /// What a group is and how it does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -218,6 +218,67 @@ pub struct ActiveFileFault {
     /// The number of that program, with which it ends; none if it does not.
     #[serde(default)]
     pub pid: Option<i32>,
+}
+
+/// What the group's DNS answers with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamesStatus {
+    /// The group's domain, to which names of one label belong.
+    pub domain: String,
+    /// Every name, and what it leads to.
+    pub names: Vec<NameStatus>,
+    /// Those among them that were added, as they were asked for.
+    pub records: Vec<Record>,
+    /// Addresses at which it answers beside the gateway's.
+    pub resolvers: Vec<IpAddr>,
+}
+
+/// A name, and what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// The whole name.
+    pub name: String,
+    /// Types and values: `AAAA fd00::1`, `CNAME n1.etcd.test`.
+    pub data: Vec<String>,
+}
+
+/// Records that are to be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRemoval {
+    /// Those of this name:
+    pub name: String,
+    /// the one that leads to this, or all.
+    #[serde(default)]
+    pub data: Option<RecordData>,
+}
+
+/// The group's certificate authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityStatus {
+    /// Its certificate, in PEM: what is to be trusted.
+    pub certificate: String,
+    /// Where ACME clients begin: the URL of the directory (RFC 8555, section 7.1.1).
+    pub acme_url: String,
+}
+
+/// A certificate that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRequest {
+    /// Names and addresses of the group.
+    pub names: Vec<String>,
+}
+
+/// A certificate with its key, all in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The names and addresses that it is for.
+    pub names: Vec<String>,
+    /// The certificate, and that of the authority after it.
+    pub chain: String,
+    /// The private key (PKCS #8).
+    pub key: String,
+    /// The authority's certificate, for who is to trust it.
+    pub authority: String,
 }
 
 /// Where in a console to begin to look.

@@ -41,7 +41,8 @@ pub(crate) fn run(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duratio
 fn text(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<String> {
     let plan = &prepared.plan;
     let bridge = &plan.addresses.bridge;
-    fs::write(dir.join("dnsmasq.conf"), &plan.dnsmasq)?;
+    let configuration = plan.dnsmasq.as_deref().unwrap_or_default();
+    fs::write(dir.join("dnsmasq.conf"), configuration)?;
     let mut text = format!(
         "set -e\n\
          echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad\n\

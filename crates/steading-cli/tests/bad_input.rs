@@ -56,6 +56,9 @@ const OF_A_GROUP: &[&[&str]] = &[
     &["fault", "undo", "--all"],
     &["files", "ls"],
     &["files", "undo", "--all"],
+    &["dns", "ls"],
+    &["dns", "rm", "api"],
+    &["cert", "--authority"],
     &["down"],
 ];
 
@@ -393,6 +396,42 @@ fn files_and_directories_that_are_not_there_are_named() {
         let output = place.command(&["up", &name, "--group", group]).output().unwrap();
         assert_told(&["up", group], &output, USAGE, &[part]);
     }
+}
+
+#[test]
+fn names_and_certificates_that_cannot_be_are_told() {
+    let place = Place::new("names");
+    let _group = place.up();
+    let on = |words: &[&str]| place.on(&place.name, words);
+    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), USAGE, parts);
+    told(&["dns", "add", "a b", "10.0.0.1"], &["\"a b\" is no DNS name"]);
+    told(&["dns", "add", "api", "nobody"], &["VM \"nobody\", which is not there"]);
+    told(&["dns", "claim", "127.0.0.53"], &["127.0.0.53 cannot be claimed"]);
+    told(&["dns", "rm", "api"], &["there is no such record: api.", "no record was added"]);
+    told(&["cert", "www.debian.org"], &["www.debian.org is no name of the group", "add a record"]);
+    told(&["cert", "api", "9.9.9.9"], &["9.9.9.9 is no address of the group"]);
+
+    let said = |words: &[&str]| {
+        let output = on(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    said(&["dns", "add", "registry.example.com", "10.0.0.1"]);
+    said(&["dns", "add", "note", "--txt", "a text"]);
+    said(&["dns", "claim", "2001:4860:4860::8888"]);
+    let listed = said(&["dns", "ls"]);
+    for line in ["registry.example.com A 10.0.0.1", "TXT \"a text\"", "resolver 2001:4860:4860::8888"] {
+        assert!(listed.contains(line), "{listed}");
+    }
+    let printed = said(&["cert", "registry.example.com"]);
+    assert_eq!(printed.matches("BEGIN CERTIFICATE").count(), 2, "{printed}");
+    assert!(printed.contains("BEGIN PRIVATE KEY"), "{printed}");
+    let dir = place.dir.path().join("tls");
+    said(&["cert", "api", "--out", dir.to_str().unwrap()]);
+    let authority = said(&["cert", "--authority"]);
+    assert_eq!(std::fs::read_to_string(dir.join("ca.pem")).unwrap(), authority);
+    assert_eq!(said(&["dns", "rm", "registry.example.com"]), "registry.example.com A 10.0.0.1\n");
+    told(&["dns", "rm", "note", "--txt", "another"], &["there is no such record", "note TXT \"a text\""]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The control API, served on the group's own socket.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,15 +16,17 @@ use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
 use steading_api::{
-    ActiveFault, ActiveFileFault, CommandOutput, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind,
-    FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine,
-    Note, ProcessSpec, Screenshot, VmStatus, VmVerb, chain,
+    ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
+    ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, FileFaultRequest, FileStatus,
+    Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NamesStatus, Note, ProcessSpec, RecordRemoval,
+    Screenshot, VmStatus, VmVerb, chain,
 };
-use steading_plan::{FileSource, Plan, Sha256};
+use steading_plan::{FileSource, Plan, Record, Sha256};
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
+use crate::certificates::Certificates;
 use crate::faults::Faults;
 use crate::files::Files;
 use crate::freeze::{self, Freezes};
@@ -32,6 +34,7 @@ use crate::frozen::FrozenGroup;
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::log::Log;
+use crate::names::Names;
 use crate::sources::Sources;
 use crate::vm::Vm;
 use crate::{console, power};
@@ -55,6 +58,8 @@ pub(crate) struct Group {
     pub(crate) faults: Faults,
     pub(crate) files: Files,
     pub(crate) sources: Sources,
+    pub(crate) names: Names,
+    pub(crate) certificates: Certificates,
     /// Where jobs run.
     pub(crate) tasks: TaskTracker,
     /// Values that test functions keep for each other.
@@ -113,6 +118,11 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/file-faults", get(file_faults).post(begin_file_fault))
         .route("/file-faults/undo", post(undo_file_faults))
         .route("/sources", post(add_source))
+        .route("/names", get(names).post(add_record))
+        .route("/names/remove", post(remove_records))
+        .route("/resolvers", post(claim_resolver))
+        .route("/authority", get(authority))
+        .route("/certificates", post(certificate))
         .route("/records", get(records))
         .route("/frozen", get(freezes).post(freeze_group))
         .route("/frozen/{id}", get(frozen))
@@ -322,6 +332,36 @@ async fn undo_file_faults(State(group): Shared) -> Result<Json<Vec<ActiveFileFau
 
 async fn add_source(State(group): Shared, Json(address): Json<Ipv6Addr>) -> Result<Json<()>, Failed> {
     Ok(Json(group.sources.add(address).await?))
+}
+
+async fn names(State(group): Shared) -> Json<NamesStatus> {
+    Json(group.names.status().await)
+}
+
+async fn add_record(State(group): Shared, Json(record): Json<Record>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.names.add(record).await?))
+}
+
+async fn remove_records(
+    State(group): Shared,
+    Json(removal): Json<RecordRemoval>,
+) -> Result<Json<Vec<Record>>, Failed> {
+    Ok(Json(group.names.remove(&removal).await?))
+}
+
+async fn claim_resolver(State(group): Shared, Json(address): Json<IpAddr>) -> Result<Json<()>, Failed> {
+    Ok(Json(group.names.claim(address).await?))
+}
+
+async fn authority(State(group): Shared) -> Json<AuthorityStatus> {
+    Json(group.certificates.status())
+}
+
+async fn certificate(
+    State(group): Shared,
+    Json(request): Json<CertificateRequest>,
+) -> Result<Json<Certificate>, Failed> {
+    Ok(Json(group.certificates.issue(&request).await?))
 }
 
 async fn records(State(group): Shared) -> Result<Response, Failed> {

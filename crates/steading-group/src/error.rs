@@ -1,11 +1,13 @@
 //! Why a group does not come up.
 
 use std::io;
+use std::net::IpAddr;
 
 use steading_files::FileError;
 use steading_logs::LogError;
+use steading_names::AuthorityError;
 use steading_net::NetError;
-use steading_plan::{FaultError, SourceError};
+use steading_plan::{FaultError, RecordError, ResolverError, SourceError};
 use steading_sys::namespace::{NamespaceError, SetupError};
 use steading_sys::process::RunError;
 use steading_sys::tap::TapError;
@@ -41,6 +43,33 @@ pub enum GroupError {
     /// An address that was kept with a frozen group, and cannot be the driver's.
     #[error("cannot give the driver an address of the frozen group again")]
     Source(#[from] SourceError),
+    /// A record that was kept with a frozen group, and cannot be one.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A resolver that cannot be claimed.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// Nobody can answer there.
+    #[error(
+        "cannot answer for names at {address}, port 53\nhint: a program of the group may listen there itself"
+    )]
+    Dns {
+        /// Where.
+        address: IpAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// No certificate authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Nobody can serve ACME there.
+    #[error("cannot serve ACME at {address}, port 443")]
+    Acme {
+        /// Where.
+        address: IpAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// No TAP.
     #[error(transparent)]
     Tap(#[from] TapError),

@@ -118,8 +118,8 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
             return Err(failure);
         }
     };
-    let records = vms.iter().zip(statuses).zip(journals).zip(&frozen);
-    let records = records.map(|(((vm, status), journal), frozen)| FrozenRecord {
+    let frozen_vms = vms.iter().zip(statuses).zip(journals).zip(&frozen);
+    let frozen_vms = frozen_vms.map(|(((vm, status), journal), frozen)| FrozenRecord {
         name: vm.name().clone(),
         state: status.state,
         boot: status.boot,
@@ -131,6 +131,8 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     });
     let (faults, file_faults) = (group.faults.active().await, group.files.faults().await);
     let sources = group.sources.all().await;
+    let (records, resolvers) = group.names.kept().await;
+    let (authority, acme_accounts) = group.certificates.kept();
     let description = FrozenGroup {
         steading_frozen: FROZEN_VERSION,
         id: id.clone(),
@@ -144,7 +146,11 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         files: group.files.served(),
         file_faults,
         sources,
-        vms: records.collect(),
+        records,
+        resolvers,
+        authority,
+        acme_accounts,
+        vms: frozen_vms.collect(),
     };
     let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();
     let kept_seconds = began.elapsed().as_secs_f64();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 use steading_api::{ActiveFault, ActiveFileFault, VmState};
 use steading_files::ServedFile;
 use steading_logs::journal::JournalPosition;
-use steading_plan::{Plan, Sha256, VmName, VmPlan};
+use steading_names::AuthorityKey;
+use steading_names::acme::Account;
+use steading_plan::{Plan, Record, Sha256, VmName, VmPlan};
 use steading_vm::engine::{EngineError, FrozenNames, FrozenVm, PreparedVm};
 use thiserror::Error;
 
 use crate::key::LoginKey;
 
 /// The version of the description. One of another version is not understood.
-pub const FROZEN_VERSION: u32 = 1;
+pub const FROZEN_VERSION: u32 = 2;
 
 /// A frozen group, described. Its files lie in a directory: for a group that runs, that is
 /// `/proc/PID/fd` of its owner.
@@ -52,6 +54,17 @@ pub struct FrozenGroup {
     /// Addresses that tests speak from, beside the driver's own.
     #[serde(default)]
     pub sources: Vec<Ipv6Addr>,
+    /// What was added to its names.
+    #[serde(default)]
+    pub records: Vec<Record>,
+    /// Where its DNS answers beside the gateway's addresses.
+    #[serde(default)]
+    pub resolvers: Vec<IpAddr>,
+    /// Its certificate authority.
+    pub authority: AuthorityKey,
+    /// Whom that knows by ACME.
+    #[serde(default)]
+    pub acme_accounts: Vec<Account>,
     /// The VMs, in the order of the plan.
     pub vms: Vec<FrozenRecord>,
 }

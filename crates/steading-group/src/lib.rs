@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod certificates;
 mod console;
 mod error;
 mod faults;
@@ -17,6 +18,7 @@ mod frozen;
 mod job;
 mod key;
 mod log;
+mod names;
 mod owner;
 mod power;
 mod processes;
@@ -35,3 +37,4 @@ pub use freeze::Clock;
 pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
 pub use key::LoginKey;
 pub use owner::{Admission, GroupConfig, Origin, Owner, spawn};
+pub use steading_names::AuthorityKey;

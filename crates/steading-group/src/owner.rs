@@ -4,7 +4,7 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex};
@@ -15,14 +15,17 @@ use fs_err as fs;
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{
-    ActiveFault, ActiveFileFault, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME, chain,
+    ActiveFault, ActiveFileFault, CA_NAME, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME,
+    chain,
 };
 use steading_broker::{LEASE_FD, Lease, Stub};
 use steading_files::ServedFile;
 use steading_logs::TestLog;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
+use steading_names::AuthorityKey;
+use steading_names::acme::Account;
 use steading_net::Network;
-use steading_plan::{Plan, Sha256, VmPlan};
+use steading_plan::{Plan, Record, Sha256, VmPlan};
 use steading_sys::namespace::{self, Child, Identity};
 use steading_sys::tap;
 use steading_vm::engine::{PreparedVm, VmFiles};
@@ -33,6 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::GroupError;
 use crate::api::{self, Group};
+use crate::certificates::Certificates;
 use crate::faults::{Faults, Numbers};
 use crate::files::Files;
 use crate::freeze::{self, Clock, Freezes};
@@ -40,6 +44,7 @@ use crate::frozen::{FrozenGroup, OpenedGroup, Past};
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::log::Log;
+use crate::names::Names;
 use crate::processes::Processes;
 use crate::router::Router;
 use crate::sources::Sources;
@@ -295,11 +300,14 @@ async fn serve(
     });
     let listener = listen()?;
     let network = Arc::new(Network::ensure(&plan.addresses).await?);
-    let router = Router::start(&plan, &processes).await?;
-    background.spawn(router.run(log.clone()));
+    if let Some(configuration) = &plan.dnsmasq {
+        let router = Router::start(configuration, &processes).await?;
+        background.spawn(router.run(log.clone()));
+    }
 
-    let Beginning { key, values, vms: beginnings, forked_from, clock, kept } = Beginning::of(origin, files)?;
-    tell_facts(&plan, &key)?;
+    let Beginning { key, authority, values, vms: beginnings, forked_from, clock, kept } =
+        Beginning::of(origin, files, &plan)?;
+    tell_facts(&plan, &key, &authority)?;
     let taken = Taken::default();
     let shared = Shared {
         qemu: plan.qemu.clone(),
@@ -334,6 +342,12 @@ async fn serve(
     // Before any VM runs, so that one that goes on finds its network as it was.
     let numbers = Numbers::default();
     let sources = Sources::new(Arc::clone(&network), &plan.addresses, log.clone(), kept.sources).await?;
+    let (names, answerer) =
+        Names::start(&plan, Arc::clone(&network), log.clone(), &kept.records, kept.resolvers).await?;
+    background.spawn(answerer.run());
+    let (certificates, acme) =
+        Certificates::start(&plan.addresses, names.zone(), authority, kept.accounts, log.clone()).await?;
+    background.spawn(acme.run());
     let faults = Faults::new(&plan, network, log.clone(), numbers.clone(), kept.faults).await?;
     let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
     background.spawn(teller.run());
@@ -346,6 +360,8 @@ async fn serve(
         faults,
         files,
         sources,
+        names,
+        certificates,
         log: log.clone(),
         log_dir: log_dir.into_string(),
         key,
@@ -398,10 +414,15 @@ async fn tell_peak(group: &Group, taken: &Taken, file: Option<&Utf8Path>, began:
 }
 
 /// Puts what programs of any language want to know into the private directory, as files.
-fn tell_facts(plan: &Plan, key: &LoginKey) -> Result<(), GroupError> {
+fn tell_facts(plan: &Plan, key: &LoginKey, authority: &AuthorityKey) -> Result<(), GroupError> {
     let failed = "write the group's facts";
     let facts = serde_json::to_vec_pretty(plan).map_err(|error| GroupError::io(failed)(error.into()))?;
-    for (name, content) in [(FACTS_NAME, facts.as_slice()), (KEY_NAME, key.private.as_bytes())] {
+    let files = [
+        (FACTS_NAME, facts.as_slice()),
+        (KEY_NAME, key.private.as_bytes()),
+        (CA_NAME, authority.certificate.as_bytes()),
+    ];
+    for (name, content) in files {
         let path = format!("{}/{name}", directory_path());
         // ssh(1) refuses a key that others could read.
         let mut file = fs::OpenOptions::new()
@@ -444,6 +465,7 @@ async fn go_on(vms: &BTreeMap<String, Vm>, group: &Group, clock: Clock) -> Resul
 /// What a group begins with, whatever its origin.
 struct Beginning {
     key: LoginKey,
+    authority: AuthorityKey,
     values: HashMap<String, serde_json::Value>,
     vms: Vec<VmBeginning>,
     forked_from: Option<String>,
@@ -458,6 +480,9 @@ struct KeptNetwork {
     files: Vec<ServedFile>,
     file_faults: Vec<ActiveFileFault>,
     sources: Vec<Ipv6Addr>,
+    records: Vec<Record>,
+    resolvers: Vec<IpAddr>,
+    accounts: Vec<Account>,
 }
 
 enum VmBeginning {
@@ -475,26 +500,32 @@ impl VmBeginning {
 }
 
 impl Beginning {
-    fn of(origin: Origin, files: Vec<ServedFile>) -> Result<Self, GroupError> {
+    fn of(origin: Origin, files: Vec<ServedFile>, plan: &Plan) -> Result<Self, GroupError> {
         Ok(match origin {
             Origin::Prepared(prepared) => Self {
                 key: LoginKey::new()?,
+                authority: AuthorityKey::new(plan.group.as_str())?,
                 values: HashMap::new(),
                 vms: prepared.into_iter().map(VmBeginning::Prepared).collect(),
                 forked_from: None,
                 clock: Clock::default(),
-                kept: KeptNetwork { files, ..KeptNetwork::default() },
+                kept: KeptNetwork {
+                    files,
+                    records: plan.records.clone(),
+                    resolvers: plan.resolvers.clone(),
+                    ..KeptNetwork::default()
+                },
             },
             Origin::Frozen(opened, clock) => {
                 let OpenedGroup { description, vms } = *opened;
-                let FrozenGroup {
-                    id, key, values, vms: records, faults, files, file_faults, sources, ..
-                } = description;
-                let kept = KeptNetwork { faults, files, file_faults, sources };
-                let pasts = vms.into_iter().zip(records);
+                let FrozenGroup { id, key, values, vms: past, faults, files, file_faults, .. } = description;
+                let FrozenGroup { sources, records, resolvers, authority, acme_accounts: accounts, .. } =
+                    description;
+                let kept = KeptNetwork { faults, files, file_faults, sources, records, resolvers, accounts };
+                let pasts = vms.into_iter().zip(past);
                 let pasts =
                     pasts.map(|(frozen, record)| VmBeginning::Past(Box::new(Past { frozen, record })));
-                Self { key, values, vms: pasts.collect(), forked_from: Some(id), clock, kept }
+                Self { key, authority, values, vms: pasts.collect(), forked_from: Some(id), clock, kept }
             }
         })
     }

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use steading_plan::Plan;
 use steading_sys::process::Program;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
@@ -23,7 +22,7 @@ pub(crate) struct Router {
 
 impl Router {
     /// Starts it and waits until it serves.
-    pub(crate) async fn start(plan: &Plan, processes: &Processes) -> Result<Self, GroupError> {
+    pub(crate) async fn start(configuration: &str, processes: &Processes) -> Result<Self, GroupError> {
         let argv =
             ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="].map(str::to_owned).into();
         let program = Program {
@@ -36,7 +35,7 @@ impl Router {
         };
         let (mut started, exit) = processes.start(|| program.start(), |started| started.pid)?;
         // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
-        let written = started.stdin.write_all(plan.dnsmasq.as_bytes());
+        let written = started.stdin.write_all(configuration.as_bytes());
         drop(started.stdin);
         let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
             .map_err(GroupError::io("read what the router daemon says"))?;

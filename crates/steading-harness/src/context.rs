@@ -33,7 +33,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A running testnet, as a test function sees it.
 #[derive(Clone)]
 pub struct Context {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all handles of one process have in common.

@@ -86,7 +86,6 @@ pub struct HttpResponse {
 impl HttpClientBuilder {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let limit = shared.limit;
-        // Certificates that are trusted without a word of the test belong here.
         Self { shared, source: Source::default(), limit, roots: Vec::new() }
     }
 
@@ -102,8 +101,8 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Trusts servers whose certificates come from these authorities (PEM, one or several). Nobody else
-    /// is trusted: there is no network in which others could be met.
+    /// Trusts servers whose certificates come from these authorities (PEM, one or several), beside the
+    /// group's own. Nobody else is trusted: there is no network in which others could be met.
     ///
     /// # Errors
     ///
@@ -128,7 +127,10 @@ impl HttpClientBuilder {
     pub fn build(self) -> anyhow::Result<HttpClient> {
         let Self { shared, source, limit, roots } = self;
         let address = source.ensure(&shared)?;
+        let group = shared.runtime.block_on(shared.client.authority())?;
+        let group = CertificateDer::from_pem_slice(group.certificate.as_bytes());
         let mut store = rustls::RootCertStore::empty();
+        store.add(group.context("cannot read the certificate of the group's authority")?)?;
         for root in roots {
             store.add(root).context("cannot trust a certificate")?;
         }

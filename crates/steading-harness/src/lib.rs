@@ -17,6 +17,7 @@ mod host;
 mod http;
 pub mod live;
 mod metrics;
+mod names;
 pub mod prepare;
 mod resume;
 mod run;

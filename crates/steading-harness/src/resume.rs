@@ -130,7 +130,7 @@ pub(crate) fn file_name() -> String {
 mod tests {
     use std::collections::HashMap;
 
-    use steading_group::{FROZEN_VERSION, LoginKey};
+    use steading_group::{AuthorityKey, FROZEN_VERSION, LoginKey};
     use steading_plan::{Boot, HostFacts, Plan, QemuFacts, Testnet, VmSpec};
 
     use super::*;
@@ -156,6 +156,10 @@ mod tests {
             files: Vec::new(),
             file_faults: Vec::new(),
             sources: Vec::new(),
+            records: Vec::new(),
+            resolvers: Vec::new(),
+            authority: AuthorityKey { private: String::new(), certificate: String::new() },
+            acme_accounts: Vec::new(),
             vms: Vec::new(),
         }
     }

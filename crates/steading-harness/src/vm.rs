@@ -36,7 +36,7 @@ const SHOWN: usize = 1500;
 #[derive(Clone)]
 pub struct Vm {
     plan: Arc<VmPlan>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     limit: Duration,
 }
 
@@ -275,7 +275,12 @@ impl Vm {
         Ok(fs::set_permissions(local, std::fs::Permissions::from_mode(mode & 0o777))?)
     }
 
-    fn copy(&self, what: &str, line: &str, input: &[u8]) -> anyhow::Result<(CommandOutput, Vec<u8>)> {
+    pub(crate) fn copy(
+        &self,
+        what: &str,
+        line: &str,
+        input: &[u8],
+    ) -> anyhow::Result<(CommandOutput, Vec<u8>)> {
         let (output, data) = self.wait(what, self.run(line, input))?;
         anyhow::ensure!(output.status == 0, "VM {}: {what} {}", self.name(), shown(&output));
         Ok((output, data))

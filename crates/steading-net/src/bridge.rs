@@ -55,9 +55,11 @@ impl Network {
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub async fn add_source(&self, address: Ipv6Addr) -> Result<(), NetError> {
+    pub async fn add_source(&self, address: impl Into<IpAddr>) -> Result<(), NetError> {
+        let address = address.into();
+        let length = if address.is_ipv6() { 128 } else { 32 };
         let loopback = link_index(&self.handle, "lo").await?;
-        add_address(&self.handle, loopback, address.into(), 128, &"lo").await
+        add_address(&self.handle, loopback, address, length, &"lo").await
     }
 
     /// Makes this TAP a port of the bridge, and up.

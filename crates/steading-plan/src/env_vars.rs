@@ -139,6 +139,9 @@ pub const STEADING_FACTS: &str = "STEADING_FACTS";
 /// A file with the private key for root in guests, in OpenSSH's format.
 pub const STEADING_SSH_KEY: &str = "STEADING_SSH_KEY";
 
+/// A file with the certificate of the group's authority, in PEM: what is to be trusted.
+pub const STEADING_CA: &str = "STEADING_CA";
+
 /// Followed by the name of a VM, in capitals and with `_` for each character that is neither letter
 /// nor digit: its IPv6 address. That of `node-1` is in `STEADING_VM_NODE_1`.
 pub const STEADING_VM_PREFIX: &str = "STEADING_VM_";

@@ -19,6 +19,7 @@ mod handle;
 mod hash;
 mod mac;
 mod name;
+mod names;
 mod plan;
 mod qemu;
 mod resources;
@@ -36,6 +37,10 @@ pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
 pub use mac::{MacAddr, ParseMacError};
 pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, ParseIfNameError, VmName};
+pub use names::{
+    DnsName, DnsNameError, Found, Record, RecordData, RecordError, RecordTable, ResolverError,
+    StrangeNameError, Zone, ZoneData, check_resolver,
+};
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
 pub use qemu::{Acceleration, Beginning, QemuCommand, QemuFacts};
 pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};

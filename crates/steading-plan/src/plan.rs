@@ -13,7 +13,7 @@ use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
 use crate::{
     AddressPlan, Boot, FileNameError, FileSource, GroupName, Handle, IfName, MacAddr, NameError, PrefixError,
-    Sha256, Testnet, VmName, VmSpec,
+    Record, RecordError, ResolverError, Sha256, Testnet, VmName, VmSpec, Zone, check_resolver,
 };
 
 /// A testnet that cannot be planned.
@@ -40,6 +40,12 @@ pub enum PlanError {
         /// The other.
         second: Utf8PathBuf,
     },
+    /// A record that cannot be one.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A resolver that cannot be claimed.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// More than the host has.
     #[error(transparent)]
     Resources(#[from] ResourceError),
@@ -97,12 +103,18 @@ pub struct Plan {
     /// What the file server offers from the beginning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSource>,
+    /// Names that its DNS knows from the beginning, beside those of VMs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Record>,
+    /// Addresses of resolvers at which it answers from the beginning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolvers: Vec<IpAddr>,
     /// What it all needs.
     pub resources: Resources,
     /// What the host's QEMU is like.
     pub qemu: QemuFacts,
     /// The router daemon's configuration.
-    pub dnsmasq: String,
+    pub dnsmasq: Option<String>,
 }
 
 /// Everything about one VM.
@@ -156,11 +168,14 @@ impl Plan {
         }
         let files = testnet.files.clone();
         check_files(&files)?;
+        let (records, resolvers) = (testnet.records.clone(), testnet.resolvers.clone());
+        resolvers.iter().try_for_each(|resolver| check_resolver(&addresses, *resolver))?;
+        Zone::new(&addresses, &vms, &records, resolvers.iter().copied())?;
         let resources = Resources::of(&testnet.vms);
         resources.check(&testnet.vms, host.resources)?;
         let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, &vms);
         let qemu = host.qemu.clone();
-        Ok(Self { group: group.clone(), addresses, vms, files, resources, qemu, dnsmasq })
+        Ok(Self { group: group.clone(), addresses, vms, files, records, resolvers, resources, qemu, dnsmasq })
     }
 
     /// Refuses what can never fit on another host.
@@ -176,6 +191,19 @@ impl Plan {
     /// How the memory that it needs adds up, for people.
     pub fn memory_sum(&self) -> String {
         memory_sum(self.vms.iter().map(|vm| &vm.spec))
+    }
+
+    /// The table of its names with these records, at which these resolvers are claimed.
+    ///
+    /// # Errors
+    ///
+    /// When a record cannot be one.
+    pub fn zone(
+        &self,
+        records: &[Record],
+        resolvers: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Zone, RecordError> {
+        Zone::new(&self.addresses, &self.vms, records, resolvers)
     }
 
     /// The VM of this name.

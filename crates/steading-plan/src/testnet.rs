@@ -1,13 +1,14 @@
 //! What a test declares: the VMs it wants and how they start.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use camino::Utf8PathBuf;
 use ipnet::Ipv6Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Addressing, FileSource, Sha256, VmName};
+use crate::{Addressing, FileSource, Record, Sha256, VmName};
 
 /// The declared VMs and network of one test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,12 @@ pub struct Testnet {
     /// What the group's file server offers to VMs.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSource>,
+    /// Names that the group's DNS knows beside those of VMs.
+    #[serde(default, rename = "record", skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Record>,
+    /// Addresses at which the group's DNS answers, too: those of resolvers that guests have built in.
+    #[serde(default, rename = "resolver", skip_serializing_if = "Vec::is_empty")]
+    pub resolvers: Vec<IpAddr>,
 }
 
 impl Testnet {
@@ -58,6 +65,21 @@ impl Testnet {
     #[must_use]
     pub fn addressing(mut self, addressing: Addressing) -> Self {
         self.addressing = addressing;
+        self
+    }
+
+    /// The same testnet with one more name in its DNS.
+    #[must_use]
+    pub fn record(mut self, record: Record) -> Self {
+        self.records.push(record);
+        self
+    }
+
+    /// The same testnet, whose DNS also answers at this address: that of a resolver that guests have built
+    /// in.
+    #[must_use]
+    pub fn resolver(mut self, address: impl Into<IpAddr>) -> Self {
+        self.resolvers.push(address.into());
         self
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
 use schemars::JsonSchema;
@@ -10,8 +11,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
-    Addressing, Boot, FileSource, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib,
-    default_vcpus,
+    Addressing, Boot, FileSource, GuestConfig, ImageSource, Record, RecordError, RecordTable, Testnet,
+    VmSpec, default_memory_mib, default_vcpus,
 };
 
 /// The declared VMs and network of one test.
@@ -31,6 +32,13 @@ pub struct TestnetFile {
     /// Files that VMs can download from the group's file server.
     #[serde(default, rename = "file")]
     files: Vec<FileSource>,
+    /// Names that the group's DNS knows beside those of VMs.
+    #[serde(default, rename = "record")]
+    records: Vec<RecordTable>,
+    /// Addresses at which the group's DNS answers, too: those of resolvers that guests have built in.
+    #[serde(default, rename = "resolver")]
+    #[schemars(with = "Vec<String>")]
+    resolvers: Vec<IpAddr>,
 }
 
 /// One declared VM. It says what it boots by `guest`, by `boot`, or by both.
@@ -119,6 +127,9 @@ pub enum TestnetFileError {
         /// The VM.
         vm: String,
     },
+    /// A record leads nowhere, or to several things.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 struct Advice<'a>(Option<&'a str>);
@@ -152,11 +163,18 @@ impl TestnetFile {
     ///
     /// # Errors
     ///
-    /// [`TestnetFileError::NothingToBoot`].
+    /// [`TestnetFileError::NothingToBoot`], [`TestnetFileError::Record`].
     pub fn resolve(self, guests: &BTreeMap<Guest, GuestFiles>) -> Result<Testnet, TestnetFileError> {
         let vms = self.vms.into_iter().map(|vm| vm.resolve(guests));
-        let vms = vms.collect::<Result<_, _>>()?;
-        Ok(Testnet { vms, prefix: self.prefix, addressing: self.addressing, files: self.files })
+        let records = self.records.into_iter().map(Record::try_from);
+        Ok(Testnet {
+            vms: vms.collect::<Result<_, _>>()?,
+            prefix: self.prefix,
+            addressing: self.addressing,
+            files: self.files,
+            records: records.collect::<Result<_, _>>()?,
+            resolvers: self.resolvers,
+        })
     }
 }
 

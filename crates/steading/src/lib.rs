@@ -66,6 +66,23 @@
 //! }
 //! ```
 
+//! Names come and go, and servers have certificates that clients accept:
+//!
+//! ```no_run
+//! use steading::{Context, Record};
+//!
+//! fn a_client_finds_its_registry(testnet: &Context) -> steading::anyhow::Result<()> {
+//!     testnet.add_record(Record::vm("registry.example.com", "n1"))?;
+//!     let certificate = testnet.certificate(&["registry.example.com"])?;
+//!     let pem = format!("{}{}", certificate.key, certificate.chain);
+//!     testnet.vm("n1").succeed(&format!("cat >/etc/registry.pem <<'END'\n{pem}END"))?;
+//!     testnet.vm("n1").succeed("systemctl restart registry")?;
+//!     testnet.vm("n2").trust_authority()?;
+//!     testnet.vm("n2").succeed("curl -sSf https://registry.example.com/")?;
+//!     Ok(())
+//! }
+//! ```
+
 #![forbid(unsafe_code)]
 
 mod built;
@@ -84,12 +101,15 @@ pub fn image(name: &str) -> Result<ImageSource, HandedError> {
 }
 
 pub use anyhow;
-pub use steading_api::{ActiveFault, ActiveFileFault, CommandOutput, FileStatus, Freeze, VmState, VmStatus};
+pub use steading_api::{
+    ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CommandOutput, FileStatus, Freeze,
+    NamesStatus, VmState, VmStatus,
+};
 pub use steading_harness::{
     Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Metrics, Sample,
     Section, Source, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
     Addressing, Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig,
-    HandedError, ImageSource, Plan, Sha256, Testnet, VmPlan, VmSpec,
+    HandedError, ImageSource, Plan, Record, RecordData, Sha256, Testnet, VmPlan, VmSpec,
 };

@@ -39,7 +39,7 @@ runcmd:
 ";
 
 /// etcd, which tells metrics where it serves clients.
-const ETCD: &str = "systemd-run -q -u etcd etcd --data-dir /run/etcd \
+const ETCD: &str = "systemd-run -q -u store etcd --data-dir /run/etcd \
     --listen-client-urls http://[::]:2379 --advertise-client-urls http://[::]:2379";
 const ETCD_PORT: u16 = 2379;
 

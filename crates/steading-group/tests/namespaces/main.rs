@@ -10,6 +10,7 @@ mod bring_up;
 mod faults;
 mod files;
 mod machines;
+mod names;
 mod network;
 mod programs;
 mod support;
@@ -43,6 +44,7 @@ fn cases() -> Vec<Case> {
         network::CASES,
         faults::CASES,
         files::CASES,
+        names::CASES,
         programs::CASES,
         teardown::CASES,
         machines::CASES,

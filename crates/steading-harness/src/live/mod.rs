@@ -1,6 +1,8 @@
 //! Looks into groups that run: the commands that a test program and `steading` have in common.
 
+mod cert;
 mod console;
+mod dns;
 mod fault;
 mod files;
 mod find;
@@ -99,6 +101,11 @@ pub enum Command {
     /// Look at and change what the group's file server serves, and have it misbehave.
     #[command(subcommand)]
     Files(files::FilesCommand),
+    /// Look at and change the names of the group, and where they are answered for.
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
+    /// Make a certificate for names of the group, and print it with its key (PEM).
+    Cert(cert::CertArgs),
     /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
     Freeze(freeze::FreezeArgs),
     /// Let a group that was frozen with --stay go on.
@@ -139,6 +146,8 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         Command::Resume { targets, .. } => verb(VmVerb::Resume, targets),
         Command::Fault(command) => wait_for(fault::run(&group, command)),
         Command::Files(command) => wait_for(files::run(&group, command)),
+        Command::Dns(command) => wait_for(dns::run(&group, command)),
+        Command::Cert(args) => wait_for(cert::run(&group, args)),
         Command::Freeze(args) => wait_for(freeze::freeze(&group, args)),
         Command::Thaw => wait_for(freeze::thaw(&group)),
         Command::Fork(args) => fork::fork(&group, args),

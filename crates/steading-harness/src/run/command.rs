@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use rustix::process::Signal;
 use steading_api::{
-    Client, ClientError, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec,
+    CA_NAME, Client, ClientError, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec,
     socket_path,
 };
 use steading_plan::{Testnet, env_vars};
@@ -129,6 +129,7 @@ fn facts(status: &GroupStatus) -> Vec<(String, String)> {
         (env_vars::STEADING_LOG_DIR.to_owned(), status.log_dir.clone()),
         (env_vars::STEADING_FACTS.to_owned(), private(FACTS_NAME)),
         (env_vars::STEADING_SSH_KEY.to_owned(), private(KEY_NAME)),
+        (env_vars::STEADING_CA.to_owned(), private(CA_NAME)),
     ];
     for vm in &plan.vms {
         facts.push((variable(vm.name.as_str()), vm.address.to_string()));

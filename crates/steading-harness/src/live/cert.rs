@@ -1,0 +1,66 @@
+//! Certificates of a group, from outside.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use fs_err as fs;
+use steading_api::CertificateRequest;
+
+use crate::exit_code;
+use crate::live::find::LiveGroup;
+
+/// What certificate is wanted.
+#[derive(Args, Clone, Debug)]
+pub struct CertArgs {
+    /// Names and addresses of the group.
+    #[arg(required_unless_present_any = ["authority", "acme"])]
+    names: Vec<String>,
+    /// Write cert.pem, key.pem and ca.pem into this directory instead.
+    #[arg(long, value_name = "DIR")]
+    out: Option<Utf8PathBuf>,
+    /// Print the certificate of the group's authority: what is to be trusted.
+    #[arg(long, conflicts_with_all = ["names", "out"])]
+    authority: bool,
+    /// Print the URL at which ACME clients begin.
+    #[arg(long, conflicts_with_all = ["names", "out", "authority"])]
+    acme: bool,
+}
+
+pub(crate) async fn run(group: &LiveGroup, args: &CertArgs) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout();
+    if args.authority {
+        write!(out, "{}", group.client.authority().await?.certificate)?;
+        return Ok(exit_code::PASSED);
+    }
+    if args.acme {
+        writeln!(out, "{}", group.client.authority().await?.acme_url)?;
+        return Ok(exit_code::PASSED);
+    }
+    let certificate = group.client.certificate(&CertificateRequest { names: args.names.clone() }).await?;
+    match &args.out {
+        None => write!(out, "{}{}", certificate.chain, certificate.key)?,
+        Some(dir) => {
+            fs::create_dir_all(dir)?;
+            fs::write(dir.join("cert.pem"), &certificate.chain)?;
+            fs::write(dir.join("ca.pem"), &certificate.authority)?;
+            write_key(&dir.join("key.pem"), &certificate.key)?;
+        }
+    }
+    writeln!(std::io::stderr(), "for {}", certificate.names.join(", "))?;
+    Ok(exit_code::PASSED)
+}
+
+/// Nobody else is to read it, not even for a moment.
+fn write_key(path: &Utf8Path, key: &str) -> anyhow::Result<()> {
+    if path.exists() {
+        fs::remove_file(path)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    Ok(options
+        .open(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|mut file| Ok(file.write_all(key.as_bytes())?))?)
+}
