@@ -162,6 +162,19 @@ bookworm_sources() {
     done
 }
 
+# Compiles the reference guest's own programs. Static, as the guest's C library need not be this machine's.
+compile_programs() { # compile_programs GUEST DIRECTORY
+    local program
+    for program in hasten-network hwclock reseed init; do
+        gcc -std=gnu17 -O2 -Wall -Wextra -static -s -o "$2/$program" "$1/$program.c"
+    done
+}
+
+# What the kernel of the reference guest, and of others made of it, is told wherever it boots from.
+# Why each of these is there: README.md, "The kernel's command line".
+# shellcheck disable=SC2034 # it is read by those who source this
+readonly boot_parameters='console=ttyS0 mitigations=off audit=0 cryptomgr.notests lsm=landlock,yama,bpf norandmaps init_on_alloc=0 transparent_hugepage=madvise'
+
 # --- The work, by one process at a time. ---------------------------------------------------------
 
 # Two directories: `work`, beside the result, so that the result is one rename away; and `scratch`,
@@ -177,6 +190,7 @@ remove_work() { # remove_work WORK
     fi
     rm -rf "$1"
 }
+
 # Makes `work`, `scratch` and `work/sources.list`, and sees to it that they go again.
 begin_work() { # begin_work RELEASE
     exec {lock}>"$cache/.lock" || fail "cannot write to $cache" 'name another directory with --out'

@@ -160,27 +160,54 @@ static bool find_partition(const char *label, char *device, size_t room)
 	return found;
 }
 
-static void mount_root(void)
+/* Mounts the file system on `source`, /dev/... or PARTLABEL=..., as soon as it is there. */
+static void mount_disk(const char *source, const char *target, const char *type, unsigned long flags)
 {
-	const char *root = argument("root", "PARTLABEL=root");
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	char device[512];
 
 	for (int try = 0;; try++) {
 		bool found = true;
 
-		if (!strncmp(root, "PARTLABEL=", 10))
-			found = find_partition(root + 10, device, sizeof device);
+		if (!strncmp(source, "PARTLABEL=", 10))
+			found = find_partition(source + 10, device, sizeof device);
 		else
-			snprintf(device, sizeof device, "%s", root);
-		if (found && !mount(device, "/root", "ext4", MS_NOATIME, NULL))
+			snprintf(device, sizeof device, "%s", source);
+		if (found && !mount(device, target, type, flags, NULL))
 			return;
 		if (try == 0)
-			say("waiting for the root file system, %s", root);
+			say("waiting for the file system of %s, %s", target, source);
 		if (try == ROOT_TRIES)
-			fail(root);
+			fail(source);
 		nanosleep(&pause, NULL);
 	}
+}
+
+/*
+ * The root file system, ext4 unless rootfstype= says otherwise. One that cannot be written to, squashfs,
+ * gets a layer in memory on top, so that each boot begins with it as it was made; what is to last
+ * is in /var, on a partition of its own that is given by steading.var=.
+ */
+static void mount_root(void)
+{
+	const char *root = argument("root", "PARTLABEL=root");
+	const char *type = argument("rootfstype", "ext4");
+	const char *var = argument("steading.var", "");
+
+	if (strcmp(type, "squashfs")) {
+		mount_disk(root, "/root", type, MS_NOATIME);
+	} else {
+		mkdir("/below", 0755);
+		mkdir("/above", 0755);
+		mount_disk(root, "/below", type, MS_RDONLY);
+		if (mount("above", "/above", "tmpfs", 0, "mode=0755") || mkdir("/above/files", 0755) ||
+		    mkdir("/above/work", 0755) ||
+		    mount("root", "/root", "overlay", MS_NOATIME,
+			  "lowerdir=/below,upperdir=/above/files,workdir=/above/work"))
+			fail("the layer above the root file system");
+	}
+	if (*var)
+		mount_disk(var, "/root/var", "ext4", MS_NOATIME);
 }
 
 /*

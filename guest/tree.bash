@@ -29,6 +29,24 @@ list_packages() {
     chroot "$root" dpkg-query --show --showformat='${Package} ${Version}\n'
 }
 
+# Makes the initial RAM disk `out/initrd`: a program, and the modules that lists name as `boot`, with their
+# dependencies before them, each once. It is not compressed: it is small, and unpacking is the emulated
+# CPU's work.
+write_initrd() { # write_initrd INIT LIST...
+    local initrd=$out/initrd.d
+    mkdir -p "$initrd"/{dev,proc,sys,run,root,modules}
+    cp "$1" "$initrd/init"
+    shift
+    # modprobe names built-in ones too.
+    sed -n 's/^boot //p' "$@" | while read -r module; do
+        modprobe --dirname "$root" --set-version "$release" --show-depends "$module"
+    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r path; do
+        cp "$path" "$initrd/modules/"
+        echo "${path##*/}" >>"$initrd/modules/order"
+    done
+    (cd "$initrd" && find . -print | LC_ALL=C sort | cpio --quiet --create --format newc --owner 0:0) >"$out/initrd"
+}
+
 # Makes `tree` the installed tree without what mmdebstrap has mounted in it: /proc, /sys and device
 # nodes. In fakechroot mode there are no mounts.
 plain_tree() {

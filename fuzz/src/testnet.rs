@@ -43,6 +43,7 @@ pub const TARGET: Target = Target {
         "second_card = true\n",
         "display = true\n",
         "autostart = false\n",
+        "reboots_on_panic = true\n",
         "prefix = \"fd00::/64\"\n",
         "[[record]]\n",
         "vm = \"n1\"\n",

@@ -12,19 +12,33 @@ pub(crate) struct Guest {
     pub(crate) name: &'static str,
     pub(crate) variable: &'static str,
     recipe: &'static str,
+    /// The suite that alone boots it, if that is so.
+    only_for: Option<&'static str>,
 }
 
 /// The reference guest, which most tests boot.
 pub(crate) const REFERENCE: Guest =
-    Guest { name: "guest image", variable: "STEADING_GUEST", recipe: "guest/build" };
+    Guest { name: "guest image", variable: "STEADING_GUEST", recipe: "guest/build", only_for: None };
+
+/// The guests that are booted where these suites are run.
+pub(crate) fn wanted(suites: &[&str]) -> impl Iterator<Item = &'static Guest> {
+    ALL.iter().filter(|guest| guest.only_for.is_none_or(|suite| suites.contains(&suite)))
+}
 
 /// All guests.
-pub(crate) const ALL: &[Guest] = &[
+const ALL: &[Guest] = &[
     REFERENCE,
     Guest {
         name: "universal guest image",
         variable: "STEADING_UNIVERSAL_GUEST",
         recipe: "guest/universal/build",
+        only_for: None,
+    },
+    Guest {
+        name: "upgradable guest image",
+        variable: "STEADING_UPGRADABLE_GUEST",
+        recipe: "guest/upgradable/build",
+        only_for: Some("suite-upgrade"),
     },
 ];
 

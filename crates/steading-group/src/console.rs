@@ -29,7 +29,7 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
     let mut progress = positions.progress;
     let search = async {
         loop {
-            let ended = is_over(&vm.status());
+            let ended = is_over(vm, &vm.status());
             progress.mark_unchanged();
             let (found, same) = vm.log.look(vm.name(), look).await?;
             look = same;
@@ -40,14 +40,14 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
             let mut view = vm.view();
             tokio::select! {
                 changed = progress.changed() => changed.ok()?,
-                _ = view.wait_for(|view| is_over(&view.status)) => {}
+                _ = view.wait_for(|view| is_over(vm, &view.status)) => {}
             }
         }
     };
     let what = format!("waiting for {:?} on its console", wait.pattern);
     match timeout(Duration::from_millis(wait.limit_ms), search).await {
         Ok(Some(found)) => Ok(ConsoleMatch { text: found.text, end: found.end }),
-        Ok(None) if vm.status().state != VmState::Off && vm.status().panicked => {
+        Ok(None) if vm.status().state != VmState::Off && is_over(vm, &vm.status()) => {
             let message = format!("VM {}: {what}: {PANICKED}", vm.name());
             Err(vm.failure(FailureKind::VmEnded, message).await)
         }
@@ -60,10 +60,10 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
     }
 }
 
-/// Waits until the VM is off, or its kernel has panicked.
+/// Waits until the VM is off, or its kernel has panicked for good.
 pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
     let mut view = vm.view();
-    let seen = view.wait_for(|view| is_over(&view.status)).await;
+    let seen = view.wait_for(|view| is_over(vm, &view.status)).await;
     let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
     let reason = match status.ended {
         Some(reason) => reason,
@@ -72,9 +72,9 @@ pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
     Ok(Ended { reason, console: vm.log.tail(vm.name(), CONSOLE_SHOWN).await })
 }
 
-/// Whether nothing more is to be expected of a guest in this boot.
-fn is_over(status: &VmStatus) -> bool {
-    status.state == VmState::Off || status.panicked
+/// Whether nothing more is to be expected of a guest.
+fn is_over(vm: &Vm, status: &VmStatus) -> bool {
+    status.state == VmState::Off || (status.panicked && !vm.plan.spec.reboots_on_panic)
 }
 
 fn ending(vm: &VmName) -> Failure {

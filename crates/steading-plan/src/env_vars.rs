@@ -21,6 +21,10 @@ pub const STEADING_SCRATCH_DIR: &str = "STEADING_SCRATCH_DIR";
 /// built last in the directory of unpacked images.
 pub const STEADING_GUEST: &str = "STEADING_GUEST";
 
+/// The directory of a built upgradable guest, as `guest/upgradable/build` prints it. By default the one
+/// that was built last in the directory of unpacked images.
+pub const STEADING_UPGRADABLE_GUEST: &str = "STEADING_UPGRADABLE_GUEST";
+
 /// The directory of a built universal guest, as `guest/universal/build` prints it. By default the one that
 /// was built last in the directory of unpacked images.
 pub const STEADING_UNIVERSAL_GUEST: &str = "STEADING_UNIVERSAL_GUEST";

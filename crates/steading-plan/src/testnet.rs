@@ -120,6 +120,10 @@ pub struct VmSpec {
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     pub autostart: bool,
+    /// Whether it boots again by itself after a panic of its kernel, so that waits go on. Else a panic ends
+    /// them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboots_on_panic: bool,
     /// The TCP ports at which it tells its metrics, at the path `/metrics`. While the VM is on, the group's
     /// file server lists them for Prometheus.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,6 +160,7 @@ impl VmSpec {
             second_card: false,
             display: false,
             autostart: true,
+            reboots_on_panic: false,
             metrics: Vec::new(),
             config: GuestConfig::default(),
         }
@@ -200,6 +205,14 @@ impl VmSpec {
     #[must_use]
     pub fn stopped(mut self) -> Self {
         self.autostart = false;
+        self
+    }
+
+    /// The same VM, which boots again by itself after a panic of its kernel (`panic=` on the kernel's
+    /// command line): a panic ends no wait for it.
+    #[must_use]
+    pub fn reboots_on_panic(mut self) -> Self {
+        self.reboots_on_panic = true;
         self
     }
 

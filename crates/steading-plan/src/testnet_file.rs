@@ -11,8 +11,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
-    Addressing, Boot, FileSource, GuestConfig, ImageSource, Record, RecordError, RecordTable, Testnet, VmSpec,
-    default_memory_mib, default_vcpus,
+    Addressing, Boot, FileSource, GuestConfig, ImageSource, Record, RecordError, RecordTable, Testnet,
+    VmSpec, default_memory_mib, default_vcpus,
 };
 
 /// The declared VMs and network of one test.
@@ -72,6 +72,10 @@ struct VmTable {
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     autostart: bool,
+    /// Whether it boots again by itself after a panic of its kernel, so that waits go on. Else a panic ends
+    /// them.
+    #[serde(default)]
+    reboots_on_panic: bool,
     /// The TCP ports at which it tells its metrics, at the path `/metrics`. While the VM is on, the group's
     /// file server lists them for Prometheus.
     #[serde(default)]
@@ -190,6 +194,7 @@ impl VmTable {
             second_card: self.second_card,
             display: self.display,
             autostart: self.autostart,
+            reboots_on_panic: self.reboots_on_panic,
             metrics: self.metrics,
             config: self.config,
         })

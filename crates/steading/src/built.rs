@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use steading_plan::{Boot, ImageSource, VmSpec};
 
 /// A recipe, and where what it builds is found.
@@ -35,20 +35,26 @@ struct Manifest {
 impl Recipe {
     /// What was built: in the directory of the variable, else the newest in the cache.
     pub(crate) fn find(&self) -> anyhow::Result<Built> {
-        match std::env::var(self.variable) {
-            Ok(dir) => self.open(Utf8Path::new(&dir)),
-            Err(_) => self.open(&self.newest()?),
-        }
+        self.open(&self.directory()?)
+    }
+
+    /// Where it was built: the directory of the variable, else the newest in the cache.
+    pub(crate) fn directory(&self) -> anyhow::Result<Utf8PathBuf> {
+        std::env::var(self.variable).map_or_else(|_| self.newest(), |dir| Ok(dir.into()))
     }
 
     /// What was built into this directory.
     pub(crate) fn open(&self, dir: &Utf8Path) -> anyhow::Result<Built> {
+        Ok(Built { dir: dir.to_owned(), manifest: self.manifest(dir)? })
+    }
+
+    /// What the recipe tells of what it built into this directory.
+    pub(crate) fn manifest<T: DeserializeOwned>(&self, dir: &Utf8Path) -> anyhow::Result<T> {
         let Self { what, program, .. } = self;
         let file = dir.join("manifest.json");
         let text = fs_err::read_to_string(&file)
             .with_context(|| format!("{dir} holds no {what}\nhint: {program} makes one and prints where"))?;
-        let manifest = serde_json::from_str(&text).with_context(|| format!("cannot understand {file}"))?;
-        Ok(Built { dir: dir.to_owned(), manifest })
+        serde_json::from_str(&text).with_context(|| format!("cannot understand {file}"))
     }
 
     fn newest(&self) -> anyhow::Result<Utf8PathBuf> {

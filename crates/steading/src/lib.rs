@@ -88,6 +88,7 @@
 mod built;
 pub mod reference;
 pub mod universal;
+pub mod upgradable;
 
 /// The image that was handed to this program by its environment under this name, as the rules for
 /// Bazel do: its path is in `STEADING_IMAGE_NAME`, its SHA-256 in `STEADING_IMAGE_NAME_SHA256`.
@@ -109,6 +110,6 @@ pub use steading_harness::{
     Section, Source, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
 };
 pub use steading_plan::{
-    Addressing, Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig, HandedError,
-    ImageSource, Plan, Record, RecordData, Sha256, Testnet, VmPlan, VmSpec,
+    Addressing, Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig,
+    HandedError, ImageSource, Plan, Record, RecordData, Sha256, Testnet, VmPlan, VmSpec,
 };

@@ -1,4 +1,4 @@
-//! Debian packages: what Steading runs, what it is built with, and what `guest/build` needs.
+//! Debian packages: what Steading runs, what it is built with, and what the recipes of guests need.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +41,9 @@ const PACKAGES: &[&str] = &[
     "zip",
 ];
 
+/// What recipes of guests need: lists of packages, a line each.
+const HOST_PACKAGES: &[&str] = &["guest/host-packages", "guest/upgradable/host-packages"];
+
 /// Before each apt-get: no questions, and patience with another that runs.
 const APT_GET: &[&str] =
     &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"];
@@ -55,7 +58,8 @@ struct Packages {
 
 impl Packages {
     fn find(root: &Utf8Path) -> anyhow::Result<Packages> {
-        let wanted = wanted(&fs::read_to_string(root.join("guest/host-packages")).unwrap_or_default());
+        let lists = HOST_PACKAGES.iter().map(|list| fs::read_to_string(root.join(list)).unwrap_or_default());
+        let wanted = wanted(&lists.collect::<Vec<_>>().join("\n"));
         if !Utf8Path::new("/usr/bin/dpkg-query").exists() {
             return without_dpkg(&wanted);
         }
@@ -100,7 +104,7 @@ pub(super) fn missing(root: &Utf8Path) -> anyhow::Result<Vec<Step>> {
     Ok(vec![Step { what, commands: vec![plain], need: Need::Must }])
 }
 
-/// The packages by name: ours, and each line of `guest/host-packages` that is no comment.
+/// The packages by name: ours, and each line of the recipes' lists that is no comment.
 fn wanted(host_packages: &str) -> BTreeSet<String> {
     let lines =
         host_packages.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

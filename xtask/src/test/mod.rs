@@ -43,6 +43,9 @@ const SUITES: &[&str] = &[
     "first-test",
 ];
 
+/// Those that take many minutes, and are run when they are asked for (`--all`).
+const LONG_SUITES: &[&str] = &["suite-upgrade"];
+
 /// What a test target is called that is a suite itself, and ends as suites do.
 const SUITE: &str = "suite";
 
@@ -54,8 +57,23 @@ pub(crate) struct Options {
     /// Leave out the suites on real guests.
     #[arg(long)]
     no_suites: bool,
+    /// Run the suites that take many minutes, too.
+    #[arg(long, conflicts_with = "no_suites")]
+    all: bool,
     /// Run only tests whose name holds this.
     filter: Option<String>,
+}
+
+impl Options {
+    /// The suites that are run.
+    fn suites(&self) -> Vec<&'static str> {
+        let (some, long): (&[&str], &[&str]) = match self {
+            Self { no_suites: true, .. } => (&[], &[]),
+            Self { all: true, .. } => (SUITES, LONG_SUITES),
+            _ => (SUITES, &[]),
+        };
+        [some, long].concat()
+    }
 }
 
 /// The command `test`.
@@ -72,7 +90,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 
     let mut images = Vec::new();
-    for guest in guest::ALL {
+    let suites = options.suites();
+    for guest in guest::wanted(&suites) {
         title(guest.name);
         let image = summary.check(guest.name, guest.image(&place));
         images.extend(image.map(|image| (guest.variable, image)));
@@ -92,12 +111,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         summary.add(run.executable(test, &programs));
     }
     summary.add(run.doc_tests());
-    if !options.no_suites {
-        for &suite in SUITES {
-            match programs.iter().find(|made| made.package == suite && made.kind == Kind::Binary) {
-                Some(program) => summary.add(run.suite(suite, program)),
-                None => summary.add(Outcome::broken(suite, "it was not built")),
-            }
+    for suite in suites {
+        match programs.iter().find(|made| made.package == suite && made.kind == Kind::Binary) {
+            Some(program) => summary.add(run.suite(suite, program)),
+            None => summary.add(Outcome::broken(suite, "it was not built")),
         }
     }
     print!("{}", summary.render(started.elapsed()));
