@@ -38,6 +38,7 @@ const SUITES: &[&str] = &[
     "suite-files",
     "suite-firewall",
     "suite-universal",
+    "suite-outcalls",
     "suite-addresses",
     "suite-names",
     "first-test",
