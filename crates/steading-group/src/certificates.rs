@@ -50,9 +50,9 @@ impl Certificates {
         let acme = Arc::new(acme);
         let gateways = [IpAddr::from(addresses.gateway), addresses.ipv4_gateway.into()];
         let named = ["acme", "gateway"].map(|name| format!("{name}.{}", addresses.domain));
-        let names: Vec<String> =
+        let hosts: Vec<String> =
             named.into_iter().chain(gateways.map(|address| address.to_string())).collect();
-        let tls = Arc::new(authority.server_config(&names)?);
+        let tls = Arc::new(authority.server_config(&hosts)?);
         let mut listeners = Vec::new();
         for address in gateways {
             let bound = AcmeListener::bind(address, &tls, Arc::clone(&acme)).await;

@@ -38,6 +38,7 @@ impl Context {
     /// # Errors
     ///
     /// When it is no name, it is a VM's, or it is there already.
+    #[expect(clippy::needless_pass_by_value, reason = "a record is made for the call")]
     pub fn add_record(&self, record: Record) -> anyhow::Result<()> {
         Ok(self.shared.runtime.block_on(self.shared.client.add_record(&record))?)
     }

@@ -35,12 +35,11 @@ pub fn answer(zone: &Zone, asked: &[u8], transport: Transport) -> Option<Vec<u8>
     if is_answer || asked.len() < HEAD {
         return None;
     }
-    let (answer, room) = match Message::from_vec(asked) {
-        Ok(question) => (respond(zone, &question), question.max_payload()),
-        Err(_) => {
-            let id = u16::from_be_bytes([high, low]);
-            (Message::error_msg(id, OpCode::Query, ResponseCode::FormErr), DATAGRAM_MAX)
-        }
+    let (answer, room) = if let Ok(question) = Message::from_vec(asked) {
+        (respond(zone, &question), question.max_payload())
+    } else {
+        let id = u16::from_be_bytes([high, low]);
+        (Message::error_msg(id, OpCode::Query, ResponseCode::FormErr), DATAGRAM_MAX)
     };
     let limit = match transport {
         Transport::Udp => usize::from(room.min(DATAGRAM_MAX)),

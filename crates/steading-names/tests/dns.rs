@@ -78,9 +78,9 @@ fn a_long_text_is_cut_in_strings_and_asked_for_again_over_tcp() {
     let cut = answered(&zone, &asked, Transport::Udp);
     assert!(cut.metadata.truncation && cut.answers.is_empty());
     let whole = answered(&zone, &asked, Transport::Tcp);
-    let RData::TXT(txt) = &whole.answers[0].data else { panic!("{whole:?}") };
-    assert_eq!(txt.txt_data.iter().map(|part| part.len()).max(), Some(255));
-    assert_eq!(txt.txt_data.concat(), text.as_bytes());
+    let RData::TXT(record) = &whole.answers[0].data else { panic!("{whole:?}") };
+    assert_eq!(record.txt_data.iter().map(|part| part.len()).max(), Some(255));
+    assert_eq!(record.txt_data.concat(), text.as_bytes());
     let mut edns = Edns::new();
     edns.set_max_payload(4096);
     asked.set_edns(edns);

@@ -1,11 +1,11 @@
 //! Certificates of a group, from outside.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use steading_api::CertificateRequest;
 
 use crate::exit_code;
@@ -57,10 +57,7 @@ fn write_key(path: &Utf8Path, key: &str) -> anyhow::Result<()> {
     if path.exists() {
         fs::remove_file(path)?;
     }
-    let mut options = std::fs::OpenOptions::new();
+    let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    Ok(options
-        .open(path)
-        .map_err(anyhow::Error::from)
-        .and_then(|mut file| Ok(file.write_all(key.as_bytes())?))?)
+    Ok(options.open(path)?.write_all(key.as_bytes())?)
 }

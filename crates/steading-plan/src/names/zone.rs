@@ -351,6 +351,6 @@ fn reverse_ipv4(address: Ipv4Addr) -> String {
 
 fn reverse_ipv6(address: Ipv6Addr) -> String {
     let digits = address.octets().into_iter().rev().flat_map(|byte| [byte & 0xf, byte >> 4]);
-    let labels: String = digits.map(|digit| format!("{digit:x}.")).collect();
-    format!("{labels}ip6.arpa")
+    let labels: Vec<String> = digits.map(|digit| format!("{digit:x}")).collect();
+    format!("{}.ip6.arpa", labels.join("."))
 }
