@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn no_guest_is_looked_for_unless_one_is_named() {
         let bios = file("[[vm]]\nname = \"n1\"\nboot = \"bios\"\n");
-        assert_eq!(resolve(bios, || anyhow::bail!("none was asked for")).unwrap().vms.len(), 1);
+        assert_eq!(resolve(bios, |_, _| anyhow::bail!("none was asked for")).unwrap().vms.len(), 1);
     }
 
     #[test]
@@ -125,15 +125,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let manifest = r#"{"kernel": "vmlinuz", "initrd": "initrd", "disk": "disk", "cmdline": "quiet"}"#;
         fs::write(dir.path().join("manifest.json"), manifest).unwrap();
-        let find = || reference::guest_in(Utf8Path::from_path(dir.path()).unwrap());
+        let find = |guest, vm: &str| {
+            assert_eq!(guest, Guest::Reference);
+            Ok(reference::guest_in(Utf8Path::from_path(dir.path()).unwrap())?.vm(vm))
+        };
         let testnet = resolve(file("[[vm]]\nname = \"n1\"\nguest = \"reference\"\n"), find).unwrap();
-        assert_eq!(testnet.vms, [find().unwrap().vm("n1")]);
+        assert_eq!(testnet.vms, [find(Guest::Reference, "n1").unwrap()]);
     }
 
     #[test]
     fn a_guest_that_is_not_built_is_told_with_its_vm() {
         let named = file("[[vm]]\nname = \"n1\"\nguest = \"reference\"\n");
-        let error = resolve(named, || anyhow::bail!("not built")).unwrap_err();
+        let error = resolve(named, |_, _| anyhow::bail!("not built")).unwrap_err();
         assert!(error.downcast_ref::<GuestNotFound>().is_some());
         assert_eq!(format!("{error:#}"), "VM n1: cannot find its guest: not built");
     }

@@ -91,7 +91,8 @@ struct VmTable {
 pub enum Guest {
     /// The reference guest: the one in `$STEADING_GUEST`, else the one that was built last.
     Reference,
-    /// The universal guest: the one in `$STEADING_UNIVERSAL_GUEST`, else the one that was built last.
+    /// The universal guest: the one in `$STEADING_UNIVERSAL_GUEST`, else the one that was built last. It does
+    /// well with 768 MiB of memory.
     Universal,
 }
 
