@@ -184,10 +184,10 @@ fn metrics(testnet: &Context) -> anyhow::Result<()> {
     let (metrics, n1) = (testnet.metrics("metrics")?, testnet.vm("n1"));
     n1.wait_for_open_port(ETCD_PORT)?;
     let is_up =
-        |samples: &[Sample]| matches!(samples, [one] if one.label("vm") == Some("n1") && one.value() == 1.0);
+        |samples: &[Sample]| matches!(samples, [one] if one.label("vm") == Some("n1") && one.value() > 0.5);
     metrics.wait_until("up", is_up)?;
     let leader = metrics.wait_until("etcd_server_has_leader", |samples| !samples.is_empty())?;
-    ensure!(leader[0].value() == 1.0, "it says {leader:?}");
+    ensure!(leader[0].value() > 0.5, "it says {leader:?}");
     n1.kill()?;
     ensure!(n1.status()?.state == VmState::Off);
     // Who is gone is no target that is down: it is none.
