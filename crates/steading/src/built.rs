@@ -80,10 +80,14 @@ impl Built {
     pub(crate) fn vm(&self, name: impl Into<String>) -> VmSpec {
         let boot = Boot::Kernel {
             kernel: self.kernel(),
-            initrd: Some(self.dir.join(&self.manifest.initrd)),
+            initrd: Some(self.initrd()),
             cmdline: self.manifest.cmdline.clone(),
         };
         VmSpec::new(name, boot).disk(self.disk())
+    }
+
+    pub(crate) fn initrd(&self) -> Utf8PathBuf {
+        self.dir.join(&self.manifest.initrd)
     }
 
     pub(crate) fn kernel(&self) -> Utf8PathBuf {

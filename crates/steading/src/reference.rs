@@ -55,6 +55,11 @@ impl ReferenceGuest {
         self.0.kernel()
     }
 
+    /// Its initial RAM disk.
+    pub fn initrd(&self) -> Utf8PathBuf {
+        self.0.initrd()
+    }
+
     /// Its disk.
     pub fn disk(&self) -> ImageSource {
         self.0.disk()

@@ -1,5 +1,7 @@
 //! Every way to boot a guest, to configure it, and to reach it.
 
+mod small;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
             Ok(Testnet::new()
                 .vm(guest.vm("configured").second_card().config(config))
                 .vm(guest.vm_uefi("uefi").display())
-                .vm(guest.vm_bios("bios").display()))
+                .vm(guest.vm_bios("bios").display())
+                .vm(small::vm("small", &guest)?))
         })
         .setup(|testnet| testnet.vm("configured").wait_for_ssh())
         .test("cards_have_stable_names_and_planned_addresses", cards)
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         .test("a_unit_and_a_journal_can_be_waited_for", units_and_journals)
         .test("a_guest_boots_by_uefi", |testnet| boots(&testnet.vm("uefi"), "test -d /sys/firmware/efi"))
         .test("a_guest_boots_by_bios", |testnet| boots(&testnet.vm("bios"), "test ! -d /sys/firmware/efi"))
+        .test("a_guest_without_systemd_needs_no_more_than_an_address", small::test)
         .test("a_screenshot_is_a_picture", screenshot)
         .test("a_guest_that_floods_its_console_costs_no_other_its_lines", flood)
         .test("waiting_ends_when_the_vm_is_killed", waiting_ends)
