@@ -88,7 +88,7 @@ fn forbid(node: &Vm, api: &Vm, verdict: &str) -> anyhow::Result<()> {
     let api = ipv4(api)?;
     let rules = format!(
         "table inet egress {{ chain output {{ type filter hook output priority 0; \
-         ip daddr {api} tcp dport 443 counter {verdict}; }} }}"
+         ip daddr {api} tcp dport 443 counter {verdict}; }}; }}"
     );
     node.succeed(&format!("nft '{rules}'")).map(drop)
 }
