@@ -15,8 +15,8 @@ const BUSYBOX: &str = "/usr/bin/busybox";
 /// Process 1. The kernel takes the address that the router advertises by itself.
 const INIT: &str = "#!/bin/busybox sh
 export PATH=/bin
+busybox mount -t proc none /proc
 busybox --install -s /bin
-mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev
 while read -r module; do insmod \"/modules/$module\"; done </modules/order
