@@ -28,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "kmod",
     "libc6-dev",
+    "libcap2-bin",
     "lego",
     "libxml2-utils",
     "mmdebstrap",
