@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use steading_plan::{
-    Boot, DnsName, Found, HostFacts, HostResources, Plan, PlanError, QemuFacts, Record, RecordData,
+    Boot, DnsName, Found, HostFacts, HostResources, Plan, PlanError, Record, RecordData,
     RecordError, StrangeNameError, Testnet, VmSpec, Zone, ZoneData,
 };
 
@@ -15,7 +15,7 @@ fn testnet() -> Testnet {
 
 fn derive(testnet: &Testnet) -> Result<Plan, PlanError> {
     let host =
-        HostFacts { resources: HostResources { cpus: 4, memory_mib: 1 << 20 }, qemu: QemuFacts::default() };
+        HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
     Plan::derive(&"g".parse().expect("a name"), testnet, &host)
 }
 
