@@ -80,10 +80,7 @@ pub fn check(bytes: &[u8]) {
 
 fn plan(testnet: &Testnet) {
     let group: GroupName = "fuzz".parse().expect("a name");
-    let host = HostFacts {
-        resources: HostResources { cpus: u64::MAX, memory_mib: u64::MAX },
-        qemu: QemuFacts::default(),
-    };
+    let host = HostFacts::new(HostResources { cpus: u64::MAX, memory_mib: u64::MAX });
     let plan = Plan::derive(&group, testnet, &host);
     assert_eq!(plan, Plan::derive(&group, testnet, &host), "a plan is not the same twice");
     let Ok(plan) = plan else { return };

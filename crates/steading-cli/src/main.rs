@@ -16,11 +16,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
-use clap::builder::FalseyValueParser;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::broker::BrokerOptions;
-use steading_harness::{exit_code, live};
-use steading_plan::env_vars;
+use steading_harness::{EngineArgs, UpArgs, exit_code, live};
 
 #[derive(Parser)]
 #[command(
@@ -52,15 +50,8 @@ enum Command {
     Up {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,
-        /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
-        /// changed since; else boot it, and keep it for later runs.
-        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
-        warm: bool,
-        /// Where logs go [default: out/GROUP/TIME].
-        #[arg(long, value_name = "DIR")]
-        out: Option<Utf8PathBuf>,
         #[command(flatten)]
-        broker: BrokerOptions,
+        up: UpArgs,
     },
     /// Bring a testnet up, run a program inside its network, and tear it down.
     ///
@@ -72,15 +63,8 @@ enum Command {
     Run {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,
-        /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
-        /// changed since; else boot it, and keep it for later runs.
-        #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
-        warm: bool,
-        /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/GROUP/TIME].
-        #[arg(long, value_name = "DIR")]
-        out: Option<Utf8PathBuf>,
         #[command(flatten)]
-        broker: BrokerOptions,
+        up: UpArgs,
         /// The program and its arguments.
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -113,6 +97,8 @@ enum Command {
         /// Print all of it, as JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        engine: EngineArgs,
     },
     /// Print the JSON schema of testnets in TOML, for editors that complete and check.
     Schema,
@@ -145,18 +131,16 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { group, command } = Cli::parse();
     let done = match command {
-        Command::Up { topology, warm, out, broker } => {
-            topology::up(&topology, group.as_deref(), out, warm, &broker)
-        }
-        Command::Run { topology, warm, out, broker, command } => {
-            topology::run(&topology, group.as_deref(), out.as_deref(), warm, &broker, &command)
-        }
+        Command::Up { topology, up } => topology::up(&topology, group.as_deref(), up),
+        Command::Run { topology, up, command } => topology::run(&topology, group.as_deref(), &up, &command),
         Command::Broker { json, options } => broker::print(&options, json),
         Command::Nextest(options) => nextest::print(&options),
         Command::Ps { json } => ps::print(json),
         Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),
-        Command::Plan { topology, json } => plan::print(&topology, group.as_deref(), json),
+        Command::Plan { topology, json, engine } => {
+            plan::print(&topology, group.as_deref(), engine.engine, json)
+        }
         Command::Schema => topology::schema().map(|schema| {
             println!("{schema}");
             exit_code::PASSED

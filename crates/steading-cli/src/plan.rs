@@ -3,13 +3,18 @@
 use camino::Utf8Path;
 use steading_broker::peak_of;
 use steading_harness::{exit_code, prepare};
-use steading_plan::Plan;
+use steading_plan::{Engine, Plan};
 
 use crate::topology::{self, Topology};
 
-pub(crate) fn print(topology: &Utf8Path, group: Option<&str>, json: bool) -> anyhow::Result<u8> {
+pub(crate) fn print(
+    topology: &Utf8Path,
+    group: Option<&str>,
+    engine: Engine,
+    json: bool,
+) -> anyhow::Result<u8> {
     let Topology { group, testnet } = topology::read(topology, group)?;
-    let planned = prepare::plan(&group, &testnet)?;
+    let planned = prepare::plan(&group, &testnet, engine)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&planned.plan)?);
     } else {
@@ -45,6 +50,9 @@ fn table(plan: &Plan) {
         if let (Some(mac), Some(tap)) = (vm.second_mac, &vm.second_tap) {
             println!("  second    {mac} {tap}");
         }
-        println!("  command   {}", vm.qemu.argv().join(" "));
+        match &vm.domain {
+            None => println!("  command   {}", vm.qemu.argv().join(" ")),
+            Some(domain) => println!("{}", domain.as_str()),
+        }
     }
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Context as _;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use fs_err as fs;
 use steading::{reference, universal};
-use steading_harness::broker::BrokerOptions;
-use steading_harness::{Suite, run_command};
+use steading_harness::{Suite, UpArgs, run_command};
 use steading_plan::{Guest, GuestFiles, Testnet, TestnetFile, VmSpec};
 use steading_report::Report;
 
@@ -75,28 +74,20 @@ pub(crate) fn schema() -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&schemars::schema_for!(TestnetFile))?)
 }
 
-pub(crate) fn up(
-    file: &Utf8Path,
-    group: Option<&str>,
-    out: Option<Utf8PathBuf>,
-    warm: bool,
-    broker: &BrokerOptions,
-) -> anyhow::Result<u8> {
+pub(crate) fn up(file: &Utf8Path, group: Option<&str>, args: UpArgs) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
     let suite = Suite::new(group).testnet(move || Ok(testnet.clone()));
-    Ok(suite.up(out, warm, broker, &Report::new()))
+    Ok(suite.up(args, &Report::new()))
 }
 
 pub(crate) fn run(
     file: &Utf8Path,
     group: Option<&str>,
-    out: Option<&Utf8Path>,
-    warm: bool,
-    broker: &BrokerOptions,
+    args: &UpArgs,
     command: &[String],
 ) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
-    Ok(run_command(&group, &testnet, out, warm, broker, command, &Report::new()))
+    Ok(run_command(&group, &testnet, args, command, &Report::new()))
 }
 
 #[cfg(test)]

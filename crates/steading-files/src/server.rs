@@ -85,7 +85,10 @@ impl FileServer {
                     // The port may have been left to the kernel.
                     let address = listener.local_addr().unwrap_or(address);
                     let _ = told.send(Ok(address));
-                    runtime.block_on(run(address, listener, in_thread, asked));
+                    // Among the threads that serve: what takes a connection goes on with it, and need not
+                    // wake another.
+                    let serving = runtime.spawn(run(address, listener, in_thread, asked));
+                    let _ = runtime.block_on(serving);
                     // Who downloads something just now has to do without the rest.
                     runtime.shutdown_background();
                 }

@@ -14,6 +14,8 @@ use steading_sys::tap::TapError;
 use steading_vm::engine::EngineError;
 use thiserror::Error;
 
+use crate::libvirt::LibvirtError;
+
 /// Why a group does not come up.
 #[derive(Debug, Error)]
 pub enum GroupError {
@@ -31,6 +33,9 @@ pub enum GroupError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// No libvirt.
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
     /// No network.
     #[error(transparent)]
     Net(#[from] NetError),

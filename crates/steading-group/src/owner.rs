@@ -25,7 +25,7 @@ use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_names::AuthorityKey;
 use steading_names::acme::Account;
 use steading_net::Network;
-use steading_plan::{Plan, Record, Sha256, VmPlan};
+use steading_plan::{Engine, Held, Plan, Record, Sha256, VmPlan};
 use steading_sys::namespace::{self, Child, Identity};
 use steading_sys::tap;
 use steading_vm::engine::{PreparedVm, VmFiles};
@@ -43,6 +43,7 @@ use crate::freeze::{self, Clock, Freezes};
 use crate::frozen::{FrozenGroup, OpenedGroup, Past};
 use crate::job::Jobs;
 use crate::key::LoginKey;
+use crate::libvirt::{self, Libvirt, LibvirtConfig};
 use crate::log::Log;
 use crate::names::Names;
 use crate::processes::Processes;
@@ -227,10 +228,12 @@ fn run(
     mut ready: File,
     mut farewell: File,
 ) -> u8 {
-    let set_up = namespace::set_up(identity)
-        .map_err(GroupError::from)
-        .and_then(|directory| Ok((keep_directory(&directory)?, lease.as_ref().map(keep_lease).transpose()?)));
-    let (directory, lease) = match set_up {
+    let set_up = || {
+        let place = libvirt::place_of(&config)?;
+        let directory = namespace::set_up(identity, place.as_deref())?;
+        Ok((keep_directory(&directory)?, lease.as_ref().map(keep_lease).transpose()?))
+    };
+    let (directory, lease) = match set_up() {
         Ok(kept) => kept,
         Err(error) => return give_up(&mut ready, &error),
     };
@@ -309,13 +312,7 @@ async fn serve(
         Beginning::of(origin, files, &plan)?;
     tell_facts(&plan, &key, &authority)?;
     let taken = Taken::default();
-    let shared = Shared {
-        qemu: plan.qemu.clone(),
-        processes: processes.clone(),
-        log: log.clone(),
-        taken: taken.clone(),
-    };
-    let (mut vms, mut images) = (BTreeMap::new(), BTreeMap::new());
+    let (mut prepared_vms, mut images) = (Vec::new(), BTreeMap::new());
     for (vm, beginning) in plan.vms.iter().zip(beginnings) {
         let mut options = journal_options(vm, &plan);
         images.extend(beginning.image().map(|digest| (vm.name.to_string(), digest)));
@@ -329,12 +326,47 @@ async fn serve(
             }
         };
         for (handle, name) in vm.taps() {
-            let device = tap::create(name)?;
+            match plan.engine {
+                Engine::Qemu => files.insert(handle, tap::create(name)?),
+                // libvirt opens it by its name.
+                Engine::Libvirt => tap::create_lasting(name)?,
+            }
             network.attach(name).await?;
-            files.insert(handle, device);
         }
-        let (handle, task) =
-            Vm::new(vm.clone(), files, past, &shared, |power, events| Follower::new(options, power, events));
+        prepared_vms.push((vm, files, past, options));
+    }
+    let libvirt = match plan.engine {
+        Engine::Qemu => None,
+        Engine::Libvirt => {
+            let mut files = Vec::new();
+            for (index, (_, vm_files, ..)) in (0..).zip(&prepared_vms) {
+                let duplicates = vm_files.duplicates().map_err(GroupError::io("hold files for libvirt"))?;
+                files
+                    .extend(duplicates.into_iter().map(|(file, number)| (file, Held::number(index, number))));
+            }
+            let config = LibvirtConfig {
+                files,
+                authorized_key: key.public.clone(),
+                facts: plan.qemu.clone(),
+                processes: processes.clone(),
+                log: log.clone(),
+                log_dir: &log_dir,
+            };
+            Some(Libvirt::start(config).await?)
+        }
+    };
+    let shared = Shared {
+        qemu: plan.qemu.clone(),
+        processes: processes.clone(),
+        log: log.clone(),
+        taken: taken.clone(),
+        libvirt,
+    };
+    let mut vms = BTreeMap::new();
+    for (index, (vm, files, past, options)) in (0..).zip(prepared_vms) {
+        let (handle, task) = Vm::new(index, vm.clone(), files, past, &shared, |power, events| {
+            Follower::new(options, power, events)
+        });
         background.spawn(task.run());
         vms.insert(vm.name.to_string(), handle);
     }

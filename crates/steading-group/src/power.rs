@@ -1,18 +1,17 @@
 //! What takes more than one step to do to a VM: pause and resume, soft reboot, shutdown, pictures.
 //!
-//! A soft reboot presses the power button (ACPI), as `virsh` and people do, so it works with every
-//! guest that heeds it. QEMU would end when the guest is off; for the time of a reboot it is told
-//! to stand still instead (`set-action`), and the same process boots again.
+//! A soft reboot presses the power button (ACPI), as people do, so it works with every guest that heeds
+//! it, and the same process boots again.
 
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use serde_json::json;
 use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
 use steading_plan::Handle;
-use steading_vm::qmp::{Qmp, QmpError};
+use steading_vm::qmp::Qmp;
 
+use crate::switches::{Button, Switches, Trouble};
 use crate::vm::{Vm, VmView};
 
 /// How long a guest may take to power off. Under emulation, and with stopping services that have
@@ -29,36 +28,37 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
         VmVerb::Start => vm.start().await,
         VmVerb::Kill => vm.kill().await,
         VmVerb::Pause => {
-            let qmp = monitor(vm, "pause").await?;
-            done(vm, "pause", qmp.stop().await).await?;
+            let switches = Switches::of(vm, "pause").await?;
+            done(vm, "pause", switches.pause().await).await?;
             until(vm, |view| view.status.state != VmState::Running).await
         }
         VmVerb::Resume => {
-            let qmp = monitor(vm, "resume").await?;
-            done(vm, "resume", qmp.cont().await).await?;
+            let switches = Switches::of(vm, "resume").await?;
+            done(vm, "resume", switches.resume().await).await?;
             until(vm, |view| view.status.state != VmState::Paused).await
         }
         VmVerb::Shutdown => {
-            let qmp = monitor(vm, "shut down").await?;
-            press(vm, &qmp, |view| view.status.state == VmState::Off).await
+            let switches = Switches::of(vm, "shut down").await?;
+            let button = || switches.press(Button::Off);
+            press(vm, button, |view| view.status.state == VmState::Off).await
         }
         VmVerb::Reboot => reboot(vm).await,
     }
 }
 
 async fn reboot(vm: &Vm) -> Result<(), Failure> {
-    let qmp = monitor(vm, "reboot").await?;
-    let on_shutdown =
-        async |action: &str| qmp.execute("set-action", Some(json!({ "shutdown": action }))).await.map(|_| ());
-    let before = vm.view().borrow().guest_shutdowns;
-    done(vm, "reboot", on_shutdown("pause").await).await?;
-    let outcome = press(vm, &qmp, |view| view.guest_shutdowns > before).await;
-    let restored = on_shutdown("poweroff").await;
+    let switches = Switches::of(vm, "reboot").await?;
+    let (before, boot) = {
+        let view = vm.view();
+        let view = view.borrow();
+        (view.guest_shutdowns, view.status.boot)
+    };
+    done(vm, "reboot", switches.stand_still_when_off(true).await).await?;
+    let outcome = press(vm, || switches.press(Button::Again), |view| view.guest_shutdowns > before).await;
+    let restored = switches.stand_still_when_off(false).await;
     outcome?;
     done(vm, "reboot", restored).await?;
-    let boot = vm.view().borrow().status.boot;
-    done(vm, "reboot", qmp.system_reset().await).await?;
-    done(vm, "reboot", qmp.cont().await).await?;
+    done(vm, "reboot", switches.boot_again().await).await?;
     until(vm, |view| view.status.boot > boot && view.status.state != VmState::Paused).await
 }
 
@@ -72,9 +72,13 @@ pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
         return Err(vm.failure(FailureKind::BadRequest, message).await);
     };
     let qmp = monitor(vm, "take a picture of").await?;
-    // QEMU wants a path: that of its own descriptor of a file without a name, which it empties first.
-    let path = Handle::Screenshot.path();
-    done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await).await?;
+    // QEMU wants a path: that of a descriptor of a file without a name, which it empties first.
+    let path = match &vm.libvirt {
+        Some(libvirt) => libvirt.file(vm.index, Handle::Screenshot),
+        None => Handle::Screenshot.path(),
+    };
+    done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await.map_err(Trouble::Monitor))
+        .await?;
     let read = fs_err::read(format!("/proc/self/fd/{}", file.as_raw_fd()));
     match read {
         Ok(png) => Ok(Screenshot::new(png)),
@@ -83,7 +87,7 @@ pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
 }
 
 /// The monitor of a VM that runs or stands still.
-async fn monitor(vm: &Vm, action: &str) -> Result<Qmp, Failure> {
+pub(crate) async fn monitor(vm: &Vm, action: &str) -> Result<Qmp, Failure> {
     let view = vm.view().borrow().clone();
     match view.qmp {
         Some(qmp) => Ok(qmp),
@@ -99,7 +103,11 @@ pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
 
 /// Presses the power button until the guest is off, by the given sign or in fact. A guest whose
 /// driver for the button is not loaded yet misses a press, so it is pressed again now and then.
-async fn press(vm: &Vm, qmp: &Qmp, off: impl Fn(&VmView) -> bool) -> Result<(), Failure> {
+async fn press<F: Future<Output = Result<(), Trouble>>>(
+    vm: &Vm,
+    button: impl Fn() -> F,
+    off: impl Fn(&VmView) -> bool,
+) -> Result<(), Failure> {
     let mut again = tokio::time::interval(PRESS_AGAIN);
     let end = tokio::time::Instant::now() + POWER_OFF_LIMIT;
     let powered_off = until(vm, |view| off(view) || view.status.state == VmState::Off);
@@ -111,9 +119,9 @@ async fn press(vm: &Vm, qmp: &Qmp, off: impl Fn(&VmView) -> bool) -> Result<(), 
                 if at >= end {
                     return Err(ignored(vm).await);
                 }
-                match qmp.system_powerdown().await {
+                match button().await {
                     // It is off, which the next round sees.
-                    Err(error) if error.is_closed() => {}
+                    Err(trouble) if trouble.is_off() => {}
                     pressed => done(vm, "press the power button of", pressed).await?,
                 }
             }
@@ -131,7 +139,7 @@ async fn ignored(vm: &Vm) -> Failure {
     vm.failure(FailureKind::TimedOut, message).await
 }
 
-async fn done(vm: &Vm, action: &str, outcome: Result<(), QmpError>) -> Result<(), Failure> {
+async fn done(vm: &Vm, action: &str, outcome: Result<(), Trouble>) -> Result<(), Failure> {
     match outcome {
         Ok(()) => Ok(()),
         Err(error) => {

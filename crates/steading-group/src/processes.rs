@@ -32,6 +32,11 @@ impl ExitWatch {
         }
     }
 
+    /// Whether that has come.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// What it took, once it has ended.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.0.borrow().map(|(_, usage)| usage)
@@ -50,6 +55,20 @@ impl Processes {
         let (sender, receiver) = watch::channel(None);
         table.insert(pid(&started), sender);
         Ok((started, ExitWatch(receiver)))
+    }
+
+    /// Watches an orphan that somebody else has started, such as a daemon. When it has ended already, nobody
+    /// knows how any more.
+    pub(crate) fn adopt(&self, pid: Pid) -> ExitWatch {
+        // Nothing is reaped while the table is locked, so a number is not another's meanwhile.
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sender, receiver) = watch::channel(None);
+        if rustix::process::test_kill_process(pid).is_ok() {
+            table.insert(pid, sender);
+        } else {
+            sender.send_replace(Some((Exit::Signal(9), Usage::default())));
+        }
+        ExitWatch(receiver)
     }
 
     /// Tells that processes have ended, for [`Self::run`].

@@ -44,7 +44,7 @@ fn list(plan: &Plan, is_on: impl Fn(&VmName) -> bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use steading_plan::{Boot, HostFacts, HostResources, ImageSource, QemuFacts, Testnet, VmSpec};
+    use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Testnet, VmSpec};
 
     use super::*;
 
@@ -53,7 +53,7 @@ mod tests {
         let vm = |name: &str| VmSpec::new(name, Boot::Bios).disk(ImageSource::new("/disk"));
         let declared = [vm("a").metrics(2379).metrics(9100), vm("quiet"), vm("off").metrics(1)];
         let resources = HostResources { cpus: 4, memory_mib: 1 << 20 };
-        let facts = HostFacts { resources, qemu: QemuFacts::default() };
+        let facts = HostFacts::new(resources);
         let plan = Plan::derive(&"g".parse().unwrap(), &Testnet::new().vms(declared), &facts).unwrap();
         let address = plan.vm("a").unwrap().address;
         let targets = [format!("[{address}]:2379"), format!("[{address}]:9100")];

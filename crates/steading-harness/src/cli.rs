@@ -3,13 +3,11 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading_api::chain;
 use steading_report::{Event, Report};
 
 use crate::bazel;
-use crate::broker::BrokerOptions;
 use crate::describe;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
@@ -17,6 +15,7 @@ use crate::function;
 use crate::live;
 use crate::run::{self, Mode, RunArgs};
 use crate::suite::{Declared, Suite};
+use crate::up_args::{EngineArgs, UpArgs};
 
 #[derive(Parser)]
 #[command(
@@ -104,7 +103,7 @@ enum Command {
     List,
     /// Print all that is derived from the testnet, as JSON. Nothing is started, except that KVM is
     /// tried if this machine has not done so since it was booted.
-    Plan,
+    Plan(EngineArgs),
     /// Bring the testnet up, run setup, and stay until Ctrl-C.
     Up(RunArgs),
     #[command(flatten)]
@@ -133,8 +132,8 @@ impl Suite {
     }
 
     /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
-    pub fn up(self, out: Option<Utf8PathBuf>, warm: bool, broker: &BrokerOptions, report: &Report) -> u8 {
-        let args = RunArgs { warm, out, broker: broker.clone(), ..RunArgs::default() };
+    pub fn up(self, args: UpArgs, report: &Report) -> u8 {
+        let args = RunArgs { up: args, ..RunArgs::default() };
         run::run(&self.declared(), &args, Mode::SetupOnly, report)
     }
 }
@@ -167,7 +166,7 @@ fn main(mut suite: Declared) -> ExitCode {
             }
             exit_code::PASSED
         }
-        Some(Command::Plan) => run::print_plan(suite, run.group.as_deref(), &report),
+        Some(Command::Plan(args)) => run::print_plan(suite, run.group.as_deref(), args.engine, &report),
         Some(Command::Live(command)) => {
             // Groups of this suite may have been given another name.
             let wanted = run.group.as_deref().unwrap_or(&suite.name);

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use steading_api::{Client, FreezeRequest, chain, socket_path};
 use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin};
+use steading_plan::Engine;
 use steading_report::{Event, Report};
 use steading_sys::process::end_with_parent;
 
@@ -17,6 +18,7 @@ use crate::live::{LiveGroup, wait_for};
 use crate::prepare;
 use crate::run::{self, Ask, Start, Up};
 use crate::suite::Declared;
+use crate::up_args::EngineArgs;
 
 /// A group to be made from what was kept of another.
 #[derive(Args, Clone, Debug)]
@@ -152,13 +154,18 @@ pub(crate) struct BootArgs {
     out: Utf8PathBuf,
     #[arg(long)]
     parent: i32,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 impl BootArgs {
     /// The arguments by which such a process is told.
-    pub(crate) fn argv(name: &str, out: &Utf8Path) -> Vec<String> {
+    pub(crate) fn argv(name: &str, engine: Engine, out: &Utf8Path) -> Vec<String> {
         let parent = std::process::id().to_string();
-        ["__boot", "--as", name, "--out", out.as_str(), "--parent", &parent].map(str::to_owned).into()
+        let (engine, out) = (engine.as_str(), out.as_str());
+        ["__boot", "--as", name, "--engine", engine, "--out", out, "--parent", &parent]
+            .map(str::to_owned)
+            .into()
     }
 }
 
@@ -186,7 +193,8 @@ pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) ->
     let made = || {
         end_with_parent(args.parent)?;
         // What there is to say was said of the group itself.
-        let start = Start { out: Some(&args.out), warm: false, room: Ask::Nobody };
+        let engine = args.engine.engine;
+        let start = Start { out: Some(&args.out), warm: false, engine, room: Ask::Nobody };
         let up = run::bring_up(&args.name, &*suite.testnet, &start, &Report::silent());
         up.map_err(|(_, error)| error)
     };

@@ -24,6 +24,7 @@ mod run;
 mod schedule;
 mod ssh;
 mod suite;
+mod up_args;
 mod vm;
 pub mod warm;
 
@@ -34,4 +35,5 @@ pub use metrics::{Metrics, Sample};
 pub use run::run_command;
 pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions, WithoutForks};
+pub use up_args::{EngineArgs, UpArgs};
 pub use vm::Vm;

@@ -7,8 +7,8 @@ use steading_files::{FileError, ServedFile};
 pub use steading_group::probe_faults;
 use steading_group::{Admission, GroupConfig, Origin};
 use steading_plan::{
-    Boot, DeclaredVms, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError, QemuFacts,
-    Testnet, UndeclaredError, VmName, env_vars,
+    Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError,
+    QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,
@@ -68,8 +68,8 @@ pub struct Planned {
 ///
 /// # Errors
 ///
-/// When it is declared wrongly or can never fit.
-pub fn plan(group: &str, testnet: &Testnet) -> Result<Planned, PrepareError> {
+/// When it is declared wrongly or can never fit, or when the engine is not installed.
+pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, PrepareError> {
     let group: GroupName = group.parse()?;
     let kernel = testnet.vms.iter().find_map(|vm| match &vm.boot {
         Boot::Kernel { kernel, .. } => Some(kernel.as_path()),
@@ -84,14 +84,14 @@ pub fn plan(group: &str, testnet: &Testnet) -> Result<Planned, PrepareError> {
         tsc_mhz,
     };
     // A testnet that is declared wrongly is refused before anything is tried.
-    let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg) };
+    let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg), engine };
     Plan::derive(&group, testnet, &draft)?;
     let note = match std::env::var(env_vars::STEADING_DECLARED_VMS) {
         Ok(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
         Err(_) => None,
     };
     let acceleration = choose_acceleration(&ImageCache::default_dir(), kernel);
-    let host = HostFacts { resources, qemu: qemu(acceleration.acceleration) };
+    let host = HostFacts { resources, qemu: qemu(acceleration.acceleration), engine };
     let plan = Plan::derive(&group, testnet, &host)?;
     Ok(Planned { plan, acceleration, note })
 }

@@ -131,7 +131,7 @@ mod tests {
     use std::collections::HashMap;
 
     use steading_group::{AuthorityKey, FROZEN_VERSION, LoginKey};
-    use steading_plan::{Boot, HostFacts, Plan, QemuFacts, Testnet, VmSpec};
+    use steading_plan::{Boot, HostFacts, Plan, Testnet, VmSpec};
 
     use super::*;
 
@@ -141,7 +141,7 @@ mod tests {
 
     fn group() -> FrozenGroup {
         let vm = VmSpec::new("n1", Boot::Bios).disk(ImageSource::new("/disk")).memory_mib(2048);
-        let facts = HostFacts { resources: host(1 << 20), qemu: QemuFacts::default() };
+        let facts = HostFacts::new(host(1 << 20));
         let plan = Plan::derive(&"etcd".parse().unwrap(), &Testnet::new().vm(vm), &facts).unwrap();
         FrozenGroup {
             steading_frozen: FROZEN_VERSION,

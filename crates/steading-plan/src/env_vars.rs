@@ -9,6 +9,9 @@
 /// is used where it really boots a kernel, and emulation elsewhere.
 pub const STEADING_ACCEL: &str = "STEADING_ACCEL";
 
+/// What runs the VMs, as `--engine`: `qemu` or `libvirt`.
+pub const STEADING_ENGINE: &str = "STEADING_ENGINE";
+
 /// Where unpacked images are kept. By default the first of `/var/cache/steading`,
 /// `$XDG_CACHE_HOME/steading`, `$HOME/.cache/steading` and `$TEST_TMPDIR/steading` that can be written
 /// to, else `/var/tmp/steading-UID`.

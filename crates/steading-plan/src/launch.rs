@@ -11,7 +11,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::{AddressPlan, Addressing, GroupName, IfName, MacAddr, NameError, Plan, VmName, dnsmasq};
+use crate::{AddressPlan, Addressing, Engine, GroupName, IfName, MacAddr, NameError, Plan, VmName, dnsmasq};
 
 /// How many VMs a group may have there: a bridge has 1023 ports (`BR_MAX_PORTS`, `net/bridge/br_private.h`),
 /// and this is far more than a host runs.
@@ -47,6 +47,11 @@ pub enum LaunchError {
     /// Two VMs whose cards would be the same.
     #[error("two VMs lead to the interface {0}\nhint: give each its own name")]
     Duplicate(IfName),
+    /// Its TAPs come open, and libvirt opens them by name.
+    #[error(
+        "libvirt does not take network cards from the launcher\nhint: use --engine qemu, or run where user namespaces are to be had (--isolation namespaces)"
+    )]
+    Engine,
     /// It derives addresses, and these are chosen.
     #[error(
         "the launcher gives groups the addresses that follow from their names, and this testnet asks for {0}\nhint: leave that out, or run where user namespaces are to be had (--isolation namespaces)"
@@ -91,6 +96,9 @@ impl LaunchRequest {
     pub fn of(plan: &Plan) -> Result<Self, LaunchError> {
         let vms = plan.vms.iter().map(|vm| (vm.name.clone(), vm.second_mac.is_some())).collect();
         let request = Self { group: plan.group.clone(), vms }.checked()?;
+        if plan.engine != Engine::Qemu {
+            return Err(LaunchError::Engine);
+        }
         if plan.addresses != request.addresses() {
             return Err(LaunchError::Chosen("a prefix of its own"));
         }
@@ -269,13 +277,12 @@ impl InterfaceRecord {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Boot, HostFacts, HostResources, ImageSource, QemuFacts, Testnet, VmSpec};
+    use crate::{Boot, HostFacts, HostResources, ImageSource, Testnet, VmSpec};
 
     use super::*;
 
     fn plan(testnet: &Testnet) -> Plan {
-        let resources = HostResources { cpus: 4, memory_mib: 1 << 20 };
-        let host = HostFacts { resources, qemu: QemuFacts::default() };
+        let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
         Plan::derive(&"east".parse().unwrap(), testnet, &host).unwrap()
     }
 
@@ -315,6 +322,8 @@ mod tests {
         assert_eq!(LaunchRequest::of(&plan(&prefix)), Err(LaunchError::Chosen("a prefix of its own")));
         let resolver = Testnet::new().resolver(std::net::Ipv4Addr::new(9, 9, 9, 9));
         assert!(matches!(LaunchRequest::of(&plan(&resolver)), Err(LaunchError::Chosen(_))));
+        let libvirt = Plan { engine: Engine::Libvirt, ..plan(&Testnet::new()) };
+        assert_eq!(LaunchRequest::of(&libvirt), Err(LaunchError::Engine));
     }
 
     #[test]

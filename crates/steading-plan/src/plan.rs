@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use crate::addressing::{self, Addressing};
 use crate::dnsmasq;
+use crate::domain::{Domain, Held, unspeakable};
+use crate::engine::Engine;
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
 use crate::{
@@ -72,6 +74,18 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
+    /// A text that XML cannot hold.
+    #[error(
+        "VM {vm}: {what} holds the character {character:?}, which a libvirt domain cannot\nhint: encode it, or use the engine qemu"
+    )]
+    Unspeakable {
+        /// The VM.
+        vm: VmName,
+        /// Where it is.
+        what: &'static str,
+        /// The character.
+        character: char,
+    },
     /// A text that QEMU or the kernel would cut short.
     #[error("VM {vm}: {what} holds a NUL byte\nhint: command lines end at a NUL; remove it")]
     Nul {
@@ -89,6 +103,15 @@ pub struct HostFacts {
     pub resources: HostResources,
     /// What its QEMU is like.
     pub qemu: QemuFacts,
+    /// What is to run VMs.
+    pub engine: Engine,
+}
+
+impl HostFacts {
+    /// A host of this size, with QEMU, and emulation.
+    pub fn new(resources: HostResources) -> Self {
+        Self { resources, qemu: QemuFacts::default(), engine: Engine::default() }
+    }
 }
 
 /// Everything about a group, before anything is touched.
@@ -113,6 +136,9 @@ pub struct Plan {
     pub resources: Resources,
     /// What the host's QEMU is like.
     pub qemu: QemuFacts,
+    /// What runs the VMs.
+    #[serde(default, skip_serializing_if = "Engine::is_default")]
+    pub engine: Engine,
     /// The router daemon's configuration.
     pub dnsmasq: Option<String>,
 }
@@ -140,6 +166,9 @@ pub struct VmPlan {
     pub spec: VmSpec,
     /// Its QEMU process.
     pub qemu: QemuCommand,
+    /// What libvirt is told of it, where the engine is libvirt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
 }
 
 impl Plan {
@@ -160,11 +189,17 @@ impl Plan {
         for (vm, address) in with_second.zip(addresses.second_addresses()) {
             vm.second_address = Some(address);
         }
-        for vm in &mut vms {
+        for (index, vm) in (0..).zip(&mut vms) {
             if testnet.addressing == Addressing::Static {
                 addressing::tell(vm, &addresses);
             }
-            vm.qemu = QemuCommand::derive(vm, &host.qemu, Beginning::default());
+            match host.engine {
+                Engine::Qemu => vm.qemu = QemuCommand::derive(vm, &host.qemu, Beginning::default()),
+                Engine::Libvirt => {
+                    check_speakable(vm)?;
+                    vm.domain = Some(Domain::derive(index, vm, &host.qemu, &Held::planned()));
+                }
+            }
         }
         let files = testnet.files.clone();
         check_files(&files)?;
@@ -175,8 +210,18 @@ impl Plan {
         resources.check(&testnet.vms, host.resources)?;
         let second_cards = vms.iter().filter_map(|vm| Some((vm.second_mac?, vm.second_address)));
         let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, second_cards);
-        let qemu = host.qemu.clone();
-        Ok(Self { group: group.clone(), addresses, vms, files, records, resolvers, resources, qemu, dnsmasq })
+        Ok(Self {
+            group: group.clone(),
+            addresses,
+            vms,
+            files,
+            records,
+            resolvers,
+            resources,
+            qemu: host.qemu.clone(),
+            engine: host.engine,
+            dnsmasq,
+        })
     }
 
     /// Refuses what can never fit on another host.
@@ -237,6 +282,7 @@ impl VmPlan {
             uuid: uuid(group, &name),
             spec: spec.clone(),
             qemu: QemuCommand::default(),
+            domain: None,
             name,
         })
     }
@@ -265,6 +311,12 @@ impl VmPlan {
         Handle::ALL.into_iter().filter(wanted).collect()
     }
 
+    /// systemd credentials that it is given: its own name, and what was declared.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = (&str, &str)> {
+        let given = self.spec.config.credentials.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        std::iter::once(("system.hostname", self.name.as_str())).chain(given)
+    }
+
     /// The TAPs of its cards, each with the handle by which QEMU knows it.
     pub fn taps(&self) -> impl Iterator<Item = (Handle, &IfName)> {
         let first = std::iter::once((Handle::Tap, &self.tap));
@@ -291,6 +343,21 @@ fn check_spec(vm: &VmName, spec: &VmSpec) -> Result<(), PlanError> {
         }
         _ => Ok(()),
     }
+}
+
+/// All that goes into a domain as it was declared; names have no such characters.
+fn check_speakable(vm: &VmPlan) -> Result<(), PlanError> {
+    let cmdline = match &vm.spec.boot {
+        Boot::Kernel { cmdline, .. } => Some(("the kernel's command line", cmdline)),
+        Boot::Uefi | Boot::Bios => None,
+    };
+    let credentials = vm.spec.config.credentials.values().map(|value| ("a credential", value));
+    for (what, text) in credentials.chain(cmdline) {
+        if let Some(character) = unspeakable(text) {
+            return Err(PlanError::Unspeakable { vm: vm.name.clone(), what, character });
+        }
+    }
+    Ok(())
 }
 
 fn check_distinct(vms: &[VmPlan]) -> Result<(), PlanError> {

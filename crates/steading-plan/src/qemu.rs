@@ -245,9 +245,7 @@ impl QemuCommand {
             self.option("-fw_cfg", format!("name=opt/com.coreos/config,file={path}"));
         }
         self.option("-smbios", format!("type=11,path={}", Handle::AuthorizedKey.path()));
-        let host_name = ("system.hostname", vm.name.as_str());
-        let given = vm.spec.config.credentials.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in std::iter::once(host_name).chain(given) {
+        for (name, value) in vm.credentials() {
             let value = escaped(value);
             self.option("-smbios", format!("type=11,value=io.systemd.credential:{name}={value}"));
         }
@@ -259,7 +257,7 @@ impl QemuCommand {
 /// Under emulation the counter is the host's. A kernel that boots compares it with the timer chip for some
 /// milliseconds, and if its host is under load then, believes in a frequency that is wrong by any
 /// factor; its clock runs that much too fast. KVM has a clock for its guests.
-fn with_frequency(cmdline: &str, facts: &QemuFacts) -> String {
+pub(crate) fn with_frequency(cmdline: &str, facts: &QemuFacts) -> String {
     /// In kHz (Documentation/admin-guide/kernel-parameters.txt).
     const PARAMETER: &str = "tsc_early_khz=";
     match facts.tsc_mhz {

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use steading_plan::{
     Boot, GroupName, HostFacts, HostResources, IFNAME_MAX, IfName, LABEL_MAX, MacAddr, NameError, Plan,
-    PlanError, QemuFacts, ResourceError, Sha256, Testnet, VmName, VmSpec,
+    PlanError, ResourceError, Sha256, Testnet, VmName, VmSpec,
 };
 
 fn host() -> HostFacts {
-    HostFacts { resources: HostResources { cpus: 4, memory_mib: 16 * 1024 }, qemu: QemuFacts::default() }
+    HostFacts::new(HostResources { cpus: 4, memory_mib: 16 * 1024 })
 }
 
 fn kernel() -> Boot {

@@ -1,7 +1,7 @@
 //! A whole plan, as it is printed: what changes here changes for every user.
 
 use steading_plan::{
-    Boot, CloudInit, GuestConfig, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet, VmSpec,
+    Boot, CloudInit, GuestConfig, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec,
 };
 
 #[test]
@@ -24,8 +24,7 @@ fn a_plan_of_two_vms() {
             .disk(ImageSource::new("/images/disk.zst"))
             .display()
             .config(config));
-    let host =
-        HostFacts { resources: HostResources { cpus: 2, memory_mib: 8192 }, qemu: QemuFacts::default() };
+    let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
     let plan = Plan::derive(&"snapshot".parse().expect("a good name"), &testnet, &host).expect("it fits");
     insta::assert_json_snapshot!(plan);
 }

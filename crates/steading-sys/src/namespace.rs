@@ -9,9 +9,11 @@ use std::io;
 use std::os::fd::{AsFd as _, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use camino::Utf8Path;
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags};
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use thiserror::Error;
@@ -150,13 +152,14 @@ impl Identity {
 /// Finishes what [`spawn`] began, from inside: maps the ids, makes mounts private, shows the new
 /// PID namespace in `/proc`, keeps three capabilities, and ties this process's life to its parent's.
 ///
-/// Returns a directory on a tmpfs of its own that is mounted nowhere, hence has no name on the host.
+/// Returns a directory on a tmpfs of its own that is mounted nowhere, hence has no name on the host;
+/// or at `place`, a directory, where only processes of these namespaces see it.
 ///
 /// # Errors
 ///
 /// When any step fails but the one that a sandbox may forbid: mounting a new `/proc`. When the
 /// parent has ended already.
-pub fn set_up(outer: &Identity) -> Result<OwnedFd, SetupError> {
+pub fn set_up(outer: &Identity, place: Option<&Utf8Path>) -> Result<OwnedFd, SetupError> {
     let failed = |step| move |source: io::Error| SetupError { step, source };
     let inner = |id| if id == 0 { INNER_ID_OF_ROOT } else { id };
     // A process may only give up setgroups(2) for good before it maps a group (user_namespaces(7)).
@@ -170,6 +173,11 @@ pub fn set_up(outer: &Identity) -> Result<OwnedFd, SetupError> {
     // In a container that hides parts of /proc the kernel refuses a whole one; the old one serves.
     let _ = rustix::mount::mount("proc", "/proc", "proc", flags, None);
     let directory = private_directory().map_err(|e| failed("make a private tmpfs")(e.into()))?;
+    if let Some(place) = place {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&directory, "", CWD, place.as_std_path(), flags)
+            .map_err(|e| failed("mount a private tmpfs")(e.into()))?;
+    }
     rustix::process::setsid().map_err(|e| failed("leave the terminal's session")(e.into()))?;
     capability::keep_network_only().map_err(failed("keep three capabilities"))?;
     let kill = Some(rustix::process::Signal::KILL);
@@ -260,7 +268,7 @@ pub fn probe_with(body: impl FnOnce() -> bool) -> Result<bool, NamespaceError> {
             .to_owned(),
     };
     let identity = Identity::current().map_err(|error| refused(error.source))?;
-    let child = spawn(move || match set_up(&identity) {
+    let child = spawn(move || match set_up(&identity, None) {
         Ok(_) => u8::from(!body()) * NO,
         Err(_) => 1,
     })?;

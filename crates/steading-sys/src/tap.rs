@@ -90,3 +90,19 @@ fn create_with(name: &IfName, more: libc::c_int) -> Result<OwnedFd, TapError> {
     }
     Ok(device)
 }
+
+/// Makes a TAP in this network namespace that stays when nobody has it open, for the processes of this
+/// user to open by its name (`TUNSETPERSIST`, `TUNSETOWNER`, `linux/if_tun.h`). It is gone with the
+/// namespace.
+pub fn create_lasting(name: &IfName) -> Result<(), TapError> {
+    let device = create(name)?;
+    let owner = rustix::process::geteuid().as_raw();
+    for (request, argument) in [(libc::TUNSETOWNER, libc::c_ulong::from(owner)), (libc::TUNSETPERSIST, 1)] {
+        // SAFETY: both take a number, and touch no memory of the caller.
+        let status = unsafe { libc::ioctl(device.as_raw_fd(), request, argument) };
+        if status == -1 {
+            return Err(TapError::Create { name: name.clone(), source: io::Error::last_os_error() });
+        }
+    }
+    Ok(())
+}

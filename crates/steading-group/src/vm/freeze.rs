@@ -61,6 +61,10 @@ impl Control {
         let machine = match (&mut self.running, &mut self.held) {
             (Some(process), Some(held)) => {
                 let super::task::Running { qmp, memory, events, .. } = process;
+                let Some(memory) = memory else {
+                    let reason = "its memory is not in a file of the group's own".to_owned();
+                    return Err(EngineError::State { vm: self.plan.name.clone(), action: "write", reason });
+                };
                 Some(engine::save(&self.plan.name, qmp, memory, events, &mut held.events).await?)
             }
             _ => None,

@@ -16,6 +16,7 @@ use steading_vm::qmp::Qmp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::frozen::Past;
+use crate::libvirt::Libvirt;
 use crate::log::Log;
 use crate::processes::Processes;
 use crate::taken::Taken;
@@ -61,12 +62,17 @@ pub(crate) struct Shared {
     pub(crate) processes: Processes,
     pub(crate) log: Log,
     pub(crate) taken: Taken,
+    /// What starts the VMs, if it is not the owner itself.
+    pub(crate) libvirt: Option<Libvirt>,
 }
 
 /// A handle to a VM.
 #[derive(Clone, Debug)]
 pub(crate) struct Vm {
     pub(crate) plan: Arc<VmPlan>,
+    /// Its place in the plan of its group.
+    pub(crate) index: u32,
+    pub(crate) libvirt: Option<Libvirt>,
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<VmView>,
     pub(crate) log: Log,
@@ -80,6 +86,7 @@ pub(crate) struct Vm {
 
 impl Vm {
     pub(crate) fn new(
+        index: u32,
         plan: VmPlan,
         files: VmFiles,
         past: Option<Past>,
@@ -118,6 +125,8 @@ impl Vm {
         let (output, _) = broadcast::channel(OUTPUT_WAITING);
         let vm = Self {
             plan: Arc::clone(&plan),
+            index,
+            libvirt: shared.libvirt.clone(),
             commands: sender,
             view,
             log: shared.log.clone(),
@@ -127,7 +136,8 @@ impl Vm {
         };
         let shared = shared.clone();
         let view = view_sender;
-        let task = VmTask { plan, files, standing, shared, commands, view, power, follower, journal, output };
+        let task =
+            VmTask { index, plan, files, standing, shared, commands, view, power, follower, journal, output };
         (vm, task)
     }
 

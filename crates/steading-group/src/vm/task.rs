@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use steading_api::{Failure, FailureKind, VmState, chain};
 use steading_logs::journal::{FollowEvent, Follower, Power};
 use steading_logs::{ConsoleAlarm, VmEvent, is_panic};
@@ -19,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 use super::freeze::{Held, Standing};
 use super::streams::{forward_journal, read_console, read_errors, type_all};
 use super::{Command, Reply, Shared, VmView};
+use crate::libvirt::Libvirt;
 use crate::processes::ExitWatch;
 
 /// The task behind it.
 pub(crate) struct VmTask {
+    pub(super) index: u32,
     pub(super) plan: Arc<VmPlan>,
     pub(super) files: VmFiles,
     /// What it is to go on from.
@@ -42,7 +44,8 @@ pub(super) struct Running {
     pub(super) exit: ExitWatch,
     pub(super) qmp: Qmp,
     pub(super) events: QmpEvents,
-    pub(super) memory: GuestMemory,
+    /// None where it is not ours to keep.
+    pub(super) memory: Option<GuestMemory>,
     alarms: mpsc::UnboundedReceiver<ConsoleAlarm>,
     /// The way to its console.
     input: OwnedWriteHalf,
@@ -66,6 +69,7 @@ impl VmTask {
             follower.run(cancel).await;
         });
         let mut machine = Control {
+            index: self.index,
             plan: self.plan,
             files: self.files,
             shared: self.shared,
@@ -97,12 +101,18 @@ impl VmTask {
     }
 }
 
+/// Ends a QEMU process, which has no children. It may just have ended by itself.
+fn pull_plug(pid: Pid) {
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+}
+
 /// Who asked may have given up.
 fn answer<T>(reply: Reply<T>, outcome: Result<T, Failure>) {
     let _ = reply.send(outcome);
 }
 
 pub(super) struct Control {
+    index: u32,
     pub(super) plan: Arc<VmPlan>,
     pub(super) files: VmFiles,
     pub(super) shared: Shared,
@@ -141,8 +151,14 @@ impl Control {
             return Ok(());
         }
         let boot = self.shared.log.boot(&self.plan.name).await;
-        let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
-        let (running, agent) = launched.map_err(|error| self.failure(&error))?;
+        let booted = match &self.shared.libvirt {
+            Some(libvirt) => self.boot_by(libvirt).await,
+            None => {
+                let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
+                launched.map_err(|error| self.failure(&error))
+            }
+        };
+        let (running, agent) = booted?;
         self.view.send_modify(|view| {
             view.status.boot = boot;
             view.status.panicked = false;
@@ -159,8 +175,7 @@ impl Control {
         }
         let Some(process) = &mut self.running else { return };
         "its plug was pulled".clone_into(process.expected.get_or_insert_default());
-        // It may just have ended by itself.
-        let _ = steading_vm::engine::kill(process.pid);
+        pull_plug(process.pid);
         let exit = process.exit.ended().await;
         self.ended(exit).await;
     }
@@ -180,6 +195,25 @@ impl Control {
         start: impl FnOnce(&Self) -> Result<Machine, EngineError>,
     ) -> Result<(Running, Arc<GuestAgent>), EngineError> {
         let (machine, exit) = self.shared.processes.start(|| start(self), |machine| machine.pid)?;
+        self.take_over(machine, exit).await
+    }
+
+    /// Boots it by libvirt.
+    async fn boot_by(&self, libvirt: &Libvirt) -> Result<(Running, Arc<GuestAgent>), Failure> {
+        match libvirt.boot(self.index, &self.plan).await {
+            Ok((machine, exit)) => self.take_over(machine, exit).await.map_err(|error| self.failure(&error)),
+            Err(error) => {
+                Err(self.ended_early(format!("VM {}: cannot start it: {}", self.plan.name, chain(&error))))
+            }
+        }
+    }
+
+    /// Reads what a QEMU process says, and speaks with it.
+    async fn take_over(
+        &self,
+        machine: Machine,
+        exit: ExitWatch,
+    ) -> Result<(Running, Arc<GuestAgent>), EngineError> {
         let Machine { pid, monitor, console, agent, errors, memory } = machine;
         let mut streams = JoinSet::new();
         let (alarm_sender, alarms) = mpsc::unbounded_channel();
@@ -188,11 +222,20 @@ impl Control {
         let (console, input) = console.into_split();
         let output = self.output.clone();
         streams.spawn(read_console(name.clone(), console, output, log.clone(), alarm_sender));
-        streams.spawn(read_errors(name.clone(), errors, log));
+        if let Some(errors) = errors {
+            streams.spawn(read_errors(name.clone(), errors, log));
+        }
+        if let Some(libvirt) = self.shared.libvirt.clone() {
+            let (name, mut exit) = (name.clone(), exit.clone());
+            streams.spawn(async move {
+                exit.ended().await;
+                libvirt.complaint(&name)
+            });
+        }
         let (qmp, driver, events) = match Qmp::connect(monitor).await {
             Ok(connected) => connected,
             Err(source) => {
-                let _ = steading_vm::engine::kill(pid);
+                pull_plug(pid);
                 let said: String = streams.join_all().await.concat();
                 let said = if said.is_empty() { said } else { format!(": {}", said.trim()) };
                 return Err(EngineError::Qmp { vm: name, said, source });
@@ -309,7 +352,10 @@ impl Control {
     }
 
     pub(super) fn failure(&self, error: &EngineError) -> Failure {
-        let message = chain(error);
+        self.ended_early(chain(error))
+    }
+
+    fn ended_early(&self, message: String) -> Failure {
         self.view.send_modify(|view| view.status.ended = Some(message.clone()));
         Failure { kind: FailureKind::Failed, message, console: Vec::new() }
     }

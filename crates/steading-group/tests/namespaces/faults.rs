@@ -102,7 +102,7 @@ fn on_wires(body: fn(&mut Wires)) -> Outcome {
     let plan = plan("faults", &Testnet::new().vm(spec("a")).vm(spec("b")).vm(spec("c")));
     let identity = Identity::current().expect("who we are");
     let child = namespace::spawn(|| {
-        let _directory = namespace::set_up(&identity).expect("namespaces");
+        let _directory = namespace::set_up(&identity, None).expect("namespaces");
         let runtime = event_loop();
         let wires = runtime.block_on(async {
             let network = Network::ensure(&plan.addresses).await.expect("a bridge");

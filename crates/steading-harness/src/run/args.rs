@@ -1,11 +1,8 @@
 //! What may be asked of a run on the command line.
 
-use camino::Utf8PathBuf;
 use clap::Args;
-use clap::builder::FalseyValueParser;
-use steading_plan::env_vars;
 
-use crate::broker::BrokerOptions;
+use crate::up_args::UpArgs;
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
@@ -48,13 +45,6 @@ pub(crate) struct RunArgs {
     /// Write that file without the images of the VMs' disks: it can be opened only where they are.
     #[arg(long, requires = "freeze_on_failure")]
     pub(crate) without_images: bool,
-    /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
-    /// changed since; else boot it, and keep it for later runs.
-    #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
-    pub(crate) warm: bool,
-    /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/SUITE/TIME].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<Utf8PathBuf>,
     /// A pattern (a regular expression) that some line of the log must match, beside the suite's own;
     /// may be given more than once.
     #[arg(long, value_name = "REGEX")]
@@ -69,7 +59,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) keepalive: bool,
     #[command(flatten)]
-    pub(crate) broker: BrokerOptions,
+    pub(crate) up: UpArgs,
     /// Of all commands; put here from there.
     #[arg(skip)]
     pub(crate) group: Option<String>,

@@ -1,6 +1,5 @@
 //! Runs one program, in any language, inside a testnet: `steading run TOPOLOGY -- COMMAND`.
 
-use camino::Utf8Path;
 use rustix::process::Signal;
 use steading_api::{
     CA_NAME, Client, ClientError, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME, ProcessEvent, ProcessSpec,
@@ -10,10 +9,11 @@ use steading_plan::{Testnet, env_vars};
 use steading_report::{Event, Report};
 use steading_sys::signal::Signals;
 
-use crate::broker::{BrokerOptions, Copies};
+use crate::broker::Copies;
 use crate::exit_code;
 use crate::run::watch::{News, Watch, redrawing};
 use crate::run::{Ask, Start, Up, bring_up, fail};
+use crate::up_args::{EngineArgs, UpArgs};
 
 /// What the log calls the program.
 const NAME: &str = "command";
@@ -23,16 +23,10 @@ const SIGNALLED: i32 = 128;
 
 /// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
 /// it was started.
-pub fn run_command(
-    group: &str,
-    testnet: &Testnet,
-    out: Option<&Utf8Path>,
-    warm: bool,
-    broker: &BrokerOptions,
-    argv: &[String],
-    report: &Report,
-) -> u8 {
-    let start = Start { out, warm, room: Ask::Broker(broker, Copies::One) };
+pub fn run_command(group: &str, testnet: &Testnet, args: &UpArgs, argv: &[String], report: &Report) -> u8 {
+    let UpArgs { warm, out, engine: EngineArgs { engine }, broker } = args;
+    let room = Ask::Broker(broker, Copies::One);
+    let start = Start { out: out.as_deref(), warm: *warm, engine: *engine, room };
     match bring_up(group, &|| Ok(testnet.clone()), &start, report) {
         Ok(up) => command_in(up, argv, report),
         Err((code, error)) => fail(report, code, &error),

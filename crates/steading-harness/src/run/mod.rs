@@ -17,13 +17,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_broker::Peak;
 use steading_group::{Clock, GroupConfig, GroupError, Origin, Owner};
-use steading_plan::{Plan, PlanError, Resources, Testnet, VmPlan, env_vars};
+use steading_plan::{Engine, Plan, PlanError, Resources, Testnet, VmPlan, env_vars};
 use steading_report::{Event, PlannedVm, Report, Reserved};
 
 use crate::broker::{Admitted, BrokerOptions, Copies, More, Refused, Room};
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::{Declared, Place, Suite};
+use crate::up_args::{EngineArgs, UpArgs};
 use crate::warm;
 pub(crate) use args::{RunArgs, Shard};
 pub(crate) use command::command_in;
@@ -39,9 +40,9 @@ pub(crate) enum Mode {
     SetupOnly,
 }
 
-pub(crate) fn print_plan(suite: &Declared, group: Option<&str>, report: &Report) -> u8 {
+pub(crate) fn print_plan(suite: &Declared, group: Option<&str>, engine: Engine, report: &Report) -> u8 {
     let planned = (suite.testnet)()
-        .and_then(|testnet| Ok(prepare::plan(group.unwrap_or(&suite.name), &testnet)?))
+        .and_then(|testnet| Ok(prepare::plan(group.unwrap_or(&suite.name), &testnet, engine)?))
         .and_then(|planned| Ok(serde_json::to_string_pretty(&planned.plan)?));
     match planned {
         Ok(json) => {
@@ -55,17 +56,19 @@ pub(crate) fn print_plan(suite: &Declared, group: Option<&str>, report: &Report)
 pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report) -> u8 {
     let selection = match Selection::new(&suite.tree, args, mode).and_then(|selection| {
         verdict::check_patterns(&suite.rules)?;
+        args.up.engine.check(args.freeze_on_failure)?;
         Ok(selection)
     }) {
         Ok(selection) => selection,
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
-    let warm = args.warm || suite.warm_start;
+    let UpArgs { warm, out, engine: EngineArgs { engine }, broker } = &args.up;
     let forks = suite.tree.tests().filter(|id| !selection.left_out.contains_key(id));
     let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
     let copies = if has_forks { Copies::WithFork } else { Copies::One };
-    let start = Start { out: args.out.as_deref(), warm, room: Ask::Broker(&args.broker, copies) };
+    let room = Ask::Broker(broker, copies);
+    let start = Start { out: out.as_deref(), warm: *warm || suite.warm_start, engine: *engine, room };
     match bring_up(group, &*suite.testnet, &start, report) {
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
@@ -113,6 +116,7 @@ pub(crate) struct Start<'a> {
     pub(crate) out: Option<&'a Utf8Path>,
     /// Begin with the booted testnet.
     pub(crate) warm: bool,
+    pub(crate) engine: Engine,
     pub(crate) room: Ask<'a>,
 }
 
@@ -170,7 +174,7 @@ pub(crate) fn bring_up(
     start: &Start<'_>,
     report: &Report,
 ) -> Result<Up, (u8, anyhow::Error)> {
-    let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet)?));
+    let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet, start.engine)?));
     let Planned { plan, acceleration, note } = planned.map_err(|error| (blame(&error), error))?;
     report.tell(&Event::Planned {
         suite: group.to_owned(),
@@ -194,7 +198,14 @@ pub(crate) fn bring_up(
         report.tell(&Event::Warning { message });
     }
     config.admission.peak = Some(peak);
-    let cold = if start.warm { start_warm(&mut config, report).map_err(host)? } else { None };
+    let cold = match (start.warm, start.engine.no_freeze()) {
+        (false, _) => None,
+        (true, None) => start_warm(&mut config, report).map_err(host)?,
+        (true, Some(why)) => {
+            report.tell(&Event::Warm { what: format!("the testnet boots: {why}") });
+            None
+        }
+    };
     // Whoever waits here may hold the lock of a warm start; whoever waits for that holds nothing.
     let room = start.room.admit(&config.plan, report)?;
     report.tell(&Event::Starting);

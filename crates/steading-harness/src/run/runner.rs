@@ -100,7 +100,7 @@ impl<'a> Runner<'a> {
             owner,
             client,
             forks,
-            unforkable: selection.no_forks.then(|| "--no-forks was given".to_owned()),
+            unforkable: selection.unforkable.clone(),
             report,
             log_dir,
             schedule,

@@ -245,7 +245,11 @@ impl VmFiles {
     }
 
     /// Duplicates for one QEMU process, each with its number there.
-    pub(crate) fn duplicates(&self) -> io::Result<Vec<(OwnedFd, u32)>> {
+    ///
+    /// # Errors
+    ///
+    /// When the process has too many open files.
+    pub fn duplicates(&self) -> io::Result<Vec<(OwnedFd, u32)>> {
         let files = self.files.iter().map(|(handle, file)| (file, handle.number()));
         let layers = (0..).zip(&self.layers).map(|(layer, file)| (file, Handle::layer_number(layer)));
         files.chain(layers).map(|(file, number)| Ok((file.try_clone()?, number))).collect()

@@ -20,7 +20,7 @@ pub const STATE_NUMBER: u32 = Handle::State.number();
 /// A QEMU process that was just started, with our ends of its sockets. It may yet fail.
 #[derive(Debug)]
 pub struct Machine {
-    /// The process; it leads a process group of the same number.
+    /// The process.
     pub pid: Pid,
     /// Its monitor: give it to [`crate::qmp::Qmp::connect`].
     pub monitor: UnixStream,
@@ -28,10 +28,10 @@ pub struct Machine {
     pub console: UnixStream,
     /// The guest's agent, if it has one.
     pub agent: GuestAgent,
-    /// What QEMU says on its error output.
-    pub errors: pipe::Receiver,
-    /// The guest's memory.
-    pub memory: GuestMemory,
+    /// What QEMU says on its error output, unless whoever started it keeps that.
+    pub errors: Option<pipe::Receiver>,
+    /// The guest's memory, if it is in a file of ours.
+    pub memory: Option<GuestMemory>,
 }
 
 impl Machine {
@@ -98,7 +98,7 @@ impl Machine {
         let Started { pid, stderr, .. } =
             program.start().map_err(|source| EngineError::Start { vm: vm.name.clone(), source })?;
         let errors = pipe::Receiver::from_owned_fd(stderr.into()).map_err(socket)?;
-        Ok(Self { pid, monitor, console, agent, errors, memory })
+        Ok(Self { pid, monitor, console, agent, errors: Some(errors), memory: Some(memory) })
     }
 }
 

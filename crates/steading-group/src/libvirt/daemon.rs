@@ -1,0 +1,128 @@
+//! The session daemon: `libvirtd`, as the caller's own user, with all its files in the private
+//! directory.
+
+use std::os::unix::net::UnixDatagram as StdDatagram;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use steading_plan::Held;
+use steading_sys::process::Program;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixDatagram;
+use tokio::net::unix::pipe;
+use tokio::sync::Mutex;
+
+use super::LibvirtError;
+use crate::log::Log;
+use crate::processes::{ExitWatch, Processes};
+
+/// The program, and the Debian packages that have it and its driver.
+const PROGRAM: &str = "libvirtd";
+const PACKAGES: &str = "libvirt-daemon libvirt-daemon-driver-qemu";
+
+/// Where the daemon says that it serves, in the private directory (sd_notify(3)).
+const NOTIFY: &str = "libvirt.notify";
+
+/// How it is to be with QEMU (`qemu.conf`). There is no `virtlogd`: QEMU writes its files itself. A core of
+/// QEMU has all of a guest's memory. No security driver: it would want to be root.
+const QEMU_CONF: &str = "stdio_handler = \"file\"\nmax_core = 0\nsecurity_driver = \"none\"\n";
+
+/// The daemon of a group. It is started anew when it is needed and has ended.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    env: Vec<(String, String)>,
+    /// The file it writes its log to.
+    log_file: Utf8PathBuf,
+    ready: UnixDatagram,
+    processes: Processes,
+    log: Log,
+    running: Mutex<Option<ExitWatch>>,
+}
+
+/// How clients reach it.
+pub(super) fn uri(held: &Held) -> String {
+    format!("qemu:///session?socket={}/run/libvirt/libvirt-sock", held.directory())
+}
+
+impl Daemon {
+    /// Writes its configuration.
+    pub(super) fn new(
+        held: &Held,
+        directory: &Utf8Path,
+        logs: &Utf8Path,
+        processes: Processes,
+        log: Log,
+    ) -> Result<Self, LibvirtError> {
+        let log_file = logs.join("libvirtd.log");
+        let write = || {
+            for kind in ["run", "config/libvirt", "cache/libvirt/qemu", "data"] {
+                fs::create_dir_all(directory.join(kind))?;
+            }
+            // What QEMU says, by domain.
+            fs_err::os::unix::fs::symlink(logs, directory.join("cache/libvirt/qemu/log"))?;
+            fs::write(directory.join("config/libvirt/qemu.conf"), QEMU_CONF)?;
+            // Warnings and errors.
+            let text = format!("log_outputs = \"3:file:{log_file}\"\n");
+            fs::write(directory.join("config/libvirt/libvirtd.conf"), text)
+        };
+        write().map_err(LibvirtError::io("write the configuration"))?;
+        let ready = listen(&directory.join(NOTIFY)).map_err(LibvirtError::io("listen"))?;
+        let own = held.directory();
+        let variable = |name: &str, value: String| (name.to_owned(), value);
+        let env = vec![
+            variable("HOME", own.clone()),
+            variable("XDG_RUNTIME_DIR", format!("{own}/run")),
+            variable("XDG_CONFIG_HOME", format!("{own}/config")),
+            variable("XDG_CACHE_HOME", format!("{own}/cache")),
+            variable("XDG_DATA_HOME", format!("{own}/data")),
+            variable("NOTIFY_SOCKET", format!("{own}/{NOTIFY}")),
+        ];
+        Ok(Self { env, log_file, ready, processes, log, running: Mutex::new(None) })
+    }
+
+    /// Starts it unless it runs, and waits until it serves.
+    pub(super) async fn ensure(&self) -> Result<(), LibvirtError> {
+        let mut running = self.running.lock().await;
+        match &*running {
+            Some(exit) if !exit.has_ended() => return Ok(()),
+            Some(_) => self.log.warn(None, "libvirt's daemon has ended, and is started anew").await,
+            None => {}
+        }
+        let program = Program {
+            argv: vec![PROGRAM.to_owned()],
+            package: Some(PACKAGES),
+            env: self.env.clone(),
+            cwd: None,
+            fds: Vec::new(),
+            network_capabilities: false,
+        };
+        let (started, mut exit) = self.processes.start(|| program.start(), |started| started.pid)?;
+        let failed = || LibvirtError::io("hear from its daemon");
+        let mut message = [0; 256];
+        loop {
+            tokio::select! {
+                received = self.ready.recv(&mut message) => {
+                    let length = received.map_err(failed())?;
+                    if message[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
+                        break;
+                    }
+                }
+                exit = exit.ended() => {
+                    let mut said = String::new();
+                    let mut errors = pipe::Receiver::from_owned_fd(started.stderr.into()).map_err(failed())?;
+                    errors.read_to_string(&mut said).await.map_err(failed())?;
+                    let said = if said.trim().is_empty() { said } else { format!("\n{}", said.trim()) };
+                    return Err(LibvirtError::Daemon { exit, said, log: self.log_file.clone() });
+                }
+            }
+        }
+        *running = Some(exit);
+        Ok(())
+    }
+}
+
+fn listen(path: &Utf8Path) -> std::io::Result<UnixDatagram> {
+    let socket = StdDatagram::bind(path)?;
+    socket.set_nonblocking(true)?;
+    UnixDatagram::from_std(socket)
+}

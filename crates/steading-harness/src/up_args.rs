@@ -1,0 +1,56 @@
+//! How a testnet is to be brought up, as it is said on the command line.
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
+use steading_plan::{Engine, env_vars};
+
+use crate::broker::BrokerOptions;
+
+/// How a testnet is to be brought up.
+#[derive(Args, Clone, Debug, Default)]
+pub struct UpArgs {
+    /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
+    /// changed since; else boot it, and keep it for later runs.
+    #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub warm: bool,
+    /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/NAME/TIME].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<Utf8PathBuf>,
+    /// What runs the VMs.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub broker: BrokerOptions,
+}
+
+/// What runs the VMs of a group.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct EngineArgs {
+    /// What runs the VMs: QEMU, started by the group itself, or libvirt, by a session daemon of the group's
+    /// own. With libvirt there are no freezes, forks and warm starts.
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        env = env_vars::STEADING_ENGINE,
+        hide_env_values = true,
+        default_value_t,
+        value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::as_str)).try_map(|name| name.parse::<Engine>())
+    )]
+    pub engine: Engine,
+}
+
+impl EngineArgs {
+    /// Refuses what the engine cannot do, before anything starts.
+    pub(crate) fn check(self, freeze_on_failure: bool) -> anyhow::Result<()> {
+        match self.engine.no_freeze() {
+            Some(why) if freeze_on_failure => {
+                anyhow::bail!(
+                    "--freeze-on-failure cannot be had: {why}\nhint: leave it out, or use --engine qemu"
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What runs the VMs of a group.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Who starts and ends the QEMU processes of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The group's owner, which speaks QMP with each.
+    #[default]
+    Qemu,
+    /// A libvirt session daemon of the group's own.
+    Libvirt,
+}
+
+/// A word that names no engine.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("there is no engine {0:?}\nhint: engines are qemu and libvirt")]
+pub struct ParseEngineError(String);
+
+impl Engine {
+    /// Every engine.
+    pub const ALL: [Self; 2] = [Self::Qemu, Self::Libvirt];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Libvirt => "libvirt",
+        }
+    }
+
+    /// Why groups of this engine cannot be frozen, hence neither forked nor kept for warm starts; none
+    /// where they can.
+    pub const fn no_freeze(self) -> Option<&'static str> {
+        match self {
+            Self::Qemu => None,
+            Self::Libvirt => Some(
+                "the engine is libvirt, which can save VMs one by one to files, and not all at one instant to be forked",
+            ),
+        }
+    }
+
+    /// For serde: whether it is the one that is used unless another is asked for.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Engine {
+    type Err = ParseEngineError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|engine| engine.as_str() == text)
+            .ok_or_else(|| ParseEngineError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for engine in Engine::ALL {
+            assert_eq!(engine.to_string().parse(), Ok(engine));
+        }
+        let error = "xen".parse::<Engine>().expect_err("none");
+        assert!(error.to_string().contains("qemu and libvirt"), "{error}");
+    }
+}
