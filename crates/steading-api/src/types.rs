@@ -25,6 +25,9 @@ pub struct GroupStatus {
     /// Why it cannot be frozen and forked, if its engine cannot.
     #[serde(default)]
     pub unforkable: Option<String>,
+    /// Why there can be no second group of its name beside it, if there cannot.
+    #[serde(default)]
+    pub alone: Option<String>,
 }
 
 /// Whether a VM runs.

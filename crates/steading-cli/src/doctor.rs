@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use fs_err as fs;
 use serde::Serialize;
-use steading_harness::{exit_code, prepare};
+use steading_harness::{chain, exit_code, prepare};
 use steading_plan::Acceleration;
 use steading_sys::process::run;
 use steading_sys::{namespace, tap};
@@ -44,6 +44,7 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
     // Namespaces come first: they are tried while there is one thread.
     let items = [
         namespaces(),
+        launcher(),
         faults(),
         tun(),
         program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
@@ -98,6 +99,23 @@ fn namespaces() -> Item {
         namespace::probe().map(|()| "user, network, PID and mount namespaces can be made".to_owned());
     let means = "gives each group its own network and ends all its processes with it";
     tried("namespaces", means, outcome.map_err(|error| error.to_string()), Verdict::Bad)
+}
+
+/// It matters where there are no namespaces only.
+fn launcher() -> Item {
+    let found = prepare::find_launcher();
+    let works = found.map(|launcher| run(launcher.as_str(), "steading", ["check"]).map(|_| launcher));
+    let means = "makes groups' networks where there are no namespaces (--isolation launcher)";
+    let needless = "not needed where there are namespaces";
+    match (works, namespace::probe().is_ok()) {
+        (Some(Ok(launcher)), _) => tried("launcher", means, Ok(launcher.into_string()), Verdict::Good),
+        (_, true) => tried("launcher", means, Ok(needless.to_owned()), Verdict::Good),
+        (Some(Err(error)), false) => tried("launcher", means, Err(chain(&error)), Verdict::Bad),
+        (None, false) => {
+            let error = "there is none\nhint: install steading-launcher, as docs/guide/launcher.md tells";
+            tried("launcher", means, Err(error.to_owned()), Verdict::Bad)
+        }
+    }
 }
 
 fn faults() -> Item {

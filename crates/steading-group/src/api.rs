@@ -64,6 +64,8 @@ pub(crate) struct Group {
     pub(crate) tasks: TaskTracker,
     /// Values that test functions keep for each other.
     pub(crate) values: Mutex<HashMap<String, serde_json::Value>>,
+    /// Why it cannot be forked, if its isolation does not allow for that.
+    pub(crate) no_forks: Option<&'static str>,
     /// Told when the group is to end.
     pub(crate) teardown: mpsc::Sender<()>,
 }
@@ -156,8 +158,8 @@ async fn status(State(group): Shared) -> Json<GroupStatus> {
         log_dir: group.log_dir.clone(),
         ssh_key: group.key.private.clone(),
         forked_from: group.forked_from.clone(),
-        // The only engine, QEMU, can.
-        unforkable: None,
+        unforkable: group.plan.engine.no_freeze().or(group.no_forks).map(str::to_owned),
+        alone: group.no_forks.map(str::to_owned),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The router daemon: dnsmasq, told by a pipe what to do, so that there is no file to leave behind.
 
 use std::io::Write as _;
+use std::process::ChildStdin;
 
 use steading_sys::process::Program;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -13,18 +14,31 @@ use crate::processes::{ExitWatch, Processes};
 /// What dnsmasq says when its sockets are open.
 const STARTED: &str = "started, version";
 
+/// How it is started.
+#[derive(Debug)]
+pub(crate) enum Way<'a> {
+    /// As a program that has our capabilities, told what to do by this.
+    Configured(&'a str),
+    /// As what the launcher becomes, by this command line. It derives what to do.
+    Launched(Vec<String>),
+}
+
 /// A running router daemon.
 #[derive(Debug)]
 pub(crate) struct Router {
     exit: ExitWatch,
     lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
+    _stdin: Option<ChildStdin>,
 }
 
 impl Router {
     /// Starts it and waits until it serves.
-    pub(crate) async fn start(configuration: &str, processes: &Processes) -> Result<Self, GroupError> {
-        let argv =
-            ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="].map(str::to_owned).into();
+    pub(crate) async fn start(way: Way<'_>, processes: &Processes) -> Result<Self, GroupError> {
+        let words = ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="];
+        let (argv, configuration) = match way {
+            Way::Configured(configuration) => (words.map(str::to_owned).into(), Some(configuration)),
+            Way::Launched(argv) => (argv, None),
+        };
         let program = Program {
             argv,
             package: Some("dnsmasq-base"),
@@ -35,15 +49,18 @@ impl Router {
         };
         let (mut started, exit) = processes.start(|| program.start(), |started| started.pid)?;
         // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
-        let written = started.stdin.write_all(configuration.as_bytes());
-        drop(started.stdin);
+        let (written, stdin) = match configuration {
+            Some(configuration) => (started.stdin.write_all(configuration.as_bytes()), None),
+            // By its end the launcher is told of ours.
+            None => (Ok(()), Some(started.stdin)),
+        };
         let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
             .map_err(GroupError::io("read what the router daemon says"))?;
         let mut lines = BufReader::new(errors).lines();
         let mut said = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
             if line.contains(STARTED) {
-                return Ok(Self { exit, lines });
+                return Ok(Self { exit, lines, _stdin: stdin });
             }
             said.push(line);
         }

@@ -18,7 +18,7 @@ use crate::live::{LiveGroup, wait_for};
 use crate::prepare;
 use crate::run::{self, Ask, Start, Up};
 use crate::suite::Declared;
-use crate::up_args::EngineArgs;
+use crate::up_args::{EngineArgs, IsolationArgs};
 
 /// A group to be made from what was kept of another.
 #[derive(Args, Clone, Debug)]
@@ -105,7 +105,9 @@ pub(crate) fn go_on(
     let origin = Origin::Frozen(Box::new(opened), clock);
     // What a fork takes tells little of its testnet: it shares memory with others.
     let admission = Admission::default();
-    let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission };
+    let isolation = IsolationArgs::from_environment().map_err(host)?;
+    let isolation = isolation.choose().map_err(|error| host(error.into()))?;
+    let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission, isolation };
     Up::start(config, room).map_err(|error| host(error.into()))
 }
 
@@ -194,7 +196,8 @@ pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) ->
         end_with_parent(args.parent)?;
         // What there is to say was said of the group itself.
         let engine = args.engine.engine;
-        let start = Start { out: Some(&args.out), warm: false, engine, room: Ask::Nobody };
+        let isolation = IsolationArgs::from_environment()?;
+        let start = Start { out: Some(&args.out), warm: false, engine, isolation, room: Ask::Nobody };
         let up = run::bring_up(&args.name, &*suite.testnet, &start, &Report::silent());
         up.map_err(|(_, error)| error)
     };

@@ -10,6 +10,8 @@ pub mod sysctl;
 pub mod tap;
 
 #[cfg(feature = "driver")]
+pub mod beside;
+#[cfg(feature = "driver")]
 pub mod growth;
 #[cfg(feature = "driver")]
 pub mod namespace;

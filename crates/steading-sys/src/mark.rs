@@ -62,6 +62,18 @@ pub fn life(mark: &ProcessMark) -> Life {
     }
 }
 
+/// The numbers of all processes that `/proc` shows.
+pub fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The parent of a process, if there is such a process and it has not ended.
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    (!stat.has_ended).then_some(stat.parent)
+}
+
 /// The number of this process's PID namespace.
 fn own_namespace() -> io::Result<u64> {
     let link = fs::read_link("/proc/self/ns/pid")?;
@@ -73,6 +85,7 @@ fn own_namespace() -> io::Result<u64> {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     pid: i32,
+    parent: i32,
     start: u64,
     has_ended: bool,
 }
@@ -83,10 +96,11 @@ impl Stat {
         let (head, tail) = text.rsplit_once(") ")?;
         let pid = head.split_once(" (")?.0.parse().ok()?;
         let mut fields = tail.split_ascii_whitespace();
-        // Fields 3 and 22.
+        // Fields 3, 4 and 22.
         let state = fields.next()?;
-        let start = fields.nth(22 - 4)?.parse().ok()?;
-        Some(Self { pid, start, has_ended: state == "Z" || state == "X" })
+        let parent = fields.next()?.parse().ok()?;
+        let start = fields.nth(22 - 5)?.parse().ok()?;
+        Some(Self { pid, parent, start, has_ended: state == "Z" || state == "X" })
     }
 }
 
@@ -113,7 +127,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
         let text = format!("7 (a) R (b) Z {} 42 0\n", "1 ".repeat(18).trim_end());
-        assert_eq!(Stat::parse(&text), Some(Stat { pid: 7, start: 42, has_ended: true }));
+        assert_eq!(Stat::parse(&text), Some(Stat { pid: 7, parent: 1, start: 42, has_ended: true }));
         assert_eq!(Stat::parse(""), None);
     }
 }

@@ -240,6 +240,7 @@ mod tests {
             ssh_key: String::new(),
             forked_from: None,
             unforkable: None,
+            alone: None,
         };
         LiveGroup { owner, status, client: Client::new("") }
     }
