@@ -28,8 +28,7 @@ pub const TARGET: Target = Target {
 const HEAD: usize = 12;
 
 static ZONE: LazyLock<Zone> = LazyLock::new(|| {
-    let host =
-        HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
+    let host = HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
     let plan = Plan::derive(&"fuzz".parse().expect("a name"), &Testnet::new(), &host).expect("a plan");
     let records = [
         Record::txt("*.example.com", "x".repeat(3000)),

@@ -56,8 +56,7 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
 pub(crate) fn prepare_guests(count: usize) -> anyhow::Result<Prepared> {
     let guest = steading::reference::guest()?;
     let vms = (1..=count).map(|number| -> VmSpec { guest.vm(format!("n{number}")) });
-    let host =
-        HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
+    let host = HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
     let group: GroupName = "bench-boot".parse()?;
     let plan = Plan::derive(&group, &Testnet::new().vms(vms), &host)?;
     let cache = ImageCache::open(&ImageCache::default_dir())?;

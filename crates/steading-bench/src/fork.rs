@@ -90,8 +90,7 @@ fn cluster(runs: usize, dir: &Utf8Path) -> anyhow::Result<(Vec<Duration>, Frozen
 fn guests(group: &str, count: usize) -> anyhow::Result<(Plan, Vec<PreparedVm>)> {
     let guest = steading::reference::guest()?;
     let vms = (1..=count).map(|number| guest.vm(format!("n{number}")));
-    let host =
-        HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
+    let host = HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
     let plan = Plan::derive(&group.parse()?, &Testnet::new().vms(vms), &host)?;
     let cache = ImageCache::open(&ImageCache::default_dir())?;
     let prepared = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;

@@ -132,9 +132,7 @@ fn main() -> ExitCode {
     let Cli { group, command } = Cli::parse();
     let done = match command {
         Command::Up { topology, up } => topology::up(&topology, group.as_deref(), up),
-        Command::Run { topology, up, command } => {
-            topology::run(&topology, group.as_deref(), &up, &command)
-        }
+        Command::Run { topology, up, command } => topology::run(&topology, group.as_deref(), &up, &command),
         Command::Broker { json, options } => broker::print(&options, json),
         Command::Nextest(options) => nextest::print(&options),
         Command::Ps { json } => ps::print(json),

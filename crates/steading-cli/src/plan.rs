@@ -7,7 +7,12 @@ use steading_plan::{Engine, Plan};
 
 use crate::topology::{self, Topology};
 
-pub(crate) fn print(topology: &Utf8Path, group: Option<&str>, engine: Engine, json: bool) -> anyhow::Result<u8> {
+pub(crate) fn print(
+    topology: &Utf8Path,
+    group: Option<&str>,
+    engine: Engine,
+    json: bool,
+) -> anyhow::Result<u8> {
     let Topology { group, testnet } = topology::read(topology, group)?;
     let planned = prepare::plan(&group, &testnet, engine)?;
     if json {

@@ -74,11 +74,7 @@ pub(crate) fn schema() -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&schemars::schema_for!(TestnetFile))?)
 }
 
-pub(crate) fn up(
-    file: &Utf8Path,
-    group: Option<&str>,
-    args: UpArgs,
-) -> anyhow::Result<u8> {
+pub(crate) fn up(file: &Utf8Path, group: Option<&str>, args: UpArgs) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
     let suite = Suite::new(group).testnet(move || Ok(testnet.clone()));
     Ok(suite.up(args, &Report::new()))

@@ -341,7 +341,8 @@ async fn serve(
             let mut files = Vec::new();
             for (index, (_, vm_files, ..)) in (0..).zip(&prepared_vms) {
                 let duplicates = vm_files.duplicates().map_err(GroupError::io("hold files for libvirt"))?;
-                files.extend(duplicates.into_iter().map(|(file, number)| (file, Held::number(index, number))));
+                files
+                    .extend(duplicates.into_iter().map(|(file, number)| (file, Held::number(index, number))));
             }
             let config = LibvirtConfig {
                 files,
@@ -383,7 +384,7 @@ async fn serve(
     let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
     background.spawn(teller.run());
     background.spawn(Time::start(&plan, log.clone()).await?.run());
-    background.spawn(targets::keep(files.clone(), plan.clone(), vms.values().cloned().collect()));
+    background.spawn(targets::keep(files.clone(), vms.values().cloned().collect()));
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {

@@ -77,7 +77,8 @@ pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
         Some(libvirt) => libvirt.file(vm.index, Handle::Screenshot),
         None => Handle::Screenshot.path(),
     };
-    done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await.map_err(Trouble::Monitor)).await?;
+    done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await.map_err(Trouble::Monitor))
+        .await?;
     let read = fs_err::read(format!("/proc/self/fd/{}", file.as_raw_fd()));
     match read {
         Ok(png) => Ok(Screenshot::new(png)),

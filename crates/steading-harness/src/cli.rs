@@ -166,9 +166,7 @@ fn main(mut suite: Declared) -> ExitCode {
             }
             exit_code::PASSED
         }
-        Some(Command::Plan(args)) => {
-            run::print_plan(suite, run.group.as_deref(), args.engine, &report)
-        }
+        Some(Command::Plan(args)) => run::print_plan(suite, run.group.as_deref(), args.engine, &report),
         Some(Command::Live(command)) => {
             // Groups of this suite may have been given another name.
             let wanted = run.group.as_deref().unwrap_or(&suite.name);

@@ -7,8 +7,8 @@ use steading_files::{FileError, ServedFile};
 pub use steading_group::probe_faults;
 use steading_group::{Admission, GroupConfig, Origin};
 use steading_plan::{
-    Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError, QemuFacts,
-    Testnet, UndeclaredError, VmName, env_vars,
+    Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError,
+    QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,

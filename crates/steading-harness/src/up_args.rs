@@ -46,7 +46,9 @@ impl EngineArgs {
     pub(crate) fn check(self, freeze_on_failure: bool) -> anyhow::Result<()> {
         match self.engine.no_freeze() {
             Some(why) if freeze_on_failure => {
-                anyhow::bail!("--freeze-on-failure cannot be had: {why}\nhint: leave it out, or use --engine qemu")
+                anyhow::bail!(
+                    "--freeze-on-failure cannot be had: {why}\nhint: leave it out, or use --engine qemu"
+                )
             }
             _ => Ok(()),
         }

@@ -122,8 +122,7 @@ struct Place {
 }
 
 fn plan() -> Plan {
-    let host =
-        HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+    let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
     Plan::derive(&"g".parse().expect("a name"), &Testnet::new(), &host).expect("a plan")
 }
 

@@ -14,8 +14,7 @@ use tokio::task::JoinSet;
 fn plan() -> Plan {
     let boot = Boot::Kernel { kernel: "/vmlinuz".into(), initrd: None, cmdline: String::new() };
     let testnet = Testnet::new().vm(VmSpec::new("n1", boot));
-    let host =
-        HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+    let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
     Plan::derive(&"g".parse().expect("a name"), &testnet, &host).expect("a plan")
 }
 

@@ -109,9 +109,7 @@ impl Xml<'_> {
             Acceleration::Kvm => "kvm",
             Acceleration::Tcg => "qemu",
         };
-        self.line(format!(
-            "<domain type='{kind}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
-        ));
+        self.line(format!("<domain type='{kind}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"));
         self.line(format!("  <name>{}</name>", vm.name));
         self.line(format!("  <uuid>{}</uuid>", vm.uuid));
         self.line("  <genid/>");

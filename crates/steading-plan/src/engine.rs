@@ -61,7 +61,10 @@ impl FromStr for Engine {
     type Err = ParseEngineError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|engine| engine.as_str() == text).ok_or_else(|| ParseEngineError(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|engine| engine.as_str() == text)
+            .ok_or_else(|| ParseEngineError(text.to_owned()))
     }
 }
 

@@ -24,8 +24,7 @@ fn a_plan_of_two_vms() {
             .disk(ImageSource::new("/images/disk.zst"))
             .display()
             .config(config));
-    let host =
-        HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
+    let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
     let plan = Plan::derive(&"snapshot".parse().expect("a good name"), &testnet, &host).expect("it fits");
     insta::assert_json_snapshot!(plan);
     let by_libvirt = HostFacts { engine: Engine::Libvirt, ..host };

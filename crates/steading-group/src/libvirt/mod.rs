@@ -188,10 +188,10 @@ impl Libvirt {
         let text = String::from_utf8_lossy(&text);
         // libvirt's own lines have its times; QEMU's, its name behind a time (`-msg timestamp=on`).
         let complaint = text.lines().rev().take_while(|line| !line.contains("starting up"));
-        complaint.filter(|line| line.contains("qemu-system")).find(|line| !line.starts_with('-')).map_or_else(
-            String::new,
-            |line| line.split_once(' ').map_or(line, |(_, rest)| rest).to_owned(),
-        )
+        complaint
+            .filter(|line| line.contains("qemu-system"))
+            .find(|line| !line.starts_with('-'))
+            .map_or_else(String::new, |line| line.split_once(' ').map_or(line, |(_, rest)| rest).to_owned())
     }
 
     async fn virsh(&self, words: &[&str], input: &str) -> Result<String, LibvirtError> {
@@ -242,7 +242,8 @@ async fn hold(
     let (mut started, _) = processes.start(|| program.start(), |started| started.pid)?;
     // Nothing is to be written yet, and `cat` prints what is.
     started.stdin.flush().map_err(LibvirtError::io("hold files"))?;
-    let said = pipe::Receiver::from_owned_fd(started.stdout.into()).map_err(LibvirtError::io("hold files"))?;
+    let said =
+        pipe::Receiver::from_owned_fd(started.stdout.into()).map_err(LibvirtError::io("hold files"))?;
     let number = BufReader::new(said).lines().next_line().await.map_err(LibvirtError::io("hold files"))?;
     let number = number.filter(|number| number.parse::<u32>().is_ok());
     let ended = || LibvirtError::io("hold files")(std::io::Error::other("the holder has ended"));

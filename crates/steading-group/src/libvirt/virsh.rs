@@ -34,7 +34,8 @@ pub(super) async fn run(
     let _ = started.stdin.write_all(input.as_bytes());
     drop(started.stdin);
     let failed = || LibvirtError::io("read what virsh says");
-    let (said, complained) = tokio::try_join!(all(started.stdout.into()), all(started.stderr.into())).map_err(failed())?;
+    let (said, complained) =
+        tokio::try_join!(all(started.stdout.into()), all(started.stderr.into())).map_err(failed())?;
     match exit.ended().await {
         Exit::Status(0) => Ok(said),
         Exit::Status(_) => {

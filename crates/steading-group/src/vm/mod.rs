@@ -136,7 +136,8 @@ impl Vm {
         };
         let shared = shared.clone();
         let view = view_sender;
-        let task = VmTask { index, plan, files, standing, shared, commands, view, power, follower, journal, output };
+        let task =
+            VmTask { index, plan, files, standing, shared, commands, view, power, follower, journal, output };
         (vm, task)
     }
 

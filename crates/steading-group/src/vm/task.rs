@@ -201,10 +201,10 @@ impl Control {
     /// Boots it by libvirt.
     async fn boot_by(&self, libvirt: &Libvirt) -> Result<(Running, Arc<GuestAgent>), Failure> {
         match libvirt.boot(self.index, &self.plan).await {
-            Ok((machine, exit)) => {
-                self.take_over(machine, exit).await.map_err(|error| self.failure(&error))
+            Ok((machine, exit)) => self.take_over(machine, exit).await.map_err(|error| self.failure(&error)),
+            Err(error) => {
+                Err(self.ended_early(format!("VM {}: cannot start it: {}", self.plan.name, chain(&error))))
             }
-            Err(error) => Err(self.ended_early(format!("VM {}: cannot start it: {}", self.plan.name, chain(&error)))),
         }
     }
 

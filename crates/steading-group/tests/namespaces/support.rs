@@ -99,8 +99,7 @@ fn newest_guest() -> Option<Utf8PathBuf> {
 
 /// What is derived for this testnet, on a large host.
 pub(crate) fn plan(group: &str, testnet: &Testnet) -> Plan {
-    let host =
-        HostFacts::new(HostResources { cpus: 8, memory_mib: 1 << 14 });
+    let host = HostFacts::new(HostResources { cpus: 8, memory_mib: 1 << 14 });
     Plan::derive(&group.parse().expect("a good name"), testnet, &host).expect("a good testnet")
 }
 

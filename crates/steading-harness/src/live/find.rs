@@ -231,8 +231,7 @@ mod tests {
     use super::*;
 
     fn group(name: &str, owner: i32) -> LiveGroup {
-        let host =
-            HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
+        let host = HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
         let plan = Plan::derive(&name.parse().unwrap(), &Testnet::new(), &host).unwrap();
         let status = GroupStatus {
             plan,

@@ -34,7 +34,8 @@ pub(crate) fn run(group: &LiveGroup, args: &VirshArgs) -> anyhow::Result<u8> {
         "the group {} has no libvirt: its engine is {engine}\nhint: bring it up with --engine libvirt",
         group.name()
     );
-    let directory = Utf8Path::new(group.client.path()).parent().context("the owner's socket has no directory")?;
+    let directory =
+        Utf8Path::new(group.client.path()).parent().context("the owner's socket has no directory")?;
     let uri = uri(directory, args.ssh.as_deref());
     if args.uri {
         writeln!(std::io::stdout(), "{uri}")?;

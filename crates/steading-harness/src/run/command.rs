@@ -23,13 +23,7 @@ const SIGNALLED: i32 = 128;
 
 /// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
 /// it was started.
-pub fn run_command(
-    group: &str,
-    testnet: &Testnet,
-    args: &UpArgs,
-    argv: &[String],
-    report: &Report,
-) -> u8 {
+pub fn run_command(group: &str, testnet: &Testnet, args: &UpArgs, argv: &[String], report: &Report) -> u8 {
     let UpArgs { warm, out, engine: EngineArgs { engine }, broker } = args;
     let room = Ask::Broker(broker, Copies::One);
     let start = Start { out: out.as_deref(), warm: *warm, engine: *engine, room };

@@ -141,7 +141,8 @@ impl Forks {
         let slot = self.slot().await?;
         let status = self.client.status().await.map_err(ForkError::Boot)?;
         let log_dir = self.log_dir(name, attempt);
-        Fork::start(BootArgs::argv(status.plan.group.as_str(), status.plan.engine, &log_dir), log_dir, slot).await
+        Fork::start(BootArgs::argv(status.plan.group.as_str(), status.plan.engine, &log_dir), log_dir, slot)
+            .await
     }
 
     /// Waits until there may be one more fork. The queue of the machine is not entered: who holds

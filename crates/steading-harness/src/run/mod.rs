@@ -68,8 +68,7 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
     let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
     let copies = if has_forks { Copies::WithFork } else { Copies::One };
     let room = Ask::Broker(broker, copies);
-    let start =
-        Start { out: out.as_deref(), warm: *warm || suite.warm_start, engine: *engine, room };
+    let start = Start { out: out.as_deref(), warm: *warm || suite.warm_start, engine: *engine, room };
     match bring_up(group, &*suite.testnet, &start, report) {
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
