@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use steading_plan::{
-    Boot, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, QemuFacts, Testnet,
+    Boot, Engine, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, Testnet,
     TestnetFile,
 };
 
@@ -75,12 +75,15 @@ pub fn check(bytes: &[u8]) {
     let Ok(testnet) = file.resolve(&guests) else { return };
     let written = serde_json::to_string(&testnet).expect("a testnet can be written");
     assert_eq!(serde_json::from_str::<Testnet>(&written).expect("and read"), testnet);
-    plan(&testnet);
+    for engine in Engine::ALL {
+        plan(&testnet, engine);
+    }
 }
 
-fn plan(testnet: &Testnet) {
+fn plan(testnet: &Testnet, engine: Engine) {
     let group: GroupName = "fuzz".parse().expect("a name");
-    let host = HostFacts::new(HostResources { cpus: u64::MAX, memory_mib: u64::MAX });
+    let resources = HostResources { cpus: u64::MAX, memory_mib: u64::MAX };
+    let host = HostFacts { engine, ..HostFacts::new(resources) };
     let plan = Plan::derive(&group, testnet, &host);
     assert_eq!(plan, Plan::derive(&group, testnet, &host), "a plan is not the same twice");
     let Ok(plan) = plan else { return };

@@ -49,6 +49,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// QEMU and libvirt: the same testnet by each.
+    Engines {
+        /// Options of `steading-bench engines`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Freezing, forks and warm starts, beside booting the same anew.
     Fork {
         /// Options of `steading-bench fork`.
@@ -66,6 +72,7 @@ impl Bench {
             Bench::Files { options } => ("files", options),
             Bench::Density { options } => ("density", options),
             Bench::Faults { options } => ("faults", options),
+            Bench::Engines { options } => ("engines", options),
             Bench::Fork { options } => ("fork", options),
         }
     }

@@ -14,18 +14,13 @@ use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use steading::{Suite, Testnet};
+use steading_harness::UpArgs;
 use steading_harness::broker::BrokerOptions;
 use steading_report::Report;
 
-const MEMORY_MIB: u32 = 256;
+use crate::processes::{Taken, children, of_process};
 
-/// One process, or the sum of several.
-#[derive(Clone, Copy, Default)]
-struct Taken {
-    pss_kib: u64,
-    private_kib: u64,
-    cpu_ticks: u64,
-}
+const MEMORY_MIB: u32 = 256;
 
 /// A driver and its group.
 struct Group {
@@ -46,7 +41,8 @@ enum Part {
 pub(crate) fn idle(name: &str, out: &Utf8Path) -> anyhow::Result<()> {
     let suite = Suite::new(name)
         .testnet(|| Ok(Testnet::new().vm(steading::reference::guest()?.vm("n1").memory_mib(MEMORY_MIB))));
-    let status = suite.up(Some(out.to_owned()), false, &BrokerOptions::off(), &Report::silent());
+    let args = UpArgs { out: Some(out.to_owned()), broker: BrokerOptions::off(), ..UpArgs::default() };
+    let status = suite.up(args, &Report::silent());
     ensure!(status == 0, "it ended with status {status}");
     Ok(())
 }
@@ -141,10 +137,7 @@ fn taken(groups: &[Group]) -> anyhow::Result<Parts> {
         let mut left = vec![(runner, Part::Runner)];
         while let Some((pid, part)) = left.pop() {
             let own = of_process(pid).with_context(|| format!("{}: process {pid}", group.name))?;
-            let sum = parts.entry(part).or_default();
-            sum.pss_kib += own.pss_kib;
-            sum.private_kib += own.private_kib;
-            sum.cpu_ticks += own.cpu_ticks;
+            parts.entry(part).or_default().add(own);
             for child in children(pid)? {
                 let name = fs::read_to_string(format!("/proc/{child}/comm"))?;
                 let part = match name.trim() {
@@ -157,34 +150,6 @@ fn taken(groups: &[Group]) -> anyhow::Result<Parts> {
         }
     }
     Ok(parts)
-}
-
-/// The children of all threads of a process.
-fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
-        found.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    Ok(found)
-}
-
-/// See proc_pid_smaps(5) and proc_pid_stat(5).
-fn of_process(pid: u32) -> anyhow::Result<Taken> {
-    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let sum = |keys: &[&str]| -> u64 {
-        let fields = smaps.lines().filter_map(|line| {
-            let (key, rest) = line.split_once(':')?;
-            keys.contains(&key).then(|| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())?
-        });
-        fields.sum()
-    };
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("no stat")?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    // Fields 14 and 15, of which the third is the first after the name.
-    let cpu_ticks = ticks(11) + ticks(12);
-    Ok(Taken { pss_kib: sum(&["Pss"]), private_kib: sum(&["Private_Clean", "Private_Dirty"]), cpu_ticks })
 }
 
 /// In KiB.
@@ -223,11 +188,8 @@ fn print(parts: &Parts, guests: usize, seconds: f64, memory: (u64, u64, u64)) ->
         row(name, of(part));
     }
     let (runner, owner) = (of(Part::Runner), of(Part::Owner));
-    let driver = Taken {
-        pss_kib: runner.pss_kib + owner.pss_kib,
-        private_kib: runner.private_kib + owner.private_kib,
-        cpu_ticks: runner.cpu_ticks + owner.cpu_ticks,
-    };
+    let mut driver = runner;
+    driver.add(owner);
     row("the driver: both", driver);
     let (total, before, after) = memory;
     let each = mib(parts.values().map(|taken| taken.pss_kib).sum());

@@ -4,12 +4,14 @@
 
 mod boot;
 mod density;
+mod engines;
 mod faults;
 mod files;
 mod fork;
 mod group;
 mod latency;
 mod logs;
+mod processes;
 mod script;
 mod stats;
 
@@ -40,6 +42,12 @@ enum Bench {
     },
     /// Two guests that speak while faults are active: what rules and relays cost.
     Faults {
+        /// How often each.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// The same testnet by QEMU and by libvirt.
+    Engines {
         /// How often each.
         #[arg(long, default_value_t = 3)]
         runs: usize,
@@ -141,6 +149,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Density { guests, settle, window } => density::measure(guests, settle, window),
         Bench::Idle { name, out } => density::idle(&name, &out),
         Bench::Faults { runs } => faults::measure(runs),
+        Bench::Engines { runs } => engines::measure(runs),
         Bench::Fork { runs } => fork::measure(runs),
         Bench::WaitForEtcd { addresses } => fork::wait_for_etcd(&addresses),
         Bench::WaitForJournals { addresses } => boot::wait_for_journals(&addresses),

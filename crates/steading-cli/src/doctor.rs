@@ -50,6 +50,7 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
         program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
         program("dnsmasq", "dnsmasq", "dnsmasq-base", "gives guests their addresses and names"),
         qemu_img(),
+        libvirt(),
         firmware(),
         kvm(kernel),
         memory(),
@@ -144,13 +145,22 @@ fn program(what: &'static str, program: &str, package: &'static str, means: &'st
     tried(what, means, first, Verdict::Bad)
 }
 
-fn qemu_img() -> Item {
-    let means = "unpacks qcow2 images; other formats need no program";
-    let mut item = program("qemu-img", "qemu-img", "qemu-utils", means);
+/// A program that one can do without.
+fn optional(what: &'static str, name: &str, package: &'static str, means: &'static str) -> Item {
+    let mut item = program(what, name, package, means);
     if item.verdict == Verdict::Bad {
         item.verdict = Verdict::Fair;
     }
     item
+}
+
+fn qemu_img() -> Item {
+    optional("qemu-img", "qemu-img", "qemu-utils", "unpacks qcow2 images; other formats need no program")
+}
+
+fn libvirt() -> Item {
+    const PACKAGES: &str = "libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients";
+    optional("libvirt", "libvirtd", PACKAGES, "runs the VMs where --engine libvirt is asked for")
 }
 
 fn firmware() -> Item {

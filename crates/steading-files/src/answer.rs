@@ -66,6 +66,10 @@ pub(crate) fn list(table: &Table) -> Vec<u8> {
 }
 
 impl Answer {
+    fn new(status: u16, head: Vec<u8>, body: Body) -> Self {
+        Self { status, head, body, file: None, trouble: None, is_told: true }
+    }
+
     /// The answer to a request for this file.
     pub(crate) fn of(
         request: &Request,
@@ -99,14 +103,7 @@ impl Answer {
         };
         if request.if_none_match.as_deref().is_some_and(|tags| names(tags, &tag)) {
             let head = head(304, request, &format!("ETag: {tag}\r\n"));
-            return Self {
-                status: 304,
-                head,
-                body: Body::Text(Vec::new()),
-                file: None,
-                trouble: None,
-                is_told: true,
-            };
+            return Self::new(304, head, Body::Text(Vec::new()));
         }
         let size = file.size();
         // A range of another content than there is would be put together with what is no part of it.
@@ -127,7 +124,7 @@ impl Answer {
             Some((first, length)) if request.method == "GET" => Body::Part { file: opened, first, length },
             _ => Body::Text(Vec::new()),
         };
-        Self { status, head, body, file: None, trouble: None, is_told: true }
+        Self::new(status, head, body)
     }
 
     fn trouble(request: &Request, status: u16, error: &FileError) -> Self {
@@ -137,7 +134,7 @@ impl Answer {
 
     fn not_allowed(request: &Request) -> Self {
         let head = head(405, request, "Allow: GET, HEAD\r\nContent-Length: 0\r\n");
-        Self { status: 405, head, body: Body::Text(Vec::new()), file: None, trouble: None, is_told: true }
+        Self::new(405, head, Body::Text(Vec::new()))
     }
 
     /// An answer in words, which are a line of their own.
@@ -159,7 +156,7 @@ impl Answer {
         let fields = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", text.len());
         let head = head(status, request, &fields);
         let text = if request.method == "HEAD" { Vec::new() } else { text };
-        Self { status, head, body: Body::Text(text), file: None, trouble: None, is_told: true }
+        Self::new(status, head, Body::Text(text))
     }
 }
 

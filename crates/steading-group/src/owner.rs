@@ -473,7 +473,7 @@ async fn serve(
     let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
     background.spawn(teller.run());
     background.spawn(Time::start(&plan, &listening, log.clone()).await?.run());
-    background.spawn(targets::keep(files.clone(), plan.clone(), vms.values().cloned().collect()));
+    background.spawn(targets::keep(files.clone(), vms.values().cloned().collect()));
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {
@@ -491,7 +491,7 @@ async fn serve(
         images,
         tasks,
         values: Mutex::new(values),
-        no_forks: isolation.no_forks(),
+        isolation,
         teardown,
         vms: vms.clone(),
         plan,
@@ -502,7 +502,7 @@ async fn serve(
         let _ = axum::serve(listener, app).await;
     });
     log.driver(None, &format!("group {} is up: {}", group.plan.group, group.plan.resources)).await;
-    if let Isolation::Launcher(launcher) = &isolation {
+    if let Isolation::Launcher(launcher) = &group.isolation {
         log.driver(
             None,
             &format!("it has no namespaces: {launcher} has made its network in this host's own"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use steading_api::VmState;
-use steading_plan::{Plan, VmName};
+use steading_plan::VmPlan;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -12,7 +12,7 @@ use crate::files::Files;
 use crate::vm::Vm;
 
 /// Keeps the list as it is to be, for as long as the group lives.
-pub(crate) async fn keep(files: Files, plan: Plan, vms: Vec<Vm>) {
+pub(crate) async fn keep(files: Files, vms: Vec<Vm>) {
     let changed = Arc::new(Notify::new());
     let mut watching = JoinSet::new();
     for vm in &vms {
@@ -24,16 +24,15 @@ pub(crate) async fn keep(files: Files, plan: Plan, vms: Vec<Vm>) {
         });
     }
     loop {
-        let is_on =
-            |name: &VmName| vms.iter().any(|vm| vm.name() == name && vm.status().state != VmState::Off);
-        files.set_targets(&list(&plan, is_on));
+        let on = vms.iter().filter(|vm| vm.status().state != VmState::Off);
+        files.set_targets(&list(on.map(|vm| vm.plan.as_ref())));
         changed.notified().await;
     }
 }
 
 /// What Prometheus takes from an HTTP service discovery (`http_sd_config`).
-fn list(plan: &Plan, is_on: impl Fn(&VmName) -> bool) -> Value {
-    let told = plan.vms.iter().filter(|vm| !vm.spec.metrics.is_empty() && is_on(&vm.name));
+fn list<'a>(on: impl Iterator<Item = &'a VmPlan>) -> Value {
+    let told = on.filter(|vm| !vm.spec.metrics.is_empty());
     told.map(|vm| {
         let targets: Vec<String> =
             vm.spec.metrics.iter().map(|port| format!("[{}]:{port}", vm.address)).collect();
@@ -44,7 +43,7 @@ fn list(plan: &Plan, is_on: impl Fn(&VmName) -> bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Testnet, VmSpec};
+    use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec};
 
     use super::*;
 
@@ -57,7 +56,7 @@ mod tests {
         let plan = Plan::derive(&"g".parse().unwrap(), &Testnet::new().vms(declared), &facts).unwrap();
         let address = plan.vm("a").unwrap().address;
         let targets = [format!("[{address}]:2379"), format!("[{address}]:9100")];
-        let listed = list(&plan, |name| name.as_str() != "off");
+        let listed = list(plan.vms.iter().filter(|vm| vm.name.as_str() != "off"));
         assert_eq!(listed, json!([{ "targets": targets, "labels": { "vm": "a" } }]));
     }
 }

@@ -1,5 +1,6 @@
 //! The sockets of the DNS server: one of each kind for each address.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,10 +9,9 @@ use std::time::Duration;
 use steading_plan::Zone;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::connections::serve_all;
 use crate::{Transport, answer};
 
 /// The port of DNS (RFC 1035, section 4.2).
@@ -87,7 +87,7 @@ impl DnsListener {
         let Self { datagrams, connections, zone } = self;
         tokio::select! {
             ended = answer_datagrams(&datagrams, &zone) => ended,
-            ended = answer_connections(&connections, &zone) => ended,
+            never = answer_connections(&connections, &zone) => match never {},
         }
     }
 }
@@ -103,26 +103,15 @@ async fn answer_datagrams(socket: &UdpSocket, zone: &SharedZone) -> io::Result<(
     }
 }
 
-async fn answer_connections(listener: &TcpListener, zone: &SharedZone) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut running = JoinSet::new();
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        tokio::select! {
-            (accepted, place) = accepted => if let Ok((stream, _)) = accepted {
-                let zone = zone.clone();
-                running.spawn(async move {
-                    // Its end is the client's affair.
-                    let _ = converse(stream, &zone).await;
-                    drop(place);
-                });
-            },
-            Some(_) = running.join_next() => {}
+async fn answer_connections(listener: &TcpListener, zone: &SharedZone) -> Infallible {
+    serve_all(listener, CONNECTIONS, |stream| {
+        let zone = zone.clone();
+        async move {
+            // Its end is the client's affair.
+            let _ = converse(stream, &zone).await;
         }
-    }
+    })
+    .await
 }
 
 /// Answers the questions of one connection, each with its length before it (RFC 1035, section 4.2.2).

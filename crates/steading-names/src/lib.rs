@@ -6,6 +6,7 @@
 pub mod acme;
 mod answer;
 mod authority;
+mod connections;
 mod dns;
 mod random;
 

@@ -1,7 +1,7 @@
 //! A whole plan, as it is printed: what changes here changes for every user.
 
 use steading_plan::{
-    Boot, CloudInit, GuestConfig, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec,
+    Boot, CloudInit, Engine, GuestConfig, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec,
 };
 
 #[test]
@@ -27,4 +27,24 @@ fn a_plan_of_two_vms() {
     let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
     let plan = Plan::derive(&"snapshot".parse().expect("a good name"), &testnet, &host).expect("it fits");
     insta::assert_json_snapshot!(plan);
+    let by_libvirt = HostFacts { engine: Engine::Libvirt, ..host };
+    let plan = Plan::derive(&plan.group, &testnet, &by_libvirt).expect("it fits");
+    for vm in &plan.vms {
+        let domain = vm.domain.as_ref().expect("it has a domain").as_str();
+        insta::assert_snapshot!(format!("the_domain_of_{}", vm.name), domain);
+    }
+}
+
+#[test]
+fn what_xml_cannot_hold_is_refused_where_it_would_be_xml() {
+    let mut config = GuestConfig::default();
+    config.credentials.insert("motd".to_owned(), "bell\u{7}".to_owned());
+    let boot = Boot::Kernel { kernel: "/vmlinuz".into(), initrd: None, cmdline: String::new() };
+    let testnet = Testnet::new().vm(VmSpec::new("alpha", boot).config(config));
+    let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
+    let group = "snapshot".parse().expect("a good name");
+    assert!(Plan::derive(&group, &testnet, &host).is_ok());
+    let by_libvirt = HostFacts { engine: Engine::Libvirt, ..host };
+    let error = Plan::derive(&group, &testnet, &by_libvirt).expect_err("no XML").to_string();
+    assert!(error.contains("a credential holds the character '\\u{7}'"), "{error}");
 }

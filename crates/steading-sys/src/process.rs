@@ -109,6 +109,16 @@ pub fn run_between<A: Into<OsString>>(
     Err(RunError::Failed { command, status: output.status, stderr })
 }
 
+/// Becomes this program, with the streams and the terminal of this process; returns only why it cannot.
+pub fn replace<A: Into<OsString>>(
+    program: &str,
+    package: &'static str,
+    args: impl IntoIterator<Item = A>,
+) -> RunError {
+    let args = args.into_iter().map(Into::into);
+    explain(program, Some(package), Command::new(resolve(program)).args(args).exec())
+}
+
 /// A program to be started beside its caller, in a process group of its own.
 #[derive(Debug)]
 pub struct Program {

@@ -27,25 +27,48 @@ use crate::{
     setup, tidy,
 };
 
-/// The system tests of real software on real guests: packages in `suites/`, and the test of the guide,
-/// each a program.
-const SUITES: &[&str] = &[
-    "suite-guests",
-    "suite-health",
-    "suite-etcd",
-    "suite-forks",
-    "suite-faults",
-    "suite-files",
-    "suite-firewall",
-    "suite-universal",
-    "suite-outcalls",
-    "suite-addresses",
-    "suite-names",
-    "first-test",
+/// A system test of real software on real guests: a package in `suites/`, or the test of the guide, each a
+/// program; and how it is run.
+#[derive(Clone, Copy)]
+struct Suite {
+    package: &'static str,
+    arguments: &'static [&'static str],
+}
+
+impl Suite {
+    const fn plain(package: &'static str) -> Self {
+        Self { package, arguments: &[] }
+    }
+
+    const fn by(package: &'static str, arguments: &'static [&'static str]) -> Self {
+        Self { package, arguments }
+    }
+
+    fn title(&self) -> String {
+        [self.package].iter().chain(self.arguments).copied().collect::<Vec<_>>().join(" ")
+    }
+}
+
+const SUITES: &[Suite] = &[
+    Suite::plain("suite-guests"),
+    Suite::by("suite-guests", &["--engine", "libvirt"]),
+    Suite::plain("suite-health"),
+    Suite::by("suite-health", &["--engine", "libvirt"]),
+    Suite::plain("suite-etcd"),
+    Suite::plain("suite-forks"),
+    Suite::plain("suite-faults"),
+    Suite::plain("suite-files"),
+    Suite::plain("suite-firewall"),
+    Suite::plain("suite-universal"),
+    Suite::plain("suite-outcalls"),
+    Suite::plain("suite-addresses"),
+    Suite::plain("suite-names"),
+    Suite::plain("first-test"),
 ];
 
 /// Those that take many minutes, and are run when they are asked for (`--all`).
-const LONG_SUITES: &[&str] = &["suite-upgrade"];
+const LONG_SUITES: &[Suite] =
+    &[Suite::plain("suite-upgrade"), Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"])];
 
 /// What a test target is called that is a suite itself, and ends as suites do.
 const SUITE: &str = "suite";
@@ -67,8 +90,8 @@ pub(crate) struct Options {
 
 impl Options {
     /// The suites that are run.
-    fn suites(&self) -> Vec<&'static str> {
-        let (some, long): (&[&str], &[&str]) = match self {
+    fn suites(&self) -> Vec<Suite> {
+        let (some, long): (&[Suite], &[Suite]) = match self {
             Self { no_suites: true, .. } => (&[], &[]),
             Self { all: true, .. } => (SUITES, LONG_SUITES),
             _ => (SUITES, &[]),
@@ -92,7 +115,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
     let mut images = Vec::new();
     let suites = options.suites();
-    for guest in guest::wanted(&suites) {
+    for guest in guest::wanted(&suites.iter().map(|suite| suite.package).collect::<Vec<_>>()) {
         title(guest.name);
         let image = summary.check(guest.name, guest.image(&place));
         images.extend(image.map(|image| (guest.variable, image)));
@@ -113,9 +136,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     summary.add(run.doc_tests());
     for suite in suites {
-        match programs.iter().find(|made| made.package == suite && made.kind == Kind::Binary) {
+        match programs.iter().find(|made| made.package == suite.package && made.kind == Kind::Binary) {
             Some(program) => summary.add(run.suite(suite, program)),
-            None => summary.add(Outcome::broken(suite, "it was not built")),
+            None => summary.add(Outcome::broken(suite.package, "it was not built")),
         }
     }
     print!("{}", summary.render(started.elapsed()));
@@ -183,11 +206,11 @@ impl Run<'_> {
         }
     }
 
-    fn suite(&self, name: &str, program: &Executable) -> Outcome {
+    fn suite(&self, suite: Suite, program: &Executable) -> Outcome {
         let mut command = self.place.user.command(&program.path);
-        command.arg("run").args(self.filter).current_dir(&self.place.run);
+        command.arg("run").args(suite.arguments).args(self.filter).current_dir(&self.place.run);
         self.environment(&mut command);
-        watch(name, &mut command, Reader::of_suite())
+        watch(&suite.title(), &mut command, Reader::of_suite())
     }
 
     fn environment(&self, command: &mut Command) {

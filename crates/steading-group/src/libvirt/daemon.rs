@@ -1,12 +1,14 @@
 //! The session daemon: `libvirtd`, as the caller's own user, with all its files in the private
 //! directory.
 
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_plan::Held;
 use steading_sys::process::Program;
+use steading_vm::image::ImageCache;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
@@ -57,6 +59,9 @@ impl Daemon {
         let write = || {
             for kind in ["run", "config/libvirt", "cache/libvirt/qemu", "data"] {
                 fs::create_dir_all(directory.join(kind))?;
+            }
+            if let Some(kept) = kept_capabilities() {
+                fs_err::os::unix::fs::symlink(kept, directory.join("cache/libvirt/qemu/cache"))?;
             }
             // What QEMU says, by domain.
             fs_err::os::unix::fs::symlink(logs, directory.join("cache/libvirt/qemu/log"))?;
@@ -119,6 +124,17 @@ impl Daemon {
         *running = Some(exit);
         Ok(())
     }
+}
+
+/// Where libvirt keeps what it found out about this host's QEMU, which takes it a second or two: among the
+/// images, for all groups of this user. It asks anew when QEMU has changed. None where that cannot be had,
+/// or is somebody else's.
+fn kept_capabilities() -> Option<Utf8PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let directory = ImageCache::default_dir().join(format!("libvirt-{uid}"));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
+    let found = fs::symlink_metadata(&directory).ok()?;
+    (found.is_dir() && found.uid() == uid).then_some(directory)
 }
 
 fn listen(path: &Utf8Path) -> std::io::Result<UnixDatagram> {

@@ -11,6 +11,7 @@ mod logs;
 mod shell;
 mod terminal;
 mod verbs;
+mod virsh;
 mod wait;
 
 use anyhow::Context as _;
@@ -106,6 +107,8 @@ pub enum Command {
     Dns(dns::DnsCommand),
     /// Make a certificate for names of the group, and print it with its key (PEM).
     Cert(cert::CertArgs),
+    /// Run virsh with the libvirt of a group that was brought up with --engine libvirt.
+    Virsh(virsh::VirshArgs),
     /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
     Freeze(freeze::FreezeArgs),
     /// Let a group that was frozen with --stay go on.
@@ -132,6 +135,7 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
     let group = find::choose(wanted)?;
     let verb = |verb, vms: &[String]| wait_for(verbs::act(&group, verb, vms));
     match command {
+        Command::Virsh(args) => virsh::run(&group, args),
         Command::Exec { vm, command } => shell::execute(&group, vm, &command.join(" ")),
         Command::Ssh { vm } => shell::open(&group, vm),
         Command::Console { vm } => wait_for(console::open(&group, vm)),

@@ -115,7 +115,7 @@ async fn follow(owner: i32, client: &Client, argv: &[String], report: &Report) -
 /// What the program is told, as variables of its environment.
 fn facts(owner: i32, status: &GroupStatus) -> Vec<(String, String)> {
     // The owner is PID 1 of the namespace that the program runs in, if it has one.
-    let owner = if status.alone.is_some() { owner } else { 1 };
+    let owner = if status.has_namespaces { 1 } else { owner };
     let private = |name: &str| format!("/proc/{owner}/fd/{DIRECTORY_FD}/{name}");
     let plan = &status.plan;
     let mut facts = vec![

@@ -43,8 +43,6 @@ pub(crate) struct Runner<'a> {
     forks: Arc<Forks>,
     /// Why there are no forks, if there are none.
     unforkable: Option<String>,
-    /// Why no testnet can be booted anew beside it, if none can.
-    alone: Option<String>,
     report: &'a Report,
     log_dir: &'a Utf8Path,
     schedule: Schedule<'a>,
@@ -102,7 +100,6 @@ impl<'a> Runner<'a> {
             owner,
             client,
             forks,
-            alone: None,
             unforkable: selection.unforkable.clone(),
             report,
             log_dir,
@@ -115,10 +112,9 @@ impl<'a> Runner<'a> {
 
     /// Runs everything to its end, and returns the exit status.
     pub(crate) async fn run(mut self) -> u8 {
-        // When it cannot be asked, its end comes next.
-        if let Ok(status) = self.client.status().await {
-            self.unforkable = self.unforkable.take().or(status.unforkable);
-            self.alone = status.alone;
+        if self.unforkable.is_none() {
+            // When it cannot be asked, its end comes next.
+            self.unforkable = self.client.status().await.ok().and_then(|status| status.unforkable);
         }
         loop {
             let steps = self.schedule.next();
@@ -245,10 +241,7 @@ impl<'a> Runner<'a> {
             inputs: self.sender.clone(),
         };
         let task = match (self.suite.tree.place(id), &self.unforkable) {
-            (Place::Fork(_, without), Some(reason))
-                if without == WithoutForks::Skip || self.alone.is_some() =>
-            {
-                let reason = self.alone.as_ref().unwrap_or(reason);
+            (Place::Fork(_, WithoutForks::Skip), Some(reason)) => {
                 let reason = format!("it asks for a fork of the testnet: {reason}");
                 self.running.insert(id, Attempt::new(attempt, function.limit));
                 self.end(id, Outcome::Skipped { reason });

@@ -15,12 +15,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Acme, Body, DIRECTORY, Problem, Reply};
+use crate::connections::serve_all;
 
 /// The port of HTTPS.
 pub const PORT: u16 = 443;
@@ -75,24 +74,7 @@ impl AcmeListener {
     /// Serves for as long as it is let.
     pub async fn run(self) -> Infallible {
         let Self { listener, tls, acme } = self;
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut running = JoinSet::new();
-        loop {
-            let accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (listener.accept().await, place)
-            };
-            tokio::select! {
-                (accepted, place) = accepted => if let Ok((stream, _)) = accepted {
-                    let (tls, acme) = (tls.clone(), Arc::clone(&acme));
-                    running.spawn(async move {
-                        serve(stream, tls, acme).await;
-                        drop(place);
-                    });
-                },
-                Some(_) = running.join_next() => {}
-            }
-        }
+        serve_all(&listener, CONNECTIONS, |stream| serve(stream, tls.clone(), Arc::clone(&acme))).await
     }
 }
 

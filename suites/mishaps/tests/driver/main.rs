@@ -6,4 +6,5 @@ mod frozen;
 mod guests;
 mod host;
 mod images;
+mod libvirt;
 mod support;

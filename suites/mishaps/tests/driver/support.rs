@@ -201,7 +201,7 @@ impl Ran {
         }
         let is_log = |file: &PathBuf| {
             LOGS.iter().any(|log| file.file_name().is_some_and(|name| name == *log))
-                || file.parent().is_some_and(|dir| dir.ends_with("pictures"))
+                || file.parent().is_some_and(|dir| dir.ends_with("pictures") || dir.ends_with("libvirt"))
         };
         let left: Vec<_> = files(&self.path("out")).into_iter().filter(|file| !is_log(file)).collect();
         assert!(left.is_empty(), "left beside the logs: {left:?}");
