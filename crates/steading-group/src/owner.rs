@@ -200,8 +200,8 @@ impl Owner {
     pub fn wait(self) -> io::Result<Option<i32>> {
         let status = rustix::process::waitpid(Some(self.child.pid), WaitOptions::empty())?;
         let status = status.and_then(|(_, status)| status.exit_status());
-        if let (Some(launcher), None) = (&self.launcher, status) {
-            // It was killed. What cannot be removed now is removed before the next group.
+        if let Some(launcher) = &self.launcher {
+            // It may have been killed. What cannot be removed now is removed before the next group.
             let _ = isolation::collect(Some(launcher));
         }
         Ok(status)
@@ -377,12 +377,14 @@ async fn serve(
         }
     };
     let network = Arc::new(network);
+    let mut router_end = None;
     if let Some(configuration) = &plan.dnsmasq {
         let way = launched
             .as_ref()
             .map_or(Way::Configured(configuration), |launched| Way::Launched(launched.router()));
         let router = Router::start(way, &processes).await?;
-        background.spawn(router.run(log.clone()));
+        router_end = Some(router.end());
+        keeping.spawn(router.run(log.clone()));
     }
 
     let Beginning { key, authority, values, vms: beginnings, forked_from, clock, kept } =
@@ -530,8 +532,11 @@ async fn serve(
     tell_peak(&group, &taken, admission.peak.as_deref(), began).await;
     let complaint = match launched {
         Some(launched) => {
-            // From here on its end is no news.
+            // From here on its end is no news, and the router daemon has nobody to serve.
             keeping.abort_all();
+            if let Some(router) = router_end {
+                router.ended().await;
+            }
             launched.end().await
         }
         None => None,

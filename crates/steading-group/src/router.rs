@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ChildStdin;
 
+use rustix::process::{Pid, Signal};
 use steading_sys::process::Program;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
@@ -26,6 +27,7 @@ pub(crate) enum Way<'a> {
 /// A running router daemon.
 #[derive(Debug)]
 pub(crate) struct Router {
+    pid: Pid,
     exit: ExitWatch,
     lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
     _stdin: Option<ChildStdin>,
@@ -60,7 +62,7 @@ impl Router {
         let mut said = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
             if line.contains(STARTED) {
-                return Ok(Self { exit, lines, _stdin: stdin });
+                return Ok(Self { pid: started.pid, exit, lines, _stdin: stdin });
             }
             said.push(line);
         }
@@ -73,6 +75,11 @@ impl Router {
         Err(GroupError::RouterEnded { said: said.join("; ").trim().to_owned() })
     }
 
+    /// The way to its end.
+    pub(crate) fn end(&self) -> RouterEnd {
+        RouterEnd { pid: self.pid, exit: self.exit.clone() }
+    }
+
     /// Writes to the log what it says, and that it ended, should it.
     pub(crate) async fn run(mut self, log: Log) {
         while let Ok(Some(line)) = self.lines.next_line().await {
@@ -81,5 +88,22 @@ impl Router {
         let exit = self.exit.ended().await;
         log.warn(None, &format!("the router daemon has ended ({exit:?}): guests get no addresses any more"))
             .await;
+    }
+}
+
+/// Ends the router daemon of a group whose end the kernel does not see.
+#[derive(Debug)]
+pub(crate) struct RouterEnd {
+    pid: Pid,
+    exit: ExitWatch,
+}
+
+impl RouterEnd {
+    /// Ends it, and waits for that.
+    pub(crate) async fn ended(mut self) {
+        if !self.exit.has_ended() {
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+            self.exit.ended().await;
+        }
     }
 }

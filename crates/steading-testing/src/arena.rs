@@ -88,3 +88,25 @@ impl Arena {
         command
     }
 }
+
+/// Says to a test that it is in the arena, and where the launcher is.
+const INSIDE: &str = "STEADING_TESTING_ARENA";
+
+/// Runs the body of a test in the arena, on a host whose administrator has run a script before: the
+/// executable of this test is started anew there, with this test alone (libtest's `--exact`).
+///
+/// # Panics
+///
+/// When the test fails there, or there can be no arena.
+pub fn inside(launcher: &Path, host: &str, test: &str, body: impl FnOnce(&Path)) {
+    if let Some(launcher) = std::env::var_os(INSIDE) {
+        return body(Path::new(&launcher));
+    }
+    let arena = Arena::new(launcher).expect("an arena");
+    let mut command = arena.command_on(std::env::current_exe().expect("this executable"), host);
+    command.args([test, "--exact", "--nocapture"]).env(INSIDE, arena.launcher());
+    let output = command.output().expect("unshare of util-linux");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "in the arena: {}\n{said}", output.status);
+}

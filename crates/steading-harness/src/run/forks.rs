@@ -71,6 +71,7 @@ pub(crate) struct Forks {
     owner: i32,
     log_dir: Utf8PathBuf,
     slots: Arc<Semaphore>,
+    at_most: u32,
     /// For one fork there is room by what is reserved for the group itself, which stands meanwhile.
     own_room: Arc<Semaphore>,
     /// The way to room for others; none where nothing is reserved.
@@ -99,11 +100,13 @@ impl Forks {
         at_most: usize,
         more: Option<More>,
     ) -> Self {
+        let at_most = at_most.clamp(1, Semaphore::MAX_PERMITS.min(1 << 16));
         Self {
             client,
             owner,
             log_dir: log_dir.to_owned(),
-            slots: Arc::new(Semaphore::new(at_most.clamp(1, Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Semaphore::new(at_most)),
+            at_most: u32::try_from(at_most).unwrap_or(1),
             own_room: Arc::new(Semaphore::new(1)),
             more,
             in_group: AtomicUsize::new(0),
@@ -130,6 +133,12 @@ impl Forks {
             freezes.stands = false;
         }
         Ok(())
+    }
+
+    /// Waits until there is no fork any more.
+    pub(crate) async fn all_ended(&self) {
+        // Nobody closes it.
+        let _ = self.slots.acquire_many(self.at_most).await;
     }
 
     /// Makes a fork of the testnet as the setups of this section left it.

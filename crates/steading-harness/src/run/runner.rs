@@ -445,6 +445,10 @@ impl<'a> Runner<'a> {
 
     /// Tears the group down, checks the rules, and judges.
     async fn finish(mut self) -> u8 {
+        if self.interrupts == 0 {
+            // Those of the last functions are still being torn down; one that takes longer is ended.
+            let _ = tokio::time::timeout(TEARDOWN_LIMIT, self.forks.all_ended()).await;
+        }
         self.tasks.shutdown().await;
         let asked = tokio::time::timeout(TEARDOWN_LIMIT, self.client.tear_down()).await;
         if !matches!(asked, Ok(Ok(()))) {

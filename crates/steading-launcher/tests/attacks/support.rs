@@ -12,11 +12,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
     socketpair,
 };
-use steading_testing::arena::Arena;
+use steading_testing::arena::inside;
 use steading_testing::process::wait_for_end;
-
-/// Says to a test that it is in the arena, and where the launcher is.
-const INSIDE: &str = "STEADING_TESTING_ARENA";
 
 /// How long anything may take.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -36,16 +33,7 @@ pub(crate) fn in_arena(test: &str, body: impl FnOnce(&Launcher)) {
 
 /// The same on a host whose administrator has run a script before.
 pub(crate) fn in_arena_on(host: &str, test: &str, body: impl FnOnce(&Launcher)) {
-    if let Some(path) = std::env::var_os(INSIDE) {
-        return body(&Launcher { path: path.into() });
-    }
-    let arena = Arena::new(&plain()).expect("an arena");
-    let mut command = arena.command_on(std::env::current_exe().expect("this executable"), host);
-    command.args([test, "--exact", "--nocapture"]).env(INSIDE, arena.launcher());
-    let output = command.output().expect("start the arena");
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "in the arena: {}\n{said}", output.status);
+    inside(&plain(), host, test, |path| body(&Launcher { path: path.to_owned() }));
 }
 
 pub(crate) struct Launcher {
