@@ -201,9 +201,12 @@ pub(crate) fn directory() -> Result<Utf8PathBuf, IsolationError> {
     // In a directory that all may write to, somebody may have made it before.
     let found = fs::symlink_metadata(&directory).map_err(|error| failed(error.to_string()))?;
     let is_ours =
-        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & OTHERS == 0;
     if is_ours { Ok(directory) } else { Err(failed("it is not a directory of yours alone".to_owned())) }
 }
+
+/// What a group and all others may do with a file (inode(7)).
+const OTHERS: u32 = 0o077;
 
 /// Where everybody may make a directory.
 const SHARED: &str = "/tmp";
@@ -247,7 +250,9 @@ pub fn collect(launcher: Option<&Utf8Path>) -> Result<Collected, IsolationError>
         if count == 0 {
             break;
         }
-        outlived.into_iter().for_each(|pid| beside::wait_at_most(pid, MOMENT));
+        for pid in outlived {
+            beside::wait_at_most(pid, MOMENT);
+        }
     }
     let runtime = std::env::var(env_vars::XDG_RUNTIME_DIR).ok();
     for base in runtime.as_deref().into_iter().chain([SHARED]) {

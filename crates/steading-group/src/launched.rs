@@ -46,7 +46,7 @@ pub(crate) struct Launched {
 impl Launched {
     /// Has it made.
     pub(crate) fn start(
-        launcher: &Utf8Path,
+        program: &Utf8Path,
         request: LaunchRequest,
         processes: &Processes,
     ) -> Result<(Self, Listening), GroupError> {
@@ -55,9 +55,9 @@ impl Launched {
         let (socket, theirs) = pair.map_err(|error| io(error.into()))?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
             .map_err(|error| GroupError::io("speak with the launcher")(error.into()))?;
-        let mut argv = vec![launcher.to_string(), "make".to_owned()];
+        let mut argv = vec![program.to_string(), "make".to_owned()];
         argv.extend(request.words());
-        let program = Program {
+        let make = Program {
             argv,
             package: None,
             env: Vec::new(),
@@ -65,22 +65,22 @@ impl Launched {
             fds: vec![(theirs, 0)],
             network_capabilities: false,
         };
-        let (keeper, exit) = processes.start(|| program.start(), |started| started.pid)?;
-        let launcher = launcher.to_string();
-        let mut launched = Self { launcher, request, keeper, exit, socket, taps: HashMap::new() };
+        let (keeper, exit) = processes.start(|| make.start(), |started| started.pid)?;
+        let (launcher, taps) = (program.to_string(), HashMap::new());
+        let mut network = Self { launcher, request, keeper, exit, socket, taps };
         let mut sockets = HashMap::new();
         loop {
-            match launched.receive() {
+            match network.receive() {
                 Some((what, Some(descriptor))) => match what.strip_prefix("tap ") {
-                    Some(name) => launched.taps.insert(name.to_owned(), descriptor),
+                    Some(name) => network.taps.insert(name.to_owned(), descriptor),
                     None => sockets.insert(what, descriptor),
                 },
                 Some((what, None)) if what == READY => break,
-                _ => return Err(GroupError::Launcher { said: launched.complaint() }),
+                _ => return Err(GroupError::Launcher { said: network.complaint() }),
             };
         }
-        let listening = Listening::given(&launched.request, sockets);
-        Ok((launched, listening))
+        let listening = Listening::given(&network.request, sockets);
+        Ok((network, listening))
     }
 
     /// Its next message; none when it has ended, or says nothing.

@@ -368,9 +368,9 @@ async fn serve(
         Isolation::Namespaces => {
             (Network::ensure(&plan.addresses).await?, None, Listening::own(&plan.addresses))
         }
-        Isolation::Launcher(launcher) => {
+        Isolation::Launcher(program) => {
             let request = LaunchRequest::of(&plan).map_err(IsolationError::from)?;
-            let (launched, listening) = Launched::start(launcher, request, &processes)?;
+            let (launched, listening) = Launched::start(program, request, &processes)?;
             *keeper = Some(launched.keeper());
             keeping.spawn(tell_keepers_end(launched.exit(), log.clone()));
             (Network::of_launcher(), Some(launched), listening)

@@ -49,7 +49,9 @@ fn main() -> ExitCode {
                 hints.extend(hint);
             }
             eprintln!("{}", said.join(": "));
-            hints.iter().for_each(|hint| eprintln!("hint: {hint}"));
+            for hint in hints {
+                eprintln!("hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -224,21 +224,17 @@ pub(crate) fn collect(netlink: &mut Netlink, caller: &Caller) -> anyhow::Result<
 }
 
 fn is_left(link: &Link, caller: &Caller) -> bool {
-    let keeper = match of_user(link, caller.uid) {
-        Some(record) => record.keeper,
-        None => {
-            let pid = link.name.strip_prefix(UNFINISHED).and_then(|pid| pid.parse().ok());
-            let Some(pid) =
-                pid.filter(|_| link.is_bridge && link.group == caller.uid && link.alias.is_empty())
-            else {
-                return false;
-            };
-            // When it started is not known. Where another has its number by now, it waits for that one's end.
-            let start = steading_sys::mark::of(pid).map_or(0, |mark| mark.start);
-            ProcessMark { pid, start, ..caller.mark }
-        }
-    };
-    life(&keeper) == Life::Ended
+    let keeper = of_user(link, caller.uid).map(|record| record.keeper).or_else(|| maker(link, caller));
+    keeper.is_some_and(|keeper| life(&keeper) == Life::Ended)
+}
+
+/// Who has made a bridge that has no record yet. When that process started is not known: where another has
+/// its number by now, the bridge waits for that one's end.
+fn maker(link: &Link, caller: &Caller) -> Option<ProcessMark> {
+    let pid = link.name.strip_prefix(UNFINISHED)?.parse().ok()?;
+    let is_ours = link.is_bridge && link.group == caller.uid && link.alias.is_empty();
+    let start = steading_sys::mark::of(pid).map_or(0, |mark| mark.start);
+    is_ours.then_some(ProcessMark { pid, start, ..caller.mark })
 }
 
 /// Removes links. All are tried, whatever becomes of one.

@@ -340,7 +340,7 @@ mod tests {
         ] {
             assert!(request(wrong).is_err(), "{wrong:?}");
         }
-        let many = |count| request(&(0..=count).map(|n| format!(" n{n}")).collect::<String>());
+        let many = |count| request(&(0..=count).map(|n| format!("n{n}")).collect::<Vec<_>>().join(" "));
         assert!(many(LAUNCHED_VMS_MAX).is_ok());
         assert_eq!(many(LAUNCHED_VMS_MAX + 1), Err(LaunchError::TooMany(LAUNCHED_VMS_MAX + 1)));
     }

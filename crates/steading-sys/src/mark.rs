@@ -50,9 +50,9 @@ pub fn life(mark: &ProcessMark) -> Life {
     let Some(pid) = Pid::from_raw(mark.pid) else { return Life::Ended };
     // This tells also where /proc hides the processes of others, or those with capabilities (hidepid,
     // proc(5)). EINVAL and ENOENT: the number is now that of a thread (pidfd_open(2)).
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Life::Ended,
-        Ok(_) | Err(_) => {}
+    let opened = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    if let Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) = opened {
+        return Life::Ended;
     }
     let stat = fs::read_to_string(format!("/proc/{}/stat", mark.pid));
     match stat.ok().and_then(|stat| Stat::parse(&stat)) {

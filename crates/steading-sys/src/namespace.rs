@@ -33,7 +33,9 @@ pub enum NamespaceError {
     )]
     Threads(usize),
     /// The kernel refuses.
-    #[error("cannot make a user, network, PID and mount namespace: {source}\nhint: {hint}")]
+    #[error(
+        "cannot make a user, network, PID and mount namespace: {source}\nhint: {hint}\nhint: where that is not to be, the launcher does without (docs/guide/launcher.md)"
+    )]
     Refused {
         /// The operating system's reason.
         source: io::Error,

@@ -106,7 +106,7 @@ pub fn inside(launcher: &Path, host: &str, test: &str, body: impl FnOnce(&Path))
     let mut command = arena.command_on(std::env::current_exe().expect("this executable"), host);
     command.args([test, "--exact", "--nocapture"]).env(INSIDE, arena.launcher());
     let output = command.output().expect("unshare of util-linux");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
     assert!(output.status.success() && said.contains("1 passed"), "in the arena: {}\n{said}", output.status);
 }

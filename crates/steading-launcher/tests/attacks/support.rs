@@ -79,14 +79,12 @@ impl Launcher {
         drop(command);
         let mut kept = Kept { child, socket: None, handed: Vec::new(), is_ready: false };
         while let Some((what, descriptor)) = receive(&ours) {
-            match descriptor {
-                Some(descriptor) => kept.handed.push((what, descriptor)),
-                None => {
-                    assert_eq!(what, "ready");
-                    kept.is_ready = true;
-                    break;
-                }
-            }
+            let Some(descriptor) = descriptor else {
+                assert_eq!(what, "ready");
+                kept.is_ready = true;
+                break;
+            };
+            kept.handed.push((what, descriptor));
         }
         kept.socket = Some(ours);
         kept
@@ -95,9 +93,8 @@ impl Launcher {
     /// The same, which must succeed.
     pub(crate) fn made(&self, words: &str) -> Kept {
         let mut kept = self.make(words);
-        if !kept.is_ready {
-            panic!("{words:?} was not made: {}", kept.complaint());
-        }
+        let complaint = if kept.is_ready { String::new() } else { kept.complaint() };
+        assert!(kept.is_ready, "{words:?} was not made: {complaint}");
         kept
     }
 }
