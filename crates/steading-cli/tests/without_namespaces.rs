@@ -121,10 +121,6 @@ impl Place {
         assert!(gc.status.success(), "{}", text(&gc.stderr));
         text(&gc.stdout)
     }
-
-    fn networks(&self) -> usize {
-        ip("-o link").matches(": vbr-").count()
-    }
 }
 
 struct Group<'a> {
@@ -215,11 +211,16 @@ fn ip(words: &str) -> String {
     text(&output.stdout)
 }
 
+/// How many groups have a network.
+fn networks() -> usize {
+    ip("-o link").matches(": vbr-").count()
+}
+
 #[test]
 fn a_group_comes_up_is_found_and_leaves_nothing() {
     without_namespaces("a_group_comes_up_is_found_and_leaves_nothing", |place| {
         let group = place.up("t");
-        assert_eq!(place.networks(), 1);
+        assert_eq!(networks(), 1);
         let ps = text(&place.run(&["ps"]).stdout);
         assert!(ps.contains(&format!("t (owner {})", group.owner())) && ps.contains("running"), "{ps}");
         process::wait_for_text(&group.child, &place.path("out-t/test.log"), "it has no namespaces", LIMIT);
@@ -246,12 +247,12 @@ fn groups_of_different_names_run_side_by_side_and_one_name_is_one_group() {
     without_namespaces("groups_of_different_names_run_side_by_side_and_one_name_is_one_group", |place| {
         place.write("u", TESTNET);
         let (first, second) = (place.up("t"), place.up("u"));
-        assert_eq!(place.networks(), 2);
+        assert_eq!(networks(), 2);
         let again = place.run(&["up", "t.toml", "--out", "again"]);
         let said = text(&again.stderr);
         assert!(again.status.code() == Some(3) && said.contains("you have a group t"), "{said}");
         second.down();
-        assert_eq!(place.networks(), 1);
+        assert_eq!(networks(), 1);
         assert!(text(&place.run(&["ps"]).stdout).contains("running"));
         first.down();
     });
@@ -289,7 +290,7 @@ fn after_a_kill_of_the_driver_nothing_is_left_once_it_is_collected() {
     without_namespaces("after_a_kill_of_the_driver_nothing_is_left_once_it_is_collected", |place| {
         let before = place.traces();
         place.up("t").kill_driver();
-        assert_eq!(place.networks(), 0, "the launcher removes it by itself");
+        assert_eq!(networks(), 0, "the launcher removes it by itself");
         let left = place.traces();
         assert_eq!(left.groups.len(), 1);
         assert!(place.gc().contains("directory: "));
@@ -325,7 +326,7 @@ fn a_group_goes_on_after_a_kill_of_its_launcher_and_its_network_is_collected() {
             );
             assert!(text(&place.run(&["ps"]).stdout).contains("running"));
             group.down();
-            assert_eq!(place.networks(), 0, "the driver collects it at its end");
+            assert_eq!(networks(), 0, "the driver collects it at its end");
         },
     );
 }
@@ -339,7 +340,7 @@ fn after_a_kill_of_launcher_and_driver_all_is_collected_by_the_next_group() {
         group.child.kill().unwrap();
         group.child.wait().unwrap();
         wait_for_stranger(owner);
-        assert_eq!(place.networks(), 1);
+        assert_eq!(networks(), 1);
         place.up("t").down();
     });
 }
