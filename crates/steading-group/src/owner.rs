@@ -265,7 +265,8 @@ fn run(
     };
     let mut keeper = None;
     let outcome = runtime.block_on(serve(config, reserved, &mut ready, &mut keeper));
-    drop(runtime);
+    // Threads may still be serving files.
+    runtime.shutdown_background();
     place.leave(keeper);
     match outcome {
         Ok(problems) => {

@@ -49,12 +49,17 @@ impl Router {
             fds: Vec::new(),
             network_capabilities: true,
         };
-        let (mut started, exit) = processes.start(|| program.start(), |started| started.pid)?;
+        let (started, exit) = processes.start(|| program.start(), |started| started.pid)?;
         // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
-        let (written, stdin) = match configuration {
-            Some(configuration) => (started.stdin.write_all(configuration.as_bytes()), None),
-            // By its end the launcher is told of ours.
-            None => (Ok(()), Some(started.stdin)),
+        let mut stdin = Some(started.stdin);
+        // The launcher is told of our end by that of the pipe; what is to be read ends with it.
+        let written = match (configuration, &mut stdin) {
+            (Some(configuration), Some(pipe)) => {
+                let written = pipe.write_all(configuration.as_bytes());
+                stdin = None;
+                written
+            }
+            _ => Ok(()),
         };
         let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
             .map_err(GroupError::io("read what the router daemon says"))?;
