@@ -32,6 +32,10 @@ pub const STEADING_UPGRADABLE_GUEST: &str = "STEADING_UPGRADABLE_GUEST";
 /// was built last in the directory of unpacked images.
 pub const STEADING_UNIVERSAL_GUEST: &str = "STEADING_UNIVERSAL_GUEST";
 
+/// The directory of a built host guest, as `guest/host/build` prints it. By default the one that was built
+/// last in the directory of unpacked images.
+pub const STEADING_HOST_GUEST: &str = "STEADING_HOST_GUEST";
+
 /// How much the cache of booted testnets may take, in MiB; 4096 when it is not set.
 pub const STEADING_WARM_MIB: &str = "STEADING_WARM_MIB";
 

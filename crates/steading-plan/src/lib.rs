@@ -22,6 +22,7 @@ mod hash;
 mod mac;
 mod name;
 mod names;
+mod nested;
 mod plan;
 mod qemu;
 mod resources;
@@ -45,6 +46,7 @@ pub use names::{
     DnsName, DnsNameError, Found, Record, RecordData, RecordError, RecordTable, ResolverError,
     StrangeNameError, Zone, ZoneData, check_resolver,
 };
+pub use nested::NestedError;
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
 pub use qemu::{Acceleration, Beginning, QemuCommand, QemuFacts};
 pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};

@@ -69,6 +69,9 @@ struct VmTable {
     /// Whether it has a VGA adapter, which screenshots need.
     #[serde(default)]
     display: bool,
+    /// The VM that it runs inside of, which is to run it: its frames come by that VM's card. It takes its
+    /// memory and vCPUs from there.
+    inside: Option<String>,
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     autostart: bool,
@@ -194,6 +197,7 @@ impl VmTable {
             disk_mib: self.disk_mib,
             second_card: self.second_card,
             display: self.display,
+            inside: self.inside,
             autostart: self.autostart,
             reboots_on_panic: self.reboots_on_panic,
             metrics: self.metrics,

@@ -68,7 +68,7 @@ const SUITES: &[Suite] = &[
 
 /// Those that take many minutes, and are run when they are asked for (`--all`).
 const LONG_SUITES: &[Suite] =
-    &[Suite::plain("suite-upgrade"), Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"])];
+    &[Suite::plain("suite-upgrade"), Suite::plain("suite-nested"), Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"])];
 
 /// What a test target is called that is a suite itself, and ends as suites do.
 const SUITE: &str = "suite";
