@@ -17,6 +17,7 @@ pub mod events;
 pub mod files;
 pub mod input;
 pub mod journal;
+pub mod launch;
 pub mod log;
 pub mod qmp;
 pub mod report;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     events::TARGET,
     files::TARGET,
     journal::TARGET,
+    launch::TARGET,
     log::TARGET,
     qmp::TARGET,
     report::TARGET,

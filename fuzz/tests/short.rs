@@ -29,6 +29,11 @@ fn a_journal_is_read_the_same_in_any_pieces_and_in_bounded_memory() {
 }
 
 #[test]
+fn the_launcher_reads_names_and_its_own_records_and_nothing_else() {
+    holds("launch");
+}
+
+#[test]
 fn a_request_for_a_file_is_read_whatever_it_is() {
     holds("files");
 }

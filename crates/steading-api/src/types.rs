@@ -25,6 +25,15 @@ pub struct GroupStatus {
     /// Why it cannot be frozen and forked, if its engine cannot.
     #[serde(default)]
     pub unforkable: Option<String>,
+    /// Whether it has namespaces of its own. Else its name and addresses can be had by one group at a time,
+    /// and its network cannot be changed.
+    #[serde(default = "yes")]
+    pub has_namespaces: bool,
+}
+
+/// Groups of versions before this one had no other way.
+const fn yes() -> bool {
+    true
 }
 
 /// Whether a VM runs.

@@ -13,7 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_api::{Client, ProcessEvent, ProcessSpec};
 use steading_files::{ServedFile, digest};
-use steading_group::{Admission, GroupConfig, Origin};
+use steading_group::{Admission, GroupConfig, Isolation, Origin};
 use steading_plan::{FILES_PORT, FileSource, HostFacts, HostResources, Plan, Testnet};
 use steading_vm::image::ImageCache;
 
@@ -48,6 +48,7 @@ pub(crate) fn measure(large_mib: u64, small: usize, runs: usize) -> anyhow::Resu
         log_dir: dir.join("log"),
         scratch: dir.to_owned(),
         admission: Admission::default(),
+        isolation: Isolation::default(),
     })?;
     owner.wait_until_ready()?;
     let client = Client::new(owner.socket_path());

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_api::{Client, FreezeRequest, GuestCommand, VmState};
-use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin, Owner};
+use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, Isolation, OpenedGroup, Origin, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, Testnet};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
@@ -199,6 +199,7 @@ fn many(dir: &Utf8Path) -> anyhow::Result<()> {
             log_dir: dir.to_owned(),
             scratch: dir.to_owned(),
             admission: Admission::default(),
+            isolation: Isolation::default(),
         })?);
     }
     owners.iter_mut().try_for_each(Owner::wait_until_ready)?;

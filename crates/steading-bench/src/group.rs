@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::Utf8Path;
 use steading_api::{Client, ProcessEvent, ProcessSpec};
-use steading_group::{Admission, GroupConfig, Origin, Owner};
+use steading_group::{Admission, GroupConfig, Isolation, Origin, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, Testnet};
 use tokio::runtime::Runtime;
 
@@ -54,6 +54,7 @@ pub(crate) fn bring_up(plan: &Plan, origin: Origin, dir: &Utf8Path) -> anyhow::R
         log_dir: dir.to_owned(),
         scratch: dir.to_owned(),
         admission: Admission::default(),
+        isolation: Isolation::default(),
     })?;
     owner.wait_until_ready()?;
     let client = Client::new(owner.socket_path());

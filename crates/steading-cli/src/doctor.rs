@@ -1,11 +1,11 @@
 //! `steading doctor`: what this host can do, found out by trying.
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use serde::Serialize;
-use steading_harness::{exit_code, prepare};
+use steading_harness::{chain, exit_code, prepare};
 use steading_plan::Acceleration;
-use steading_sys::process::run;
+use steading_sys::process::{RunError, run};
 use steading_sys::{namespace, tap};
 use steading_vm::engine::{FIRMWARE_CODE, QEMU, QEMU_PACKAGE, choose_acceleration};
 use steading_vm::image::{ImageCache, free_bytes};
@@ -44,6 +44,7 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
     // Namespaces come first: they are tried while there is one thread.
     let items = [
         namespaces(),
+        launcher(),
         faults(),
         tun(),
         program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
@@ -86,7 +87,7 @@ fn tried(what: &'static str, means: &'static str, outcome: Result<String, String
         Ok(found) => Item { what, verdict: Verdict::Good, found, means, mend: None },
         Err(error) => {
             let (found, mend) = match error.split_once("\nhint: ") {
-                Some((found, hint)) => (found.to_owned(), Some(hint.to_owned())),
+                Some((found, hint)) => (found.to_owned(), Some(hint.replace("\nhint: ", "; "))),
                 None => (error, None),
             };
             Item { what, verdict: failed, found, means, mend }
@@ -98,7 +99,31 @@ fn namespaces() -> Item {
     let outcome =
         namespace::probe().map(|()| "user, network, PID and mount namespaces can be made".to_owned());
     let means = "gives each group its own network and ends all its processes with it";
-    tried("namespaces", means, outcome.map_err(|error| error.to_string()), Verdict::Bad)
+    // The launcher is the other way to a network.
+    let failed =
+        if working_launcher().is_some_and(|found| found.is_ok()) { Verdict::Fair } else { Verdict::Bad };
+    tried("namespaces", means, outcome.map_err(|error| error.to_string()), failed)
+}
+
+/// The launcher, if there is one, or why it does not work.
+fn working_launcher() -> Option<Result<Utf8PathBuf, RunError>> {
+    let launcher = prepare::find_launcher()?;
+    Some(run(launcher.as_str(), "steading", ["check"]).map(|_| launcher))
+}
+
+/// It matters where there are no namespaces only.
+fn launcher() -> Item {
+    let means = "makes groups' networks where there are no namespaces (--isolation launcher)";
+    let needless = "not needed where there are namespaces";
+    match (working_launcher(), namespace::probe().is_ok()) {
+        (Some(Ok(launcher)), _) => tried("launcher", means, Ok(launcher.into_string()), Verdict::Good),
+        (_, true) => tried("launcher", means, Ok(needless.to_owned()), Verdict::Good),
+        (Some(Err(error)), false) => tried("launcher", means, Err(chain(&error)), Verdict::Bad),
+        (None, false) => {
+            let error = "there is none\nhint: install steading-launcher, as docs/guide/launcher.md tells";
+            tried("launcher", means, Err(error.to_owned()), Verdict::Bad)
+        }
+    }
 }
 
 fn faults() -> Item {

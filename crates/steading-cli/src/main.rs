@@ -5,6 +5,7 @@
 mod broker;
 mod cache;
 mod doctor;
+mod gc;
 mod image;
 mod nextest;
 mod plan;
@@ -81,6 +82,9 @@ enum Command {
     /// Print a configuration for cargo-nextest, by which it runs so many tests at once as this machine has
     /// CPUs and memory for, and ends those that hang.
     Nextest(nextest::Options),
+    /// Remove what is left of your groups whose drivers were killed where there are no namespaces: processes,
+    /// directories, interfaces. Elsewhere the kernel does so, and there is nothing.
+    Gc,
     /// List your groups that run.
     Ps {
         /// Print JSON.
@@ -135,6 +139,7 @@ fn main() -> ExitCode {
         Command::Run { topology, up, command } => topology::run(&topology, group.as_deref(), &up, &command),
         Command::Broker { json, options } => broker::print(&options, json),
         Command::Nextest(options) => nextest::print(&options),
+        Command::Gc => gc::collect(),
         Command::Ps { json } => ps::print(json),
         Command::Live(command) => live::run(&command, group.as_deref()),
         Command::Doctor { json, kernel } => doctor::examine(json, kernel.as_deref()),

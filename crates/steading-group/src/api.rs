@@ -31,6 +31,7 @@ use crate::faults::Faults;
 use crate::files::Files;
 use crate::freeze::{self, Freezes};
 use crate::frozen::FrozenGroup;
+use crate::isolation::Isolation;
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::log::Log;
@@ -64,6 +65,7 @@ pub(crate) struct Group {
     pub(crate) tasks: TaskTracker,
     /// Values that test functions keep for each other.
     pub(crate) values: Mutex<HashMap<String, serde_json::Value>>,
+    pub(crate) isolation: Isolation,
     /// Told when the group is to end.
     pub(crate) teardown: mpsc::Sender<()>,
 }
@@ -156,8 +158,8 @@ async fn status(State(group): Shared) -> Json<GroupStatus> {
         log_dir: group.log_dir.clone(),
         ssh_key: group.key.private.clone(),
         forked_from: group.forked_from.clone(),
-        // The only engine, QEMU, can.
-        unforkable: None,
+        unforkable: group.plan.engine.no_freeze().or(group.isolation.no_forks()).map(str::to_owned),
+        has_namespaces: group.isolation == Isolation::Namespaces,
     })
 }
 

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use steading_api::{AuthorityStatus, Certificate, CertificateRequest, Failure, FailureKind, chain};
-use steading_names::acme::{Account, Acme, AcmeListener, Asker};
+use steading_names::acme::{self, Account, Acme, AcmeListener, Asker};
 use steading_names::{Authority, AuthorityKey, Issued, SharedZone};
 use steading_plan::{AddressPlan, Zone};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::GroupError;
+use crate::listening::Listening;
 use crate::log::Log;
 
 /// The port at which challenges of ACME are asked for (RFC 8555, section 8.3).
@@ -37,6 +38,7 @@ impl Certificates {
     /// Starts the ACME server, with the accounts that a frozen group had.
     pub(crate) async fn start(
         addresses: &AddressPlan,
+        listening: &Listening,
         zone: SharedZone,
         key: AuthorityKey,
         accounts: Vec<Account>,
@@ -46,19 +48,19 @@ impl Certificates {
         let (teller, told) = mpsc::unbounded_channel();
         let asker = Asker { source: Some(addresses.files), port: CHALLENGE_PORT };
         let host = zone.get().acme_host().to_owned();
-        let acme = Acme::new(Arc::clone(&authority), zone.clone(), asker, &host, accounts, teller);
-        let acme = Arc::new(acme);
-        let gateways = [IpAddr::from(addresses.gateway), addresses.ipv4_gateway.into()];
+        let acme_server = Acme::new(Arc::clone(&authority), zone.clone(), asker, &host, accounts, teller);
+        let acme_server = Arc::new(acme_server);
+        let gateways = listening.gateways();
         let named = ["acme", "gateway"].map(|name| format!("{name}.{}", addresses.domain));
-        let hosts: Vec<String> =
-            named.into_iter().chain(gateways.map(|address| address.to_string())).collect();
+        let hosts: Vec<String> = named.into_iter().chain(gateways.iter().map(IpAddr::to_string)).collect();
         let tls = Arc::new(authority.server_config(&hosts)?);
         let mut listeners = Vec::new();
         for address in gateways {
-            let bound = AcmeListener::bind(address, &tls, Arc::clone(&acme)).await;
-            listeners.push(bound.map_err(|source| GroupError::Acme { address, source })?);
+            let bound = listening.tcp((*address, acme::PORT).into()).await;
+            let bound = bound.map_err(|source| GroupError::Acme { address: *address, source })?;
+            listeners.push(AcmeListener::at(bound, &tls, Arc::clone(&acme_server)));
         }
-        let certificates = Self { key: Arc::new(key), authority, acme, zone, log: log.clone() };
+        let certificates = Self { key: Arc::new(key), authority, acme: acme_server, zone, log: log.clone() };
         Ok((certificates, AcmeTask { listeners, told, log }))
     }
 

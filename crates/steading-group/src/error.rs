@@ -14,6 +14,8 @@ use steading_sys::tap::TapError;
 use steading_vm::engine::EngineError;
 use thiserror::Error;
 
+use crate::isolation::IsolationError;
+
 use crate::libvirt::LibvirtError;
 
 /// Why a group does not come up.
@@ -25,6 +27,15 @@ pub enum GroupError {
     /// Namespaces that cannot be used.
     #[error(transparent)]
     SetUp(#[from] SetupError),
+    /// The launcher that is to be used cannot be, or not for this.
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    /// The launcher makes no network.
+    #[error("the launcher has not made the group's network: {said}")]
+    Launcher {
+        /// What it says.
+        said: String,
+    },
     /// A file, socket or signal handler of the owner's own.
     #[error("cannot {action}")]
     Io {

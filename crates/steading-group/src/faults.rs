@@ -105,6 +105,7 @@ impl Faults {
         let FaultRequest { fault, pid } = request;
         fault.check(&self.plan).map_err(|error| bad_request(chain(&error)))?;
         let mut table = self.table.lock().await;
+        table.network.check_own().map_err(|error| failed(&error.into()))?;
         // Looked at with the table in hand: a program's end takes it after the program is forgotten.
         let function = pid.and_then(name_of);
         let pid = pid.filter(|_| function.is_some());

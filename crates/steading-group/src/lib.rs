@@ -1,4 +1,4 @@
-//! The owner of a group: one process, PID 1 of its namespaces, that makes a plan real and is the
+//! The owner of a group: one process, mostly PID 1 of namespaces of its own, that makes a plan real and is the
 //! only one that changes it.
 //!
 //! [`spawn`] makes it; everybody else asks it through the control API (`steading-api`). It ends when
@@ -15,9 +15,12 @@ mod files;
 mod flood;
 mod freeze;
 mod frozen;
+mod isolation;
 mod job;
 mod key;
+mod launched;
 mod libvirt;
+mod listening;
 mod log;
 mod names;
 mod owner;
@@ -37,6 +40,10 @@ pub use error::GroupError;
 pub use faults::probe_faults;
 pub use freeze::Clock;
 pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
+pub use isolation::{
+    Collected, Isolation, IsolationError, ParseIsolationError, WantedIsolation, collect, find_launcher,
+    has_capabilities,
+};
 pub use key::LoginKey;
 pub use owner::{Admission, GroupConfig, Origin, Owner, spawn};
 pub use steading_names::AuthorityKey;

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use steading_api::{Failure, FailureKind, NameStatus, NamesStatus, RecordRemoval, chain};
-use steading_names::{DnsListener, SharedZone};
+use steading_names::{DNS_PORT, DnsListener, SharedZone};
 use steading_net::Network;
 use steading_plan::{Plan, Record, ZoneData, check_resolver};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::GroupError;
+use crate::listening::Listening;
 use crate::log::Log;
 
 /// The DNS server, for those who ask it to change.
@@ -19,6 +20,7 @@ pub(crate) struct Names {
     plan: Arc<Plan>,
     zone: SharedZone,
     network: Arc<Network>,
+    listening: Listening,
     log: Log,
     /// The addresses that were claimed. Whoever changes anything holds it meanwhile.
     resolvers: Arc<Mutex<Vec<IpAddr>>>,
@@ -36,6 +38,7 @@ impl Names {
     pub(crate) async fn start(
         plan: &Plan,
         network: Arc<Network>,
+        listening: Listening,
         log: Log,
         records: &[Record],
         resolvers: Vec<IpAddr>,
@@ -46,12 +49,13 @@ impl Names {
             plan: Arc::new(plan.clone()),
             zone,
             network,
+            listening: listening.clone(),
             log: log.clone(),
             resolvers: Arc::default(),
             listeners: sender,
         };
-        for address in [plan.addresses.gateway.into(), plan.addresses.ipv4_gateway.into()] {
-            names.answer_at(address).await?;
+        for address in listening.gateways() {
+            names.answer_at(*address).await?;
         }
         for resolver in resolvers {
             names.claim_address(resolver).await?;
@@ -66,15 +70,18 @@ impl Names {
     }
 
     async fn answer_at(&self, address: IpAddr) -> Result<(), GroupError> {
-        let listener = DnsListener::bind(address, self.zone.clone()).await;
-        let listener = listener.map_err(|source| GroupError::Dns { address, source })?;
+        let at = (address, DNS_PORT).into();
+        let failed = |source| GroupError::Dns { address, source };
+        let datagrams = self.listening.udp(at).await.map_err(failed)?;
+        let connections = self.listening.tcp(at).await.map_err(failed)?;
         // Nobody takes it when the group ends.
-        let _ = self.listeners.send(listener);
+        let _ = self.listeners.send(DnsListener::at(datagrams, connections, self.zone.clone()));
         Ok(())
     }
 
     async fn claim_address(&self, resolver: IpAddr) -> Result<(), GroupError> {
         check_resolver(&self.plan.addresses, resolver)?;
+        self.network.check_own()?;
         let added = self.network.add_source(resolver).await;
         // The driver may have it already, to speak from.
         match self.answer_at(resolver).await {

@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_names::AuthorityKey;
 use steading_names::acme::Account;
 use steading_net::Network;
-use steading_plan::{Engine, Held, Plan, Record, Sha256, VmPlan};
+use steading_plan::{Engine, Held, LaunchRequest, Plan, Record, Sha256, VmPlan};
+use steading_sys::beside;
 use steading_sys::namespace::{self, Child, Identity};
 use steading_sys::tap;
 use steading_vm::engine::{PreparedVm, VmFiles};
@@ -41,13 +43,16 @@ use crate::faults::{Faults, Numbers};
 use crate::files::Files;
 use crate::freeze::{self, Clock, Freezes};
 use crate::frozen::{FrozenGroup, OpenedGroup, Past};
+use crate::isolation::{self, Isolation, IsolationError};
 use crate::job::Jobs;
 use crate::key::LoginKey;
+use crate::launched::{Launched, REMOVAL};
 use crate::libvirt::{self, Libvirt, LibvirtConfig};
+use crate::listening::Listening;
 use crate::log::Log;
 use crate::names::Names;
-use crate::processes::Processes;
-use crate::router::Router;
+use crate::processes::{ExitWatch, Processes};
+use crate::router::{Router, Way};
 use crate::sources::Sources;
 use crate::taken::Taken;
 use crate::targets;
@@ -77,6 +82,8 @@ pub struct GroupConfig {
     pub scratch: Utf8PathBuf,
     /// What was reserved for it, and where to write what it takes.
     pub admission: Admission,
+    /// How it is kept apart from all else.
+    pub isolation: Isolation,
 }
 
 /// How a group stands with others that share its machine.
@@ -115,6 +122,8 @@ pub struct Owner {
     ready: File,
     /// What it complains about at its end.
     farewell: File,
+    /// What removes what is left when it was killed, if the kernel does not.
+    launcher: Option<Utf8PathBuf>,
     /// Its ticket is removed when it has ended.
     _ticket: Option<Stub>,
 }
@@ -123,17 +132,26 @@ pub struct Owner {
 ///
 /// # Errors
 ///
-/// When namespaces are not to be had.
+/// When namespaces are not to be had, or the plan cannot be made real without.
 pub fn spawn(mut config: GroupConfig) -> Result<Owner, GroupError> {
+    config.isolation.check(&config.plan)?;
+    let launcher = match &config.isolation {
+        Isolation::Namespaces => None,
+        Isolation::Launcher(launcher) => {
+            // Of groups before this one, which may have its name.
+            isolation::collect(Some(launcher))?;
+            Some(launcher.clone())
+        }
+    };
     let (ready, tell_ready) = pipe()?;
     let (farewell, tell_farewell) = pipe()?;
     let identity = Identity::current()?;
     let reserved = config.admission.told();
     let (lease, ticket) = config.admission.lease.take().map(Lease::into_parts).unzip();
     // This process closes its copy of the lease, which is the group's alone from here on.
-    let child =
-        namespace::spawn(move || run(config, (lease, reserved), &identity, tell_ready, tell_farewell))?;
-    Ok(Owner { child, ready, farewell, _ticket: ticket })
+    let body = move || run(config, (lease, reserved), &identity, tell_ready, tell_farewell);
+    let child = if launcher.is_some() { beside::spawn(body) } else { namespace::spawn(body) }?;
+    Ok(Owner { child, ready, farewell, launcher, _ticket: ticket })
 }
 
 fn pipe() -> Result<(File, File), GroupError> {
@@ -182,7 +200,12 @@ impl Owner {
     /// When somebody else has waited for it.
     pub fn wait(self) -> io::Result<Option<i32>> {
         let status = rustix::process::waitpid(Some(self.child.pid), WaitOptions::empty())?;
-        Ok(status.and_then(|(_, status)| status.exit_status()))
+        let status = status.and_then(|(_, status)| status.exit_status());
+        if let Some(launcher) = &self.launcher {
+            // It may have been killed. What cannot be removed now is removed before the next group.
+            let _ = isolation::collect(Some(launcher));
+        }
+        Ok(status)
     }
 
     /// Waits for the owner's end, and returns what it complained about at the last: log files
@@ -229,13 +252,8 @@ fn run(
     mut ready: File,
     mut farewell: File,
 ) -> u8 {
-    let set_up = || {
-        let place = libvirt::place_of(&config)?;
-        let directory = namespace::set_up(identity, place.as_deref())?;
-        Ok((keep_directory(&directory)?, lease.as_ref().map(keep_lease).transpose()?))
-    };
-    let (directory, lease) = match set_up() {
-        Ok(kept) => kept,
+    let place = match Place::set_up(&config, identity, lease.as_ref()) {
+        Ok(place) => place,
         Err(error) => return give_up(&mut ready, &error),
     };
     let name: String = format!("{OWNER_PREFIX}{}", config.plan.group).chars().take(15).collect();
@@ -246,8 +264,10 @@ fn run(
         Ok(runtime) => runtime,
         Err(error) => return give_up(&mut ready, &error),
     };
-    let outcome = runtime.block_on(serve(config, reserved, &mut ready));
-    drop((directory, lease));
+    let mut keeper = None;
+    let outcome = runtime.block_on(serve(config, reserved, &mut ready, &mut keeper));
+    drop(runtime);
+    place.leave(keeper);
     match outcome {
         Ok(problems) => {
             // When nobody listens, nobody wants to know.
@@ -255,6 +275,46 @@ fn run(
             0
         }
         Err(error) => give_up(&mut ready, &error),
+    }
+}
+
+/// Where the owner is, and what it holds open.
+struct Place {
+    _directory: OwnedFd,
+    _lease: Option<OwnedFd>,
+    /// The private directory, where it has a name.
+    named: Option<PathBuf>,
+}
+
+impl Place {
+    fn set_up(
+        config: &GroupConfig,
+        identity: &Identity,
+        lease: Option<&OwnedFd>,
+    ) -> Result<Self, GroupError> {
+        let (directory, named) = match &config.isolation {
+            Isolation::Namespaces => {
+                let place = libvirt::place_of(config)?;
+                (namespace::set_up(identity, place.as_deref())?, None)
+            }
+            Isolation::Launcher(_) => {
+                let (directory, named) = beside::set_up(identity, isolation::directory()?.as_std_path())?;
+                (directory, Some(named))
+            }
+        };
+        Ok(Self {
+            _directory: keep_directory(&directory)?,
+            _lease: lease.map(keep_lease).transpose()?,
+            named,
+        })
+    }
+
+    /// Does what the kernel does where there are namespaces.
+    fn leave(self, keeper: Option<Pid>) {
+        let Some(named) = &self.named else { return };
+        beside::end_children(keeper, REMOVAL);
+        // What cannot be removed now is removed before the next group.
+        let _ = fs::remove_dir_all(named);
     }
 }
 
@@ -287,8 +347,9 @@ async fn serve(
     config: GroupConfig,
     reserved: Option<String>,
     ready: &mut File,
+    keeper: &mut Option<Pid>,
 ) -> Result<Vec<String>, GroupError> {
-    let GroupConfig { plan, origin, files, log_dir, scratch, admission } = config;
+    let GroupConfig { plan, origin, files, log_dir, scratch, admission, isolation } = config;
     let began = Instant::now();
     let mut background = JoinSet::new();
     let (log, log_task) = Log::new(TestLog::open(&log_dir)?);
@@ -303,10 +364,28 @@ async fn serve(
         let _ = reaper.run(ends).await;
     });
     let listener = listen()?;
-    let network = Arc::new(Network::ensure(&plan.addresses).await?);
+    let mut keeping = JoinSet::new();
+    let (network, mut launched, listening) = match &isolation {
+        Isolation::Namespaces => {
+            (Network::ensure(&plan.addresses).await?, None, Listening::own(&plan.addresses))
+        }
+        Isolation::Launcher(program) => {
+            let request = LaunchRequest::of(&plan).map_err(IsolationError::from)?;
+            let (launched, listening) = Launched::start(program, request, &processes)?;
+            *keeper = Some(launched.keeper());
+            keeping.spawn(tell_keepers_end(launched.exit(), log.clone()));
+            (Network::of_launcher(), Some(launched), listening)
+        }
+    };
+    let network = Arc::new(network);
+    let mut router_end = None;
     if let Some(configuration) = &plan.dnsmasq {
-        let router = Router::start(configuration, &processes).await?;
-        background.spawn(router.run(log.clone()));
+        let way = launched
+            .as_ref()
+            .map_or(Way::Configured(configuration), |launched| Way::Launched(launched.router()));
+        let router = Router::start(way, &processes).await?;
+        router_end = Some(router.end());
+        keeping.spawn(router.run(log.clone()));
     }
 
     let Beginning { key, authority, values, vms: beginnings, forked_from, clock, kept } =
@@ -334,10 +413,14 @@ async fn serve(
             }
         };
         for (handle, name) in vm.taps() {
-            match plan.engine {
-                Engine::Qemu => files.insert(handle, tap::create(name)?),
+            match (&mut launched, plan.engine) {
+                (Some(launched), _) => {
+                    files.insert(handle, launched.take_tap(name)?);
+                    continue;
+                }
+                (None, Engine::Qemu) => files.insert(handle, tap::create(name)?),
                 // libvirt opens it by its name.
-                Engine::Libvirt => tap::create_lasting(name)?,
+                (None, Engine::Libvirt) => tap::create_lasting(name)?,
             }
             network.attach(name).await?;
         }
@@ -391,16 +474,24 @@ async fn serve(
     // Before any VM runs, so that one that goes on finds its network as it was.
     let numbers = Numbers::default();
     let sources = Sources::new(Arc::clone(&network), &plan.addresses, log.clone(), kept.sources).await?;
-    let (names, answerer) =
-        Names::start(&plan, Arc::clone(&network), log.clone(), &kept.records, kept.resolvers).await?;
+    let (names, answerer) = Names::start(
+        &plan,
+        Arc::clone(&network),
+        listening.clone(),
+        log.clone(),
+        &kept.records,
+        kept.resolvers,
+    )
+    .await?;
     background.spawn(answerer.run());
     let (certificates, acme) =
-        Certificates::start(&plan.addresses, names.zone(), authority, kept.accounts, log.clone()).await?;
+        Certificates::start(&plan.addresses, &listening, names.zone(), authority, kept.accounts, log.clone())
+            .await?;
     background.spawn(acme.run());
     let faults = Faults::new(&plan, network, log.clone(), numbers.clone(), kept.faults).await?;
     let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
     background.spawn(teller.run());
-    background.spawn(Time::start(&plan, log.clone()).await?.run());
+    background.spawn(Time::start(&plan, &listening, log.clone()).await?.run());
     background.spawn(targets::keep(files.clone(), vms.values().cloned().collect()));
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
@@ -419,6 +510,7 @@ async fn serve(
         images,
         tasks,
         values: Mutex::new(values),
+        isolation,
         teardown,
         vms: vms.clone(),
         plan,
@@ -429,6 +521,13 @@ async fn serve(
         let _ = axum::serve(listener, app).await;
     });
     log.driver(None, &format!("group {} is up: {}", group.plan.group, group.plan.resources)).await;
+    if let Isolation::Launcher(launcher) = &group.isolation {
+        log.driver(
+            None,
+            &format!("it has no namespaces: {launcher} has made its network in this host's own"),
+        )
+        .await;
+    }
     if let Some(reserved) = reserved {
         log.driver(None, &reserved).await;
     }
@@ -448,8 +547,28 @@ async fn serve(
         let _ = vm.kill().await;
     }
     tell_peak(&group, &taken, admission.peak.as_deref(), began).await;
+    let complaint = match launched {
+        Some(launched) => {
+            // From here on its end is no news, and the router daemon has nobody to serve.
+            keeping.abort_all();
+            if let Some(router) = router_end {
+                router.ended().await;
+            }
+            launched.end().await
+        }
+        None => None,
+    };
+    if let Some(complaint) = &complaint {
+        log.warn(None, complaint).await;
+    }
     let problems = log.finish().await;
-    started.map(|()| problems)
+    started.map(|()| problems.into_iter().chain(complaint).collect())
+}
+
+/// The group goes on without it, and its network goes with the next collection of what is left.
+async fn tell_keepers_end(mut keeper: ExitWatch, log: Log) {
+    let exit = keeper.ended().await;
+    log.warn(None, &format!("the launcher that keeps the group's network has ended ({exit:?}): `steading gc` would remove that")).await;
 }
 
 /// Logs what the VMs have taken, and keeps it for others of the same testnet.

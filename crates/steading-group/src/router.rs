@@ -1,7 +1,9 @@
 //! The router daemon: dnsmasq, told by a pipe what to do, so that there is no file to leave behind.
 
 use std::io::Write as _;
+use std::process::ChildStdin;
 
+use rustix::process::{Pid, Signal};
 use steading_sys::process::Program;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
@@ -13,18 +15,32 @@ use crate::processes::{ExitWatch, Processes};
 /// What dnsmasq says when its sockets are open.
 const STARTED: &str = "started, version";
 
+/// How it is started.
+#[derive(Debug)]
+pub(crate) enum Way<'a> {
+    /// As a program that has our capabilities, told what to do by this.
+    Configured(&'a str),
+    /// As what the launcher becomes, by this command line. It derives what to do.
+    Launched(Vec<String>),
+}
+
 /// A running router daemon.
 #[derive(Debug)]
 pub(crate) struct Router {
+    pid: Pid,
     exit: ExitWatch,
     lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
+    _stdin: Option<ChildStdin>,
 }
 
 impl Router {
     /// Starts it and waits until it serves.
-    pub(crate) async fn start(configuration: &str, processes: &Processes) -> Result<Self, GroupError> {
-        let argv =
-            ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="].map(str::to_owned).into();
+    pub(crate) async fn start(way: Way<'_>, processes: &Processes) -> Result<Self, GroupError> {
+        let words = ["dnsmasq", "--keep-in-foreground", "--conf-file=-", "--pid-file="];
+        let (argv, configuration) = match way {
+            Way::Configured(configuration) => (words.map(str::to_owned).into(), Some(configuration)),
+            Way::Launched(argv) => (argv, None),
+        };
         let program = Program {
             argv,
             package: Some("dnsmasq-base"),
@@ -35,15 +51,18 @@ impl Router {
         };
         let (mut started, exit) = processes.start(|| program.start(), |started| started.pid)?;
         // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
-        let written = started.stdin.write_all(configuration.as_bytes());
-        drop(started.stdin);
+        let (written, stdin) = match configuration {
+            Some(configuration) => (started.stdin.write_all(configuration.as_bytes()), None),
+            // By its end the launcher is told of ours.
+            None => (Ok(()), Some(started.stdin)),
+        };
         let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
             .map_err(GroupError::io("read what the router daemon says"))?;
         let mut lines = BufReader::new(errors).lines();
         let mut said = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
             if line.contains(STARTED) {
-                return Ok(Self { exit, lines });
+                return Ok(Self { pid: started.pid, exit, lines, _stdin: stdin });
             }
             said.push(line);
         }
@@ -56,6 +75,11 @@ impl Router {
         Err(GroupError::RouterEnded { said: said.join("; ").trim().to_owned() })
     }
 
+    /// The way to its end.
+    pub(crate) fn end(&self) -> RouterEnd {
+        RouterEnd { pid: self.pid, exit: self.exit.clone() }
+    }
+
     /// Writes to the log what it says, and that it ended, should it.
     pub(crate) async fn run(mut self, log: Log) {
         while let Ok(Some(line)) = self.lines.next_line().await {
@@ -64,5 +88,22 @@ impl Router {
         let exit = self.exit.ended().await;
         log.warn(None, &format!("the router daemon has ended ({exit:?}): guests get no addresses any more"))
             .await;
+    }
+}
+
+/// Ends the router daemon of a group whose end the kernel does not see.
+#[derive(Debug)]
+pub(crate) struct RouterEnd {
+    pid: Pid,
+    exit: ExitWatch,
+}
+
+impl RouterEnd {
+    /// Ends it, and waits for that.
+    pub(crate) async fn ended(mut self) {
+        if !self.exit.has_ended() {
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+            self.exit.ended().await;
+        }
     }
 }

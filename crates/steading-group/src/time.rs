@@ -7,6 +7,7 @@ use steading_plan::{Plan, VmName};
 use steading_time::{NTP_PORT, TimeServer};
 
 use crate::GroupError;
+use crate::listening::Listening;
 use crate::log::Log;
 
 /// It answers at the gateway's addresses, where routers do.
@@ -17,12 +18,11 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    pub(crate) async fn start(plan: &Plan, log: Log) -> Result<Self, GroupError> {
-        let addresses = &plan.addresses;
+    pub(crate) async fn start(plan: &Plan, listening: &Listening, log: Log) -> Result<Self, GroupError> {
         let mut servers = Vec::new();
-        for address in [IpAddr::from(addresses.gateway), addresses.ipv4_gateway.into()] {
-            let server = TimeServer::bind((address, NTP_PORT).into()).await;
-            servers.push(server.map_err(GroupError::io("start the time server"))?);
+        for address in listening.gateways() {
+            let socket = listening.udp((*address, NTP_PORT).into()).await;
+            servers.push(TimeServer::at(socket.map_err(GroupError::io("start the time server"))?));
         }
         Ok(Self { servers, names: plan.names_of_addresses(), log })
     }

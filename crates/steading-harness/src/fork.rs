@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use steading_api::{Client, FreezeRequest, chain, socket_path};
-use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin};
+use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin, WantedIsolation};
 use steading_plan::Engine;
 use steading_report::{Event, Report};
 use steading_sys::process::end_with_parent;
@@ -18,7 +18,7 @@ use crate::live::{LiveGroup, wait_for};
 use crate::prepare;
 use crate::run::{self, Ask, Start, Up};
 use crate::suite::Declared;
-use crate::up_args::EngineArgs;
+use crate::up_args::{EngineArgs, IsolationArgs};
 
 /// A group to be made from what was kept of another.
 #[derive(Args, Clone, Debug)]
@@ -105,7 +105,9 @@ pub(crate) fn go_on(
     let origin = Origin::Frozen(Box::new(opened), clock);
     // What a fork takes tells little of its testnet: it shares memory with others.
     let admission = Admission::default();
-    let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission };
+    let isolation = IsolationArgs::from_environment().map_err(host)?;
+    let isolation = isolation.choose().map_err(|error| host(error.into()))?;
+    let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission, isolation };
     Up::start(config, room).map_err(|error| host(error.into()))
 }
 
@@ -156,16 +158,23 @@ pub(crate) struct BootArgs {
     parent: i32,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    isolation: IsolationArgs,
 }
 
 impl BootArgs {
     /// The arguments by which such a process is told.
-    pub(crate) fn argv(name: &str, engine: Engine, out: &Utf8Path) -> Vec<String> {
+    pub(crate) fn argv(
+        name: &str,
+        engine: Engine,
+        isolation: WantedIsolation,
+        out: &Utf8Path,
+    ) -> Vec<String> {
         let parent = std::process::id().to_string();
-        let (engine, out) = (engine.as_str(), out.as_str());
-        ["__boot", "--as", name, "--engine", engine, "--out", out, "--parent", &parent]
-            .map(str::to_owned)
-            .into()
+        let (engine, isolation, out) = (engine.as_str(), isolation.as_str(), out.as_str());
+        let words =
+            ["__boot", "--as", name, "--engine", engine, "--isolation", isolation, "--out", out, "--parent"];
+        words.into_iter().chain([parent.as_str()]).map(str::to_owned).collect()
     }
 }
 
@@ -194,7 +203,8 @@ pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) ->
         end_with_parent(args.parent)?;
         // What there is to say was said of the group itself.
         let engine = args.engine.engine;
-        let start = Start { out: Some(&args.out), warm: false, engine, room: Ask::Nobody };
+        let isolation = args.isolation;
+        let start = Start { out: Some(&args.out), warm: false, engine, isolation, room: Ask::Nobody };
         let up = run::bring_up(&args.name, &*suite.testnet, &start, &Report::silent());
         up.map_err(|(_, error)| error)
     };

@@ -35,5 +35,5 @@ pub use metrics::{Metrics, Sample};
 pub use run::run_command;
 pub use steading_api::chain;
 pub use suite::{Section, Suite, TestOptions, WithoutForks};
-pub use up_args::{EngineArgs, UpArgs};
+pub use up_args::{EngineArgs, IsolationArgs, UpArgs};
 pub use vm::Vm;

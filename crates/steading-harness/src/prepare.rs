@@ -4,8 +4,8 @@ pub use crate::host::host_resources;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_files::{FileError, ServedFile};
-pub use steading_group::probe_faults;
-use steading_group::{Admission, GroupConfig, Origin};
+use steading_group::{Admission, GroupConfig, Isolation, IsolationError, Origin, has_capabilities};
+pub use steading_group::{Collected, find_launcher, probe_faults};
 use steading_plan::{
     Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError,
     QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
@@ -113,7 +113,8 @@ pub fn prepare(
     let files = files.collect::<Result<_, _>>()?;
     let (scratch, log_dir) = directories(log_dir)?;
     let admission = Admission::default();
-    Ok(GroupConfig { plan, origin: Origin::Prepared(prepared), files, log_dir, scratch, admission })
+    let (origin, isolation) = (Origin::Prepared(prepared), Isolation::default());
+    Ok(GroupConfig { plan, origin, files, log_dir, scratch, admission, isolation })
 }
 
 /// Makes the directories of a group: for disks, and for logs.
@@ -155,4 +156,15 @@ pub fn tight_room(config: &GroupConfig) -> Option<String> {
 /// Where images are kept on this host.
 pub fn cache_dir() -> Utf8PathBuf {
     ImageCache::default_dir()
+}
+
+/// Removes what is left of this user's groups without namespaces whose drivers were killed.
+///
+/// # Errors
+///
+/// When there is a launcher, and it fails.
+pub fn collect_what_is_left() -> Result<Collected, IsolationError> {
+    // One without capabilities has made nothing.
+    let launcher = find_launcher().filter(|launcher| has_capabilities(launcher));
+    steading_group::collect(launcher.as_deref())
 }

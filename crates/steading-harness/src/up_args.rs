@@ -1,8 +1,10 @@
 //! How a testnet is to be brought up, as it is said on the command line.
 
+use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
+use steading_group::{Isolation, IsolationError, WantedIsolation};
 use steading_plan::{Engine, env_vars};
 
 use crate::broker::BrokerOptions;
@@ -20,6 +22,9 @@ pub struct UpArgs {
     /// What runs the VMs.
     #[command(flatten)]
     pub engine: EngineArgs,
+    /// How groups are kept apart.
+    #[command(flatten)]
+    pub isolation: IsolationArgs,
     /// Whose turn it is.
     #[command(flatten)]
     pub broker: BrokerOptions,
@@ -39,6 +44,40 @@ pub struct EngineArgs {
         value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::as_str)).try_map(|name| name.parse::<Engine>())
     )]
     pub engine: Engine,
+}
+
+/// How a group is kept apart from all else.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct IsolationArgs {
+    /// How the group is kept apart from all else: by namespaces of its own, or, on hosts that give users
+    /// none, by names alone, with a network that the launcher makes in the host's own. With the launcher there
+    /// are no faults of the network, no forks, and no addresses of one's own choice.
+    #[arg(
+        long,
+        value_name = "ISOLATION",
+        env = env_vars::STEADING_ISOLATION,
+        hide_env_values = true,
+        default_value_t,
+        value_parser = PossibleValuesParser::new(WantedIsolation::ALL.map(WantedIsolation::as_str))
+            .try_map(|name| name.parse::<WantedIsolation>())
+    )]
+    pub isolation: WantedIsolation,
+}
+
+impl IsolationArgs {
+    /// What the environment alone says, for commands that have no such option.
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        let isolation = match std::env::var(env_vars::STEADING_ISOLATION) {
+            Ok(name) => name.parse().context("STEADING_ISOLATION says nothing that is known")?,
+            Err(_) => WantedIsolation::default(),
+        };
+        Ok(Self { isolation })
+    }
+
+    /// What is to be had of it. The caller must have one thread.
+    pub(crate) fn choose(self) -> Result<Isolation, IsolationError> {
+        Isolation::choose(self.isolation)
+    }
 }
 
 impl EngineArgs {

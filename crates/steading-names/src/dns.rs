@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::connections::serve_all;
 use crate::{Transport, answer};
 
 /// The port of DNS (RFC 1035, section 4.2).
-const PORT: u16 = 53;
+pub const DNS_PORT: u16 = 53;
 
 /// How long a connection may be idle (RFC 7766, section 6.2.3: some seconds).
 const IDLE: Duration = Duration::from_secs(10);
@@ -58,19 +58,15 @@ impl DnsListener {
     /// # Errors
     ///
     /// When somebody else does, or it is not the host's.
-    pub async fn bind(address: IpAddr, zone: SharedZone) -> io::Result<Self> {
-        Self::bind_port((address, PORT).into(), zone).await
-    }
-
-    /// The same at another port.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Self::bind`].
     pub async fn bind_port(address: SocketAddr, zone: SharedZone) -> io::Result<Self> {
         let datagrams = UdpSocket::bind(address).await?;
         let connections = TcpListener::bind(datagrams.local_addr()?).await?;
-        Ok(Self { datagrams, connections, zone })
+        Ok(Self::at(datagrams, connections, zone))
+    }
+
+    /// Listens by these sockets, which somebody has bound to the same address.
+    pub const fn at(datagrams: UdpSocket, connections: TcpListener, zone: SharedZone) -> Self {
+        Self { datagrams, connections, zone }
     }
 
     /// Where it listens.

@@ -12,4 +12,4 @@ mod random;
 
 pub use answer::{Transport, answer};
 pub use authority::{Authority, AuthorityError, AuthorityKey, Issued};
-pub use dns::{DnsListener, SharedZone};
+pub use dns::{DNS_PORT, DnsListener, SharedZone};

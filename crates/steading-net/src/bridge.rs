@@ -13,9 +13,13 @@ use tokio::task::JoinSet;
 
 use crate::NetError;
 
-/// The network of one group, in the network namespace of the process that made it.
+/// The network of one group.
 #[derive(Debug)]
-pub struct Network {
+pub struct Network(Option<Own>);
+
+/// One in the network namespace of the process that made it.
+#[derive(Debug)]
+struct Own {
     handle: Handle,
     bridge: u32,
     /// Holds the task that speaks to the kernel; it ends with this value.
@@ -44,9 +48,27 @@ impl Network {
         add_address(&handle, bridge, addresses.gateway.into(), 64, name).await?;
         add_address(&handle, bridge, addresses.ipv4_gateway.into(), addresses.ipv4.prefix_len(), name)
             .await?;
-        let network = Self { handle, bridge, _connection: tasks };
+        let network = Self(Some(Own { handle, bridge, _connection: tasks }));
         network.ensure_source_route(addresses, addresses.management).await?;
         Ok(network)
+    }
+
+    /// One that the launcher has made, in the host's namespace. Nothing of it can be changed.
+    pub const fn of_launcher() -> Self {
+        Self(None)
+    }
+
+    /// Whether it can be changed.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check_own(&self) -> Result<(), NetError> {
+        self.own().map(drop)
+    }
+
+    fn own(&self) -> Result<&Own, NetError> {
+        self.0.as_ref().ok_or(NetError::OfLauncher)
     }
 
     /// Makes this an address of the host, as those of the driver are. VMs answer to it by their
@@ -58,8 +80,9 @@ impl Network {
     pub async fn add_source(&self, address: impl Into<IpAddr>) -> Result<(), NetError> {
         let address = address.into();
         let length = if address.is_ipv6() { 128 } else { 32 };
-        let loopback = link_index(&self.handle, "lo").await?;
-        add_address(&self.handle, loopback, address, length, &"lo").await
+        let handle = &self.own()?.handle;
+        let loopback = link_index(handle, "lo").await?;
+        add_address(handle, loopback, address, length, &"lo").await
     }
 
     /// Makes this TAP a port of the bridge, and up.
@@ -68,13 +91,14 @@ impl Network {
     ///
     /// When there is no such interface, or the kernel refuses.
     pub async fn attach(&self, tap: &IfName) -> Result<(), NetError> {
-        self.attach_to(tap, self.bridge).await
+        self.attach_to(tap, self.own()?.bridge).await
     }
 
     async fn attach_to(&self, tap: &IfName, bridge: u32) -> Result<(), NetError> {
-        let index = link_index(&self.handle, tap.as_str()).await?;
+        let handle = &self.own()?.handle;
+        let index = link_index(handle, tap.as_str()).await?;
         let port = LinkUnspec::new_with_index(index).controller(bridge).up().build();
-        self.handle
+        handle
             .link()
             .set(port)
             .execute()
@@ -89,20 +113,16 @@ impl Network {
     ///
     /// When the kernel refuses.
     pub async fn add_wire(&self, name: &IfName) -> Result<(), NetError> {
+        let handle = &self.own()?.handle;
         let bridge = LinkBridge::new(name.as_str()).mcast_snooping(false).forward_delay(0).build();
-        self.handle
-            .link()
-            .add(bridge)
-            .execute()
-            .await
-            .map_err(refused(|| format!("add the bridge {name}")))?;
-        let index = link_index(&self.handle, name.as_str()).await?;
+        handle.link().add(bridge).execute().await.map_err(refused(|| format!("add the bridge {name}")))?;
+        let index = link_index(handle, name.as_str()).await?;
         let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let quiet = LinkUnspec::new_with_index(index)
             .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
             .build();
-        self.handle.link().set(quiet).execute().await.map_err(refused(|| format!("keep {name} quiet")))?;
-        set_up(&self.handle, index, name).await
+        handle.link().set(quiet).execute().await.map_err(refused(|| format!("keep {name} quiet")))?;
+        set_up(handle, index, name).await
     }
 
     /// Makes this TAP a port of such a bridge, and up. It is none of another any more.
@@ -111,7 +131,7 @@ impl Network {
     ///
     /// When there is no such interface, or the kernel refuses.
     pub async fn attach_to_wire(&self, tap: &IfName, bridge: &IfName) -> Result<(), NetError> {
-        self.attach_to(tap, link_index(&self.handle, bridge.as_str()).await?).await
+        self.attach_to(tap, link_index(&self.own()?.handle, bridge.as_str()).await?).await
     }
 
     /// Removes such a bridge.
@@ -120,8 +140,9 @@ impl Network {
     ///
     /// When there is no such interface, or the kernel refuses.
     pub async fn remove_wire(&self, name: &IfName) -> Result<(), NetError> {
-        let index = link_index(&self.handle, name.as_str()).await?;
-        let removed = self.handle.link().del(index).execute().await;
+        let handle = &self.own()?.handle;
+        let index = link_index(handle, name.as_str()).await?;
+        let removed = handle.link().del(index).execute().await;
         removed.map_err(refused(|| format!("remove the bridge {name}")))
     }
 
@@ -135,15 +156,16 @@ impl Network {
         addresses: &AddressPlan,
         source: Ipv6Addr,
     ) -> Result<(), NetError> {
+        let Own { handle, bridge, .. } = self.own()?;
         let prefix = addresses.prefix;
         let route = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(prefix.network(), prefix.prefix_len())
-            .output_interface(self.bridge)
+            .output_interface(*bridge)
             .pref_source(source)
             .priority(KERNEL_ROUTE_METRIC)
             .protocol(RouteProtocol::Kernel)
             .build();
-        self.handle
+        handle
             .route()
             .add(route)
             .replace()

@@ -24,6 +24,11 @@ pub enum NetError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The launcher has made it, once and for all.
+    #[error(
+        "the group's network lies in this host's own, where the launcher has made it, and cannot be changed: there are no faults, no claimed resolvers and no addresses of choice\nhint: run where user namespaces are to be had (--isolation namespaces)"
+    )]
+    OfLauncher,
     /// An interface that should be there is not.
     #[error("there is no interface {0} in this network namespace")]
     Missing(String),

@@ -2,8 +2,9 @@
 //! names are answered for, and does not answer itself.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
-use crate::{AddressPlan, Addressing, VmPlan};
+use crate::{AddressPlan, Addressing, MacAddr};
 
 /// Seconds between unsolicited router advertisements.
 const RA_INTERVAL: u32 = 10;
@@ -18,7 +19,7 @@ const RA_LIFETIME: u32 = 1800;
 pub(crate) fn configuration(
     addresses: &AddressPlan,
     addressing: Addressing,
-    vms: &[VmPlan],
+    second_cards: impl IntoIterator<Item = (MacAddr, Option<Ipv4Addr>)>,
 ) -> Option<String> {
     if addressing == Addressing::Static {
         return None;
@@ -47,13 +48,11 @@ pub(crate) fn configuration(
          dhcp-option=option:ntp-server,{ipv4_gateway}\n\
          dhcp-ignore=tag:!known\n"
     );
-    for vm in vms {
-        if let Some(mac) = vm.second_mac {
-            // So that there is nothing to remember: a router daemon that is started anew, or in a fork,
-            // gives and renews the same.
-            let address = vm.second_address.map(|address| format!(",{address}")).unwrap_or_default();
-            writeln!(text, "dhcp-host={mac}{address}").expect("a String takes all");
-        }
+    for (mac, address) in second_cards {
+        // So that there is nothing to remember: a router daemon that is started anew, or in a fork,
+        // gives and renews the same.
+        let address = address.map(|address| format!(",{address}")).unwrap_or_default();
+        writeln!(text, "dhcp-host={mac}{address}").expect("a String takes all");
     }
     Some(text)
 }

@@ -36,6 +36,13 @@ pub const STEADING_UNIVERSAL_GUEST: &str = "STEADING_UNIVERSAL_GUEST";
 /// last in the directory of unpacked images.
 pub const STEADING_HOST_GUEST: &str = "STEADING_HOST_GUEST";
 
+/// `namespaces`, `launcher` or `auto`: how groups are kept apart from all else, as `--isolation`.
+pub const STEADING_ISOLATION: &str = "STEADING_ISOLATION";
+
+/// The launcher, for hosts without user namespaces. By default `steading-launcher` beside the program that
+/// runs, else on `PATH`.
+pub const STEADING_LAUNCHER: &str = "STEADING_LAUNCHER";
+
 /// How much the cache of booted testnets may take, in MiB; 4096 when it is not set.
 pub const STEADING_WARM_MIB: &str = "STEADING_WARM_MIB";
 
@@ -116,6 +123,9 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 /// See `STEADING_CACHE_DIR`. A path that is not absolute is ignored.
 pub const HOME: &str = "HOME";
 
+/// Where groups that have no namespaces have a directory each; else `/tmp`. It must be this user's own.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+
 /// Where `qemu-system-x86_64`, `qemu-img` and dnsmasq are looked for.
 pub const PATH: &str = "PATH";
 
@@ -163,3 +173,7 @@ pub const STEADING_ATTEMPT: &str = "STEADING_ATTEMPT";
 
 /// A mark by which what a program leaves running is found and ended.
 pub const STEADING_JOB: &str = "STEADING_JOB";
+
+/// Where a group has no namespaces: which process is its owner, by which `steading gc` finds what outlived a
+/// driver that was killed.
+pub const STEADING_OWNER: &str = "STEADING_OWNER";

@@ -19,6 +19,7 @@ mod file;
 mod handed;
 mod handle;
 mod hash;
+mod launch;
 mod mac;
 mod name;
 mod names;
@@ -40,6 +41,10 @@ pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError,
 pub use handed::{HandedError, handed_image};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
+pub use launch::{
+    Endpoint, InterfaceRecord, LAUNCHED_VMS_MAX, LaunchError, LaunchRequest, ParseMarkError, ProcessMark,
+    Transport,
+};
 pub use mac::{MacAddr, ParseMacError};
 pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, ParseIfNameError, VmName};
 pub use names::{

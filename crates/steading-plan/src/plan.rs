@@ -213,7 +213,8 @@ impl Plan {
         Zone::new(&addresses, &vms, &records, resolvers.iter().copied())?;
         let resources = Resources::of(&testnet.vms);
         resources.check(&testnet.vms, host.resources)?;
-        let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, &vms);
+        let second_cards = vms.iter().filter_map(|vm| Some((vm.second_mac?, vm.second_address)));
+        let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, second_cards);
         Ok(Self {
             group: group.clone(),
             addresses,

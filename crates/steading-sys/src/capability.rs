@@ -9,7 +9,7 @@ use rustix::thread::{
 
 /// What a group may do in its own network namespace: change interfaces, open raw sockets (router
 /// advertisements are ICMPv6), listen on ports below 1024 (DHCP, DNS).
-const NETWORK: CapabilitySet =
+pub const NETWORK: CapabilitySet =
     CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_BIND_SERVICE);
 
 const EACH: [CapabilitySet; 3] =
@@ -17,7 +17,7 @@ const EACH: [CapabilitySet; 3] =
 
 /// Keeps the three in every set, the ambient one included, so that they outlive an exec, and drops
 /// all others.
-pub(crate) fn keep_network_only() -> io::Result<()> {
+pub fn keep_network_only() -> io::Result<()> {
     let sets = CapabilitySets { effective: NETWORK, permitted: NETWORK, inheritable: NETWORK };
     set_capabilities(None, sets)?;
     for capability in EACH {
@@ -27,7 +27,7 @@ pub(crate) fn keep_network_only() -> io::Result<()> {
 }
 
 /// Drops all from the ambient set, so that the next program has none.
-pub(crate) fn clear_ambient() -> io::Result<()> {
+pub fn clear_ambient() -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
     Ok(())
 }

@@ -4,12 +4,24 @@
 #![expect(unsafe_code, reason = "this crate is where unsafe code lives")]
 
 pub mod capability;
-pub mod growth;
-pub mod namespace;
-pub mod process;
-pub mod search;
-pub mod signal;
-mod start_error;
+pub mod exec;
+pub mod mark;
 pub mod sysctl;
 pub mod tap;
+
+#[cfg(feature = "driver")]
+pub mod beside;
+#[cfg(feature = "driver")]
+pub mod growth;
+#[cfg(feature = "driver")]
+pub mod namespace;
+#[cfg(feature = "driver")]
+pub mod process;
+#[cfg(feature = "driver")]
+pub mod search;
+#[cfg(feature = "driver")]
+pub mod signal;
+#[cfg(feature = "driver")]
+mod start_error;
+#[cfg(feature = "driver")]
 pub mod tsc;

@@ -33,7 +33,9 @@ pub enum NamespaceError {
     )]
     Threads(usize),
     /// The kernel refuses.
-    #[error("cannot make a user, network, PID and mount namespace: {source}\nhint: {hint}")]
+    #[error(
+        "cannot make a user, network, PID and mount namespace: {source}\nhint: {hint}\nhint: where that is not to be, the launcher does without (docs/guide/launcher.md)"
+    )]
     Refused {
         /// The operating system's reason.
         source: io::Error,
@@ -44,12 +46,12 @@ pub enum NamespaceError {
 
 /// What went wrong inside, after the namespaces were made.
 #[derive(Debug, Error)]
-#[error("cannot set up the group's namespaces: {step}")]
+#[error("cannot set up the group's first process: {step}")]
 pub struct SetupError {
     /// What was tried.
-    step: &'static str,
+    pub(crate) step: &'static str,
     /// The operating system's reason.
-    source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 /// The first process of new namespaces, seen from outside.
@@ -69,12 +71,16 @@ pub struct Child {
 ///
 /// When the process has more than one thread, or when the kernel refuses.
 pub fn spawn(body: impl FnOnce() -> u8) -> Result<Child, NamespaceError> {
+    clone(libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWNS, body)
+}
+
+/// Starts `body` as a process with a copy of this one's memory, in these new namespaces.
+pub(crate) fn clone(flags: libc::c_int, body: impl FnOnce() -> u8) -> Result<Child, NamespaceError> {
     let threads = thread_count();
     if threads != 1 {
         return Err(NamespaceError::Threads(threads));
     }
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWNS;
     // SAFETY: all zeros is a valid clone_args (clone(2)): no stack, so the child goes on with a copy
     // of the caller's.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -141,6 +147,19 @@ impl Identity {
         Ok(Self { uid, gid, pidfd })
     }
 
+    /// Asks for this process's end when that one ends, from inside of what that one has spawned.
+    pub(crate) fn end_with(&self) -> Result<(), SetupError> {
+        let kill = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(kill)
+            .map_err(|error| SetupError { step: "ask to end with the parent", source: error.into() })?;
+        // The kernel tells of the parent's end from now on; of one before, it never would.
+        if self.has_ended() {
+            let source = io::ErrorKind::NotFound.into();
+            return Err(SetupError { step: "go on without a parent", source });
+        }
+        Ok(())
+    }
+
     /// Whether the process has ended: its pidfd is readable then (pidfd_open(2)).
     fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
@@ -180,13 +199,7 @@ pub fn set_up(outer: &Identity, place: Option<&Utf8Path>) -> Result<OwnedFd, Set
     }
     rustix::process::setsid().map_err(|e| failed("leave the terminal's session")(e.into()))?;
     capability::keep_network_only().map_err(failed("keep three capabilities"))?;
-    let kill = Some(rustix::process::Signal::KILL);
-    rustix::process::set_parent_process_death_signal(kill)
-        .map_err(|e| failed("ask to end with the parent")(e.into()))?;
-    // The kernel tells of the parent's end from now on; of one before, it never would.
-    if outer.has_ended() {
-        return Err(failed("go on without a parent")(io::ErrorKind::NotFound.into()));
-    }
+    outer.end_with()?;
     Ok(directory)
 }
 

@@ -5,11 +5,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::Pid;
+use steading_plan::{ProcessMark, env_vars};
 use thiserror::Error;
 
 use crate::capability;
@@ -147,6 +149,15 @@ pub struct Started {
     pub stderr: ChildStderr,
 }
 
+/// Which process it is that all programs end with, once it was said.
+static ENDS_WITH: OnceLock<String> = OnceLock::new();
+
+/// From now on every [`Program`] that this process starts ends with it, by the kernel, and is marked as its own.
+pub(crate) fn all_end_with_this(own: &ProcessMark) {
+    // It is said once in the life of a process.
+    let _ = ENDS_WITH.set(own.to_string());
+}
+
 impl Program {
     /// Starts it, with pipes for its three standard streams.
     ///
@@ -174,6 +185,12 @@ impl Program {
         if !self.network_capabilities {
             // SAFETY: the closure makes one system call and touches no memory of the caller.
             unsafe { command.pre_exec(capability::clear_ambient) };
+        }
+        if let Some(mark) = ENDS_WITH.get() {
+            command.env(env_vars::STEADING_OWNER, mark);
+            let starter = rustix::process::getpid().as_raw_nonzero().get();
+            // SAFETY: the closure makes two system calls and touches no memory of the caller.
+            unsafe { command.pre_exec(move || end_with_parent(starter)) };
         }
         let mut child = command.spawn().map_err(failed)?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a PID fits");

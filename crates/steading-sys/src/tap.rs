@@ -1,13 +1,17 @@
 //! TAP devices: the host's end of a VM's network card.
 
+#[cfg(feature = "driver")]
+mod end;
+
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use fs_err as fs;
 use steading_plan::IfName;
 use thiserror::Error;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+#[cfg(feature = "driver")]
+pub use end::TapEnd;
 
 const DEVICE: &str = "/dev/net/tun";
 
@@ -58,6 +62,16 @@ pub fn open_device() -> Result<OwnedFd, TapError> {
 /// Frames carry a virtio header (`IFF_VNET_HDR`, `linux/if_tun.h`), so that checksums and
 /// segmentation pass through undone between VMs.
 pub fn create(name: &IfName) -> Result<OwnedFd, TapError> {
+    create_with(name, 0)
+}
+
+/// The same where others may have interfaces: one that exists is not opened (`IFF_TUN_EXCL`), not even
+/// when the caller has the capability for it.
+pub fn create_new(name: &IfName) -> Result<OwnedFd, TapError> {
+    create_with(name, libc::IFF_TUN_EXCL)
+}
+
+fn create_with(name: &IfName, more: libc::c_int) -> Result<OwnedFd, TapError> {
     let device = open_device()?;
     // SAFETY: all zeros is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -65,7 +79,9 @@ pub fn create(name: &IfName) -> Result<OwnedFd, TapError> {
         *target = byte.cast_signed();
     }
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    request.ifr_ifru.ifru_flags = i16::try_from(flags).expect("the flags of a TAP fit 16 bits");
+    // All 16 bits are flags.
+    let flags = u16::try_from(flags | more).expect("the flags of a TAP fit 16 bits");
+    request.ifr_ifru.ifru_flags = flags.cast_signed();
     // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call; an IfName leaves room
     // for the closing NUL.
     let status = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
@@ -89,50 +105,4 @@ pub fn create_lasting(name: &IfName) -> Result<(), TapError> {
         }
     }
     Ok(())
-}
-
-/// A TAP whose frames this process reads and writes.
-#[derive(Debug)]
-pub struct TapEnd(AsyncFd<OwnedFd>);
-
-impl TapEnd {
-    /// Makes a TAP of this name, to be used in the event loop of the caller.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub fn create(name: &IfName) -> Result<Self, TapError> {
-        let failed = |source| TapError::Create { name: name.clone(), source };
-        let device = create(name)?;
-        rustix::io::ioctl_fionbio(&device, true).map_err(|error| failed(error.into()))?;
-        // SAFETY: an OwnedFd is open until it is dropped, and it is dropped with the AsyncFd.
-        let device = unsafe { AsyncFd::register_with_interest(device, Interest::READABLE) };
-        Ok(Self(device.map_err(|error| failed(error.into()))?))
-    }
-
-    /// Waits until there is a frame.
-    ///
-    /// # Errors
-    ///
-    /// When the event loop has ended.
-    pub async fn arrival(&self) -> io::Result<()> {
-        self.0.readable().await.map(|mut ready| ready.retain_ready())
-    }
-
-    /// Takes a frame, with its virtio header; none when there is none, or the interface is down.
-    pub fn take(&self, buffer: &mut [u8]) -> Option<usize> {
-        let read = self.0.try_io(Interest::READABLE, |device| {
-            rustix::io::read(device, &mut *buffer).map_err(|error| match error {
-                // Nothing more is to be had until it is said that there is.
-                rustix::io::Errno::IO | rustix::io::Errno::BADFD => io::ErrorKind::WouldBlock.into(),
-                error => io::Error::from(error),
-            })
-        });
-        read.ok()
-    }
-
-    /// Sends a frame, with its virtio header. One that is not taken is lost, as on any wire.
-    pub fn give(&self, frame: &[u8]) {
-        let _ = rustix::io::write(self.0.get_ref(), frame);
-    }
 }

@@ -3,5 +3,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arena;
 pub mod process;
 pub mod terminal;

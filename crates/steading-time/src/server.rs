@@ -21,7 +21,12 @@ impl TimeServer {
     ///
     /// When nobody can.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { socket: UdpSocket::bind(address).await? })
+        Ok(Self::at(UdpSocket::bind(address).await?))
+    }
+
+    /// Answers by this socket, which somebody has bound.
+    pub const fn at(socket: UdpSocket) -> Self {
+        Self { socket }
     }
 
     /// Where it listens.

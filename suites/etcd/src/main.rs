@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         })
         .sequential("network_faults", |section| {
             section
+                .needs_faults()
                 .fork_each(WithoutForks::Boot)
                 .test(
                     "the_minority_cannot_write_and_the_majority_can",

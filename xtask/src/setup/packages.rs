@@ -28,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "kmod",
     "libc6-dev",
+    "libcap2-bin",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",

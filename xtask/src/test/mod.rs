@@ -49,11 +49,15 @@ impl Suite {
     }
 }
 
+/// Run so, a suite is on a host that gives users no namespaces (`steading_testing::arena`).
+const WITHOUT_NAMESPACES: &[&str] = &["--isolation", "launcher"];
+
 const SUITES: &[Suite] = &[
     Suite::plain("suite-guests"),
     Suite::by("suite-guests", &["--engine", "libvirt"]),
     Suite::plain("suite-health"),
     Suite::by("suite-health", &["--engine", "libvirt"]),
+    Suite::by("suite-health", WITHOUT_NAMESPACES),
     Suite::plain("suite-etcd"),
     Suite::plain("suite-forks"),
     Suite::plain("suite-faults"),
@@ -67,8 +71,12 @@ const SUITES: &[Suite] = &[
 ];
 
 /// Those that take many minutes, and are run when they are asked for (`--all`).
-const LONG_SUITES: &[Suite] =
-    &[Suite::plain("suite-upgrade"), Suite::plain("suite-nested"), Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"])];
+const LONG_SUITES: &[Suite] = &[
+    Suite::plain("suite-upgrade"),
+    Suite::plain("suite-nested"),
+    Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"]),
+    Suite::by("suite-etcd", WITHOUT_NAMESPACES),
+];
 
 /// What a test target is called that is a suite itself, and ends as suites do.
 const SUITE: &str = "suite";
@@ -137,7 +145,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     summary.add(run.doc_tests());
     for suite in suites {
         match programs.iter().find(|made| made.package == suite.package && made.kind == Kind::Binary) {
-            Some(program) => summary.add(run.suite(suite, program)),
+            Some(program) => summary.add(run.suite(suite, program, &programs)),
             None => summary.add(Outcome::broken(suite.package, "it was not built")),
         }
     }
@@ -206,8 +214,19 @@ impl Run<'_> {
         }
     }
 
-    fn suite(&self, suite: Suite, program: &Executable) -> Outcome {
-        let mut command = self.place.user.command(&program.path);
+    fn suite(&self, suite: Suite, program: &Executable, programs: &[Executable]) -> Outcome {
+        let mut command = if suite.arguments == WITHOUT_NAMESPACES {
+            let named =
+                |name: &str| programs.iter().find(|made| made.name == name && made.kind == Kind::Binary);
+            let (Some(arena), Some(launcher)) = (named("arena"), named("steading-launcher")) else {
+                return Outcome::broken(&suite.title(), "the launcher was not built");
+            };
+            let mut command = self.place.user.command(&arena.path);
+            command.arg(&launcher.path).arg(&program.path);
+            command
+        } else {
+            self.place.user.command(&program.path)
+        };
         command.arg("run").args(suite.arguments).args(self.filter).current_dir(&self.place.run);
         self.environment(&mut command);
         watch(&suite.title(), &mut command, Reader::of_suite())

@@ -20,6 +20,7 @@ const PRINTS: &[&str] = &[
     "crates/steading-cli/",
     "crates/steading-report/",
     "crates/steading-bench/",
+    "crates/steading-launcher/",
     "fuzz/src/main.rs",
     "suites/",
     "xtask/",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{Client, ClientError, Lines, ProcessEvent, ProcessSpec};
-use steading_group::{Admission, GroupConfig, Origin, Owner};
+use steading_group::{Admission, GroupConfig, Isolation, Origin, Owner};
 use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec};
 use steading_vm::engine::prepare;
 use steading_vm::image::ImageCache;
@@ -114,6 +114,7 @@ fn config(group: &str, testnet: &Testnet, dirs: &Utf8Path) -> GroupConfig {
         log_dir: dirs.join("log"),
         scratch: dirs.join("scratch"),
         admission: Admission::default(),
+        isolation: Isolation::default(),
     }
 }
 

@@ -240,6 +240,7 @@ mod tests {
             ssh_key: String::new(),
             forked_from: None,
             unforkable: None,
+            has_namespaces: true,
         };
         LiveGroup { owner, status, client: Client::new("") }
     }

@@ -24,9 +24,9 @@ const SIGNALLED: i32 = 128;
 /// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
 /// it was started.
 pub fn run_command(group: &str, testnet: &Testnet, args: &UpArgs, argv: &[String], report: &Report) -> u8 {
-    let UpArgs { warm, out, engine: EngineArgs { engine }, broker } = args;
+    let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = args;
     let room = Ask::Broker(broker, Copies::One);
-    let start = Start { out: out.as_deref(), warm: *warm, engine: *engine, room };
+    let start = Start { out: out.as_deref(), warm: *warm, engine: *engine, isolation: *isolation, room };
     match bring_up(group, &|| Ok(testnet.clone()), &start, report) {
         Ok(up) => command_in(up, argv, report),
         Err((code, error)) => fail(report, code, &error),
@@ -38,7 +38,7 @@ pub(crate) fn command_in(up: Up, argv: &[String], report: &Report) -> u8 {
     let Up { owner, log_dir, .. } = up;
     let client = Client::new(socket_path(owner.pid()));
     let ran = crate::live::wait_for(async {
-        let status = follow(&client, argv, report).await;
+        let status = follow(owner.pid(), &client, argv, report).await;
         // When it cannot be asked it has ended.
         let _ = client.tear_down().await;
         status
@@ -66,11 +66,11 @@ enum Come {
     Signal(std::io::Result<Signal>),
 }
 
-async fn follow(client: &Client, argv: &[String], report: &Report) -> anyhow::Result<u8> {
+async fn follow(owner: i32, client: &Client, argv: &[String], report: &Report) -> anyhow::Result<u8> {
     let mut watch = Watch::begin(client).await?;
     let signals = Signals::open(&[Signal::INT, Signal::TERM])?;
     let status = client.status().await?;
-    let spec = ProcessSpec { name: NAME.to_owned(), argv: argv.to_vec(), env: facts(&status) };
+    let spec = ProcessSpec { name: NAME.to_owned(), argv: argv.to_vec(), env: facts(owner, &status) };
     let mut events = client.start_process(&spec).await?;
     let (mut pid, mut was_told, mut is_watching) = (None, false, true);
     loop {
@@ -113,9 +113,10 @@ async fn follow(client: &Client, argv: &[String], report: &Report) -> anyhow::Re
 }
 
 /// What the program is told, as variables of its environment.
-fn facts(status: &GroupStatus) -> Vec<(String, String)> {
-    // The owner is PID 1 of the namespace that the program runs in.
-    let private = |name: &str| format!("/proc/1/fd/{DIRECTORY_FD}/{name}");
+fn facts(owner: i32, status: &GroupStatus) -> Vec<(String, String)> {
+    // The owner is PID 1 of the namespace that the program runs in, if it has one.
+    let owner = if status.has_namespaces { 1 } else { owner };
+    let private = |name: &str| format!("/proc/{owner}/fd/{DIRECTORY_FD}/{name}");
     let plan = &status.plan;
     let mut facts = vec![
         (env_vars::STEADING_GROUP.to_owned(), plan.group.to_string()),

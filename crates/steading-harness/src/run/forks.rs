@@ -14,7 +14,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use steading_api::{Client, ClientError, FreezeRequest, chain, socket_path};
 use steading_broker::{BrokerError, LEASE_FD, Lease, Stub};
-use steading_plan::Resources;
+use steading_group::WantedIsolation;
+use steading_plan::{LABEL_MAX, Resources};
 use steading_sys::process::{Program, RunError, Started};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
@@ -70,6 +71,7 @@ pub(crate) struct Forks {
     owner: i32,
     log_dir: Utf8PathBuf,
     slots: Arc<Semaphore>,
+    at_most: u32,
     /// For one fork there is room by what is reserved for the group itself, which stands meanwhile.
     own_room: Arc<Semaphore>,
     /// The way to room for others; none where nothing is reserved.
@@ -77,6 +79,8 @@ pub(crate) struct Forks {
     /// Functions that run in the group itself.
     in_group: AtomicUsize,
     freezes: tokio::sync::Mutex<Freezes>,
+    /// How many testnets were booted anew.
+    booted: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -96,15 +100,18 @@ impl Forks {
         at_most: usize,
         more: Option<More>,
     ) -> Self {
+        let at_most = at_most.clamp(1, Semaphore::MAX_PERMITS.min(1 << 16));
         Self {
             client,
             owner,
             log_dir: log_dir.to_owned(),
-            slots: Arc::new(Semaphore::new(at_most.clamp(1, Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Semaphore::new(at_most)),
+            at_most: u32::try_from(at_most).unwrap_or(1),
             own_room: Arc::new(Semaphore::new(1)),
             more,
             in_group: AtomicUsize::new(0),
             freezes: tokio::sync::Mutex::default(),
+            booted: AtomicUsize::new(0),
         }
     }
 
@@ -128,6 +135,12 @@ impl Forks {
         Ok(())
     }
 
+    /// Waits until there is no fork any more.
+    pub(crate) async fn all_ended(&self) {
+        // Nobody closes it.
+        let _ = self.slots.acquire_many(self.at_most).await;
+    }
+
     /// Makes a fork of the testnet as the setups of this section left it.
     pub(crate) async fn fork(&self, point: SectionId, name: &str, attempt: u32) -> Result<Fork, ForkError> {
         let slot = self.slot().await?;
@@ -141,8 +154,16 @@ impl Forks {
         let slot = self.slot().await?;
         let status = self.client.status().await.map_err(ForkError::Boot)?;
         let log_dir = self.log_dir(name, attempt);
-        Fork::start(BootArgs::argv(status.plan.group.as_str(), status.plan.engine, &log_dir), log_dir, slot)
-            .await
+        let group = status.plan.group.as_str();
+        let argv = if status.has_namespaces {
+            BootArgs::argv(group, status.plan.engine, WantedIsolation::Namespaces, &log_dir)
+        } else {
+            // In one network each has its own name, hence its own addresses.
+            let number = self.booted.fetch_add(1, Ordering::SeqCst) + 1;
+            let group = numbered(group, number);
+            BootArgs::argv(&group, status.plan.engine, WantedIsolation::Launcher, &log_dir)
+        };
+        Fork::start(argv, log_dir, slot).await
     }
 
     /// Waits until there may be one more fork. The queue of the machine is not entered: who holds
@@ -185,6 +206,13 @@ impl Forks {
         freezes.ids.insert(point, frozen.id.clone());
         Ok(frozen.id)
     }
+}
+
+/// The name of a group beside another, which it is like (a DNS label, as all names of groups).
+fn numbered(group: &str, number: usize) -> String {
+    let number = format!("-{number}");
+    let kept: String = group.chars().take(LABEL_MAX - number.len()).collect();
+    format!("{}{number}", kept.trim_end_matches('-'))
 }
 
 /// How many forks of a testnet that needs this much may run at once on this host, beside the one
@@ -302,6 +330,20 @@ impl Drop for HoldProcess {
             // The fork's owner ends with it.
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
             self.reap();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_like_another_has_a_good_name_however_long_the_others_is() {
+        assert_eq!(numbered("etcd", 1), "etcd-1");
+        let long = format!("{}-b", "a".repeat(61));
+        for name in [numbered(&long, 1), numbered(&long, 12)] {
+            assert!(name.parse::<steading_plan::GroupName>().is_ok(), "{name}");
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::broker::{Admitted, BrokerOptions, Copies, More, Refused, Room};
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::{Declared, Place, Suite};
-use crate::up_args::{EngineArgs, UpArgs};
+use crate::up_args::{EngineArgs, IsolationArgs, UpArgs};
 use crate::warm;
 pub(crate) use args::{RunArgs, Shard};
 pub(crate) use command::command_in;
@@ -63,12 +63,18 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
-    let UpArgs { warm, out, engine: EngineArgs { engine }, broker } = &args.up;
+    let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = &args.up;
     let forks = suite.tree.tests().filter(|id| !selection.left_out.contains_key(id));
     let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
     let copies = if has_forks { Copies::WithFork } else { Copies::One };
     let room = Ask::Broker(broker, copies);
-    let start = Start { out: out.as_deref(), warm: *warm || suite.warm_start, engine: *engine, room };
+    let start = Start {
+        out: out.as_deref(),
+        warm: *warm || suite.warm_start,
+        engine: *engine,
+        isolation: *isolation,
+        room,
+    };
     match bring_up(group, &*suite.testnet, &start, report) {
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
@@ -117,6 +123,7 @@ pub(crate) struct Start<'a> {
     /// Begin with the booted testnet.
     pub(crate) warm: bool,
     pub(crate) engine: Engine,
+    pub(crate) isolation: IsolationArgs,
     pub(crate) room: Ask<'a>,
 }
 
@@ -188,6 +195,11 @@ pub(crate) fn bring_up(
     }
     let host = |error: anyhow::Error| (exit_code::HOST, error);
     // Before anything is unpacked, and without waiting.
+    let isolation = start.isolation.choose().and_then(|isolation| {
+        isolation.check(&plan)?;
+        Ok(isolation)
+    });
+    let isolation = isolation.map_err(|error| host(error.into()))?;
     start.room.check(&plan).map_err(|error| host(error.into()))?;
     let peak = Peak::path(&prepare::cache_dir(), &plan);
     let log_dir = start.out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
@@ -198,6 +210,7 @@ pub(crate) fn bring_up(
         report.tell(&Event::Warning { message });
     }
     config.admission.peak = Some(peak);
+    config.isolation = isolation;
     let cold = match (start.warm, config.plan.no_freeze()) {
         (false, _) => None,
         (true, None) => start_warm(&mut config, report).map_err(host)?,

@@ -34,6 +34,9 @@ const INPUTS_WAITING: usize = 256;
 /// Why nothing is started any more once the first interrupt has come.
 const INTERRUPTED: &str = "interrupted";
 
+/// Why a test that makes faults is not run.
+const NO_FAULTS: &str = "it makes faults of the network, and without namespaces that cannot be changed";
+
 /// Runs the functions of one group.
 pub(crate) struct Runner<'a> {
     suite: &'a Declared,
@@ -43,6 +46,8 @@ pub(crate) struct Runner<'a> {
     forks: Arc<Forks>,
     /// Why there are no forks, if there are none.
     unforkable: Option<String>,
+    /// Whether there can be faults of the network.
+    has_faults: bool,
     report: &'a Report,
     log_dir: &'a Utf8Path,
     schedule: Schedule<'a>,
@@ -100,6 +105,7 @@ impl<'a> Runner<'a> {
             owner,
             client,
             forks,
+            has_faults: true,
             unforkable: selection.unforkable.clone(),
             report,
             log_dir,
@@ -112,9 +118,10 @@ impl<'a> Runner<'a> {
 
     /// Runs everything to its end, and returns the exit status.
     pub(crate) async fn run(mut self) -> u8 {
-        if self.unforkable.is_none() {
-            // When it cannot be asked, its end comes next.
-            self.unforkable = self.client.status().await.ok().and_then(|status| status.unforkable);
+        // When it cannot be asked, its end comes next.
+        if let Ok(status) = self.client.status().await {
+            self.unforkable = self.unforkable.take().or(status.unforkable);
+            self.has_faults = status.has_namespaces;
         }
         loop {
             let steps = self.schedule.next();
@@ -240,6 +247,11 @@ impl<'a> Runner<'a> {
             freeze_on_failure: self.selection.freeze_on_failure,
             inputs: self.sender.clone(),
         };
+        if function.options.needs_faults && !self.has_faults {
+            self.running.insert(id, Attempt::new(attempt, function.limit));
+            self.end(id, Outcome::Skipped { reason: NO_FAULTS.to_owned() });
+            return;
+        }
         let task = match (self.suite.tree.place(id), &self.unforkable) {
             (Place::Fork(_, WithoutForks::Skip), Some(reason)) => {
                 let reason = format!("it asks for a fork of the testnet: {reason}");
@@ -433,6 +445,10 @@ impl<'a> Runner<'a> {
 
     /// Tears the group down, checks the rules, and judges.
     async fn finish(mut self) -> u8 {
+        if self.interrupts == 0 {
+            // Those of the last functions are still being torn down; one that takes longer is ended.
+            let _ = tokio::time::timeout(TEARDOWN_LIMIT, self.forks.all_ended()).await;
+        }
         self.tasks.shutdown().await;
         let asked = tokio::time::timeout(TEARDOWN_LIMIT, self.client.tear_down()).await;
         if !matches!(asked, Ok(Ok(()))) {

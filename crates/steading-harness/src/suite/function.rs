@@ -30,6 +30,7 @@ pub struct TestOptions {
     pub(crate) limit: Option<Duration>,
     pub(crate) retries: u32,
     pub(crate) ignored: Option<String>,
+    pub(crate) needs_faults: bool,
 }
 
 impl TestOptions {
@@ -57,6 +58,14 @@ impl TestOptions {
     #[must_use]
     pub fn ignored(mut self, reason: impl Into<String>) -> Self {
         self.ignored = Some(reason.into());
+        self
+    }
+
+    /// Makes faults of the network: skipped where the group's network cannot be changed
+    /// (`--isolation launcher`).
+    #[must_use]
+    pub fn needs_faults(mut self) -> Self {
+        self.needs_faults = true;
         self
     }
 }

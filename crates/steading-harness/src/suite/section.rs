@@ -37,6 +37,7 @@ pub struct Section {
     /// Each test gets a fork of the testnet.
     pub(crate) forks_each: Option<WithoutForks>,
     limit: Duration,
+    needs_faults: bool,
 }
 
 pub(crate) enum Child {
@@ -47,7 +48,8 @@ pub(crate) enum Child {
 impl Section {
     pub(crate) fn new(name: impl Into<String>, order: Order, limit: Duration) -> Self {
         let (setups, children, teardowns) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name: name.into(), order, setups, children, teardowns, forks_each: None, limit }
+        let (name, forks_each, needs_faults) = (name.into(), None, false);
+        Self { name, order, setups, children, teardowns, forks_each, limit, needs_faults }
     }
 
     pub(crate) fn root() -> Self {
@@ -79,6 +81,14 @@ impl Section {
     #[must_use]
     pub fn fork_each(mut self, otherwise: WithoutForks) -> Self {
         self.forks_each = Some(otherwise);
+        self
+    }
+
+    /// Says that the tests declared after it, and those of sections in it, make faults of the network. Where the
+    /// group's network cannot be changed (`--isolation launcher`) they are skipped, before anything starts for them.
+    #[must_use]
+    pub fn needs_faults(mut self) -> Self {
+        self.needs_faults = true;
         self
     }
 
@@ -140,12 +150,15 @@ impl Section {
         fill: impl FnOnce(Section) -> Section,
     ) -> Self {
         let name = self.path(&name.into());
-        let section = fill(Section::new(name, order, self.limit));
+        let mut section = Section::new(name, order, self.limit);
+        section.needs_faults = self.needs_faults;
+        let section = fill(section);
         self.children.push(Child::Section(section));
         self
     }
 
-    fn function(&self, name: &str, role: Role, options: TestOptions, body: Body) -> Function {
+    fn function(&self, name: &str, role: Role, mut options: TestOptions, body: Body) -> Function {
+        options.needs_faults |= self.needs_faults && role == Role::Test;
         let limit = options.limit.unwrap_or(self.limit);
         Function { name: self.path(name), role, options, limit, body }
     }

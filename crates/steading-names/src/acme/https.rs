@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::{Acme, Body, DIRECTORY, Problem, Reply};
 use crate::connections::serve_all;
 
 /// The port of HTTPS.
-const PORT: u16 = 443;
+pub const PORT: u16 = 443;
 
 /// How long a client may take to shake hands, and for each request's head.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,22 +49,17 @@ impl AcmeListener {
     /// # Errors
     ///
     /// When somebody else does, or it is not the host's.
-    pub async fn bind(address: IpAddr, tls: &Arc<rustls::ServerConfig>, acme: Arc<Acme>) -> io::Result<Self> {
-        Self::bind_port((address, PORT).into(), tls, acme).await
-    }
-
-    /// The same at another port.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Self::bind`].
     pub async fn bind_port(
         address: SocketAddr,
         tls: &Arc<rustls::ServerConfig>,
         acme: Arc<Acme>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, tls: TlsAcceptor::from(Arc::clone(tls)), acme })
+        Ok(Self::at(TcpListener::bind(address).await?, tls, acme))
+    }
+
+    /// Listens by this socket, which somebody has bound.
+    pub fn at(listener: TcpListener, tls: &Arc<rustls::ServerConfig>, acme: Arc<Acme>) -> Self {
+        Self { listener, tls: TlsAcceptor::from(Arc::clone(tls)), acme }
     }
 
     /// Where it listens.

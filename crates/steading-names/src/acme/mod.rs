@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::random::random_word;
 use crate::{Authority, SharedZone};
 pub use challenge::Asker;
-pub use https::AcmeListener;
+pub use https::{AcmeListener, PORT};
 pub use jws::{Jwk, Jws};
 use nonces::Nonces;
 use order::{Order, Proof, RawIdentifier};
