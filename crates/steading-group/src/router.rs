@@ -49,12 +49,18 @@ impl Router {
             fds: Vec::new(),
             network_capabilities: true,
         };
-        let (mut started, exit) = processes.start(|| program.start(), |started| started.pid)?;
+        let (started, exit) = processes.start(|| program.start(), |started| started.pid)?;
         // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
+        let mut stdin = started.stdin;
         let (written, stdin) = match configuration {
-            Some(configuration) => (started.stdin.write_all(configuration.as_bytes()), None),
+            Some(configuration) => {
+                let written = stdin.write_all(configuration.as_bytes());
+                // It reads to the end.
+                drop(stdin);
+                (written, None)
+            }
             // By its end the launcher is told of ours.
-            None => (Ok(()), Some(started.stdin)),
+            None => (Ok(()), Some(stdin)),
         };
         let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
             .map_err(GroupError::io("read what the router daemon says"))?;

@@ -194,7 +194,9 @@ impl Plan {
             vm.second_address = Some(address);
         }
         if testnet.addressing == Addressing::Static {
-            vms.iter_mut().for_each(|vm| addressing::tell(vm, &addresses));
+            for vm in &mut vms {
+                addressing::tell(vm, &addresses);
+            }
         }
         let mut files = testnet.files.clone();
         files.extend(nested::tell(&mut vms, &addresses)?);

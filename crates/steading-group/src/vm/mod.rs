@@ -21,7 +21,7 @@ use crate::libvirt::Libvirt;
 use crate::log::Log;
 use crate::processes::Processes;
 use crate::taken::Taken;
-use nested::{Inside, NestedTask, Sign};
+use nested::{Inside, NestedTask, Told};
 pub(crate) use task::VmTask;
 
 /// How many of the last console lines a failure shows.
@@ -145,7 +145,7 @@ impl Vm {
         index: u32,
         plan: VmPlan,
         host: &Self,
-        signs: mpsc::UnboundedReceiver<Sign>,
+        signs: mpsc::UnboundedReceiver<Told>,
         shared: &Shared,
         follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
     ) -> (Self, NestedTask) {

@@ -41,8 +41,15 @@ pub(crate) enum Sign {
     Resumed,
 }
 
+/// A sign, and in which boot of the host it was written (`_BOOT_ID`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    host_boot: Option<String>,
+    sign: Sign,
+}
+
 /// Where signs of VMs inside one go, by their names.
-pub(crate) type Inside = HashMap<String, mpsc::UnboundedSender<Sign>>;
+pub(crate) type Inside = HashMap<String, mpsc::UnboundedSender<Told>>;
 
 /// Passes on what an entry tells of a VM inside. Returns whether it is that VM's and no other's.
 pub(super) fn pass_on(inside: &Inside, event: &FollowEvent) -> bool {
@@ -51,7 +58,7 @@ pub(super) fn pass_on(inside: &Inside, event: &FollowEvent) -> bool {
     let Some(sender) = inside.get(name) else { return false };
     let is_console = matches!(sign, Sign::Console(_));
     // Nobody listens when the group is ending.
-    let _ = sender.send(sign);
+    let _ = sender.send(Told { host_boot: entry.boot_id.clone(), sign });
     is_console
 }
 
@@ -74,7 +81,7 @@ pub(crate) struct NestedTask {
     pub(super) plan: Arc<VmPlan>,
     pub(super) host: Vm,
     pub(super) log: Log,
-    pub(super) signs: mpsc::UnboundedReceiver<Sign>,
+    pub(super) signs: mpsc::UnboundedReceiver<Told>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) view: watch::Sender<VmView>,
     pub(super) power: watch::Sender<Power>,
@@ -96,18 +103,33 @@ impl NestedTask {
         });
         let mut its_host = host.view();
         let shown = Shown { plan, log, view, power, output };
-        let mut host_was_on = false;
+        // The boot in which the host is, none if it is off; the one that signs were last of; and one that is
+        // over, of which signs may come late, when the journal is followed again.
+        let (mut boot, mut signs_of, mut over) = (None, None, None);
         loop {
             tokio::select! {
-                Some(sign) = signs.recv() => shown.sign(sign).await,
-                Ok(()) = its_host.changed() => {
-                    let is_on = its_host.borrow_and_update().status.state != VmState::Off;
-                    if is_on && !host_was_on {
-                        shown.expected();
-                    } else if !is_on {
-                        shown.off(format!("its host, VM {}, is off", host.name())).await;
+                Some(Told { host_boot, sign }) = signs.recv() => {
+                    if host_boot.is_none() || host_boot != over {
+                        shown.sign(sign).await;
+                        signs_of = host_boot;
+                    } else if matches!(sign, Sign::Console(_)) {
+                        shown.sign(sign).await;
                     }
-                    host_was_on = is_on;
+                }
+                Ok(()) = its_host.changed() => {
+                    let now = {
+                        let view = its_host.borrow_and_update();
+                        (view.status.state != VmState::Off).then_some(view.status.boot)
+                    };
+                    if now != boot {
+                        over.clone_from(&signs_of);
+                    }
+                    if now.is_none() {
+                        shown.off(format!("its host, VM {}, is off", host.name())).await;
+                    } else if now != boot {
+                        shown.expected();
+                    }
+                    boot = now;
                 }
                 command = commands.recv() => match command {
                     None => return,
@@ -276,8 +298,9 @@ mod tests {
         assert!(passed("console:a", "hello"));
         assert!(!passed("nested:a", "on"));
         assert!(!passed("console:b", "hello"));
-        assert_eq!(signs.try_recv().ok(), Some(Sign::Console("hello".to_owned())));
-        assert_eq!(signs.try_recv().ok(), Some(Sign::On));
+        let mut next = || signs.try_recv().ok().map(|told| told.sign);
+        assert_eq!(next(), Some(Sign::Console("hello".to_owned())));
+        assert_eq!(next(), Some(Sign::On));
         assert!(signs.try_recv().is_err());
     }
 }

@@ -154,12 +154,11 @@ impl Control {
             return Ok(());
         }
         let boot = self.shared.log.boot(&self.plan.name).await;
-        let booted = match &self.shared.libvirt {
-            Some(libvirt) => self.boot_by(libvirt).await,
-            None => {
-                let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
-                launched.map_err(|error| self.failure(&error))
-            }
+        let booted = if let Some(libvirt) = &self.shared.libvirt {
+            self.boot_by(libvirt).await
+        } else {
+            let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
+            launched.map_err(|error| self.failure(&error))
         };
         let (running, agent) = booted?;
         self.view.send_modify(|view| {
