@@ -227,13 +227,13 @@ begin_work() { # begin_work RELEASE
 
 # mmdebstrap, with what it prints kept for when it fails. The tree is thrown away: a hook writes what is
 # made of it to descriptor 9, which is a file of ours, since root of the namespace cannot write to our
-# directories. INITRD=No: no initial RAM disk of Debian's.
+# directories. INITRD=No: no initial RAM disk of Debian's. --skip=cleanup: a hook leaves nothing of apt's.
 bootstrap() { # bootstrap RELEASE PACKAGES_FILE OUTPUT MMDEBSTRAP_ARGUMENT...
     local release=$1 packages output=$3 log=$work/mmdebstrap.log
     packages=$(sed '/^#/d' "$2" | paste -sd,)
     shift 3
     say 'installing packages'
-    if ! TMPDIR=$scratch INITRD=No mmdebstrap --mode="$mode" --format=null --include="$packages" \
+    if ! TMPDIR=$scratch INITRD=No mmdebstrap --mode="$mode" --format=null --skip=cleanup --include="$packages" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         "$@" "$release" - "$work/sources.list" 9>"$output" >"$log" 2>&1; then

@@ -4,7 +4,7 @@ use steading_plan::{InterfaceRecord, LaunchRequest, ProcessMark};
 
 use crate::Target;
 
-/// See [`check`].
+/// Words and records, as `check` reads them.
 pub const TARGET: Target = Target {
     name: "launch",
     check,

@@ -70,8 +70,8 @@ pub fn check(bytes: &[u8]) {
             return;
         }
     };
-    let guest = GuestFiles { boot: Boot::Bios, disk: Some(ImageSource::new("guest/disk")) };
-    let guests = BTreeMap::from([(Guest::Reference, guest.clone()), (Guest::Universal, guest)]);
+    let guest = GuestFiles { boot: Boot::Bios, disk: Some(ImageSource::new("guest/disk")), memory_mib: 64 };
+    let guests = [Guest::Reference, Guest::Universal, Guest::Host].map(|kind| (kind, guest.clone())).into();
     let Ok(testnet) = file.resolve(&guests) else { return };
     let written = serde_json::to_string(&testnet).expect("a testnet can be written");
     assert_eq!(serde_json::from_str::<Testnet>(&written).expect("and read"), testnet);

@@ -40,6 +40,12 @@ const ALL: &[Guest] = &[
         recipe: "guest/upgradable/build",
         only_for: Some("suite-upgrade"),
     },
+    Guest {
+        name: "host guest image",
+        variable: "STEADING_HOST_GUEST",
+        recipe: "guest/host/build",
+        only_for: Some("suite-nested"),
+    },
 ];
 
 impl Guest {

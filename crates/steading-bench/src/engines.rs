@@ -119,27 +119,25 @@ fn taken(owner: u32) -> anyhow::Result<(Taken, Taken, Vec<String>)> {
 fn print(figures: &[Figures; 2]) {
     let [qemu, libvirt] = figures;
     println!("{:<44} {:>10} {:>10} {:>7}", "medians", "qemu", "libvirt", "ratio");
-    let times: [(&str, fn(&Figures) -> &[Duration]); 6] = [
-        ("from nothing to a group with VMs that run", |f| &f.up),
-        ("to all journals answering", |f| &f.answering),
-        ("kill of one VM", |f| &f.kill),
-        ("start of it", |f| &f.start),
-        ("to its journal answering", |f| &f.answering_again),
-        ("teardown", |f| &f.torn_down),
-    ];
-    for (what, of) in times {
-        let seconds = |figures| percentile(of(figures), 0.5).as_secs_f64();
-        let (a, b) = (seconds(qemu), seconds(libvirt));
+    let time = |what: &str, a: &[Duration], b: &[Duration]| {
+        let (a, b) = (percentile(a, 0.5).as_secs_f64(), percentile(b, 0.5).as_secs_f64());
         println!("{what:<44} {a:>8.3} s {b:>8.3} s {:>7.2}", b / a.max(f64::EPSILON));
-    }
-    let sizes: [(&str, fn(&Figures) -> u64); 2] = [
-        ("private memory of a QEMU with its guest", |f| f.guests.private_kib / GUESTS as u64),
-        ("private memory of all processes beside them", |f| f.beside.private_kib),
-    ];
-    for (what, of) in sizes {
-        let (a, b) = (of(qemu) as f64 / 1024.0, of(libvirt) as f64 / 1024.0);
+    };
+    time("from nothing to a group with VMs that run", &qemu.up, &libvirt.up);
+    time("to all journals answering", &qemu.answering, &libvirt.answering);
+    time("kill of one VM", &qemu.kill, &libvirt.kill);
+    time("start of it", &qemu.start, &libvirt.start);
+    time("to its journal answering", &qemu.answering_again, &libvirt.answering_again);
+    time("teardown", &qemu.torn_down, &libvirt.torn_down);
+    let size = |what: &str, a: u64, b: u64| {
+        let (a, b) = (a as f64 / 1024.0, b as f64 / 1024.0);
         println!("{what:<44} {a:>6.1} MiB {b:>6.1} MiB {:>7.2}", b / a);
-    }
+    };
+    let guests = GUESTS as u64;
+    let (a, b) = (qemu.guests.private_kib / guests, libvirt.guests.private_kib / guests);
+    size("private memory of a QEMU with its guest", a, b);
+    let (a, b) = (qemu.beside.private_kib, libvirt.beside.private_kib);
+    size("private memory of all processes beside them", a, b);
     for (engine, figures) in Engine::ALL.into_iter().zip(figures) {
         println!("processes beside QEMU with {engine}: {}", figures.names.join(", "));
     }

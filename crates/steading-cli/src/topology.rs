@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
-use steading::{reference, universal};
+use steading::{host, reference, universal};
 use steading_harness::{Suite, UpArgs, run_command};
 use steading_plan::{Guest, GuestFiles, Testnet, TestnetFile, VmSpec};
 use steading_report::Report;
@@ -40,6 +40,7 @@ fn find(guest: Guest, vm: &str) -> anyhow::Result<VmSpec> {
     Ok(match guest {
         Guest::Reference => reference::guest()?.vm(vm),
         Guest::Universal => universal::guest()?.vm(vm),
+        Guest::Host => host::guest()?.vm(vm),
     })
 }
 
@@ -50,9 +51,9 @@ fn resolve(
 ) -> anyhow::Result<Testnet> {
     let mut files = BTreeMap::new();
     for (guest, vm) in file.guests() {
-        let VmSpec { boot, disk, .. } =
+        let VmSpec { boot, disk, memory_mib, .. } =
             find(guest, vm).with_context(|| GuestNotFound { vm: vm.to_owned() })?;
-        files.insert(guest, GuestFiles { boot, disk });
+        files.insert(guest, GuestFiles { boot, disk, memory_mib });
     }
     Ok(file.resolve(&files)?)
 }

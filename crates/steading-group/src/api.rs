@@ -206,6 +206,11 @@ async fn agent(
     let vm = group.vm(&vm)?;
     let agent = vm.view().borrow().agent.clone();
     let Some(agent) = agent else {
+        if let Some(host) = &vm.host {
+            let message =
+                format!("VM {}: the group has no way to its agent: VM {} runs it", vm.name(), host.name());
+            return Err(vm.failure(FailureKind::BadRequest, message).await.into());
+        }
         return Err(power::off(vm, "cannot ask its agent").await.into());
     };
     let limit = Duration::from_millis(command.limit_ms);

@@ -57,6 +57,7 @@ use crate::sources::Sources;
 use crate::taken::Taken;
 use crate::targets;
 use crate::time::Time;
+use crate::vm::nested::Inside;
 use crate::vm::{Shared, Vm};
 
 /// What the owner says when the group is up.
@@ -393,8 +394,15 @@ async fn serve(
     tell_facts(&plan, &key, &authority)?;
     let taken = Taken::default();
     let (mut prepared_vms, mut images) = (Vec::new(), BTreeMap::new());
-    for (vm, beginning) in plan.vms.iter().zip(beginnings) {
+    let (mut nested_vms, mut inside) = (Vec::new(), HashMap::<String, Inside>::new());
+    for ((index, vm), beginning) in (0..).zip(&plan.vms).zip(beginnings) {
         let mut options = journal_options(vm, &plan);
+        if let Some(host) = &vm.spec.inside {
+            let (sender, signs) = mpsc::unbounded_channel();
+            inside.entry(host.clone()).or_default().insert(vm.name.to_string(), sender);
+            nested_vms.push((index, vm, host, signs, options));
+            continue;
+        }
         images.extend(beginning.image().map(|digest| (vm.name.to_string(), digest)));
         let (mut files, past) = match beginning {
             VmBeginning::Prepared(prepared) => (VmFiles::open(vm, &prepared, &scratch, &key.public)?, None),
@@ -417,16 +425,17 @@ async fn serve(
             }
             network.attach(name).await?;
         }
-        prepared_vms.push((vm, files, past, options));
+        prepared_vms.push((index, vm, files, past, options));
     }
     let libvirt = match plan.engine {
         Engine::Qemu => None,
         Engine::Libvirt => {
             let mut files = Vec::new();
-            for (index, (_, vm_files, ..)) in (0..).zip(&prepared_vms) {
+            for (index, _, vm_files, ..) in &prepared_vms {
                 let duplicates = vm_files.duplicates().map_err(GroupError::io("hold files for libvirt"))?;
-                files
-                    .extend(duplicates.into_iter().map(|(file, number)| (file, Held::number(index, number))));
+                files.extend(
+                    duplicates.into_iter().map(|(file, number)| (file, Held::number(*index, number))),
+                );
             }
             let config = LibvirtConfig {
                 files,
@@ -447,10 +456,18 @@ async fn serve(
         libvirt,
     };
     let mut vms = BTreeMap::new();
-    for (index, (vm, files, past, options)) in (0..).zip(prepared_vms) {
-        let (handle, task) = Vm::new(index, vm.clone(), files, past, &shared, |power, events| {
-            Follower::new(options, power, events)
-        });
+    for (index, vm, files, past, options) in prepared_vms {
+        let inside = inside.remove(vm.name.as_str()).unwrap_or_default();
+        let follow = |power, events| Follower::new(options, power, events);
+        let (handle, task) = Vm::new(index, vm.clone(), (files, past), inside, &shared, follow);
+        background.spawn(task.run());
+        vms.insert(vm.name.to_string(), handle);
+    }
+    for (index, vm, host, signs, options) in nested_vms {
+        // The plan has checked that it is there.
+        let Some(host) = vms.get(host.as_str()).cloned() else { continue };
+        let follow = |power, events| Follower::new(options, power, events);
+        let (handle, task) = Vm::nested(index, vm.clone(), &host, signs, &shared, follow);
         background.spawn(task.run());
         vms.insert(vm.name.to_string(), handle);
     }

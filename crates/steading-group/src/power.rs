@@ -12,7 +12,7 @@ use steading_plan::Handle;
 use steading_vm::qmp::Qmp;
 
 use crate::switches::{Button, Switches, Trouble};
-use crate::vm::{Vm, VmView};
+use crate::vm::{Vm, VmView, nested};
 
 /// How long a guest may take to power off. Under emulation, and with stopping services that have
 /// time limits of their own (90 s in systemd), it can take long.
@@ -24,6 +24,9 @@ const PRESS_AGAIN: Duration = Duration::from_secs(5);
 /// Does what is asked for, and returns when it is done.
 pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
     vm.log.driver(Some(vm.name()), verb.as_str()).await;
+    if let Some(host) = &vm.host {
+        return nested::act(vm, host, verb).await;
+    }
     match verb {
         VmVerb::Start => vm.start().await,
         VmVerb::Kill => vm.kill().await,

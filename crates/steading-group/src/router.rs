@@ -51,15 +51,16 @@ impl Router {
         };
         let (started, exit) = processes.start(|| program.start(), |started| started.pid)?;
         // A pipe holds 64 KiB; a larger configuration is taken as dnsmasq reads it.
-        let mut stdin = Some(started.stdin);
-        // The launcher is told of our end by that of the pipe; what is to be read ends with it.
-        let written = match (configuration, &mut stdin) {
-            (Some(configuration), Some(pipe)) => {
-                let written = pipe.write_all(configuration.as_bytes());
-                stdin = None;
-                written
+        let mut stdin = started.stdin;
+        let (written, stdin) = match configuration {
+            Some(configuration) => {
+                let written = stdin.write_all(configuration.as_bytes());
+                // It reads to the end.
+                drop(stdin);
+                (written, None)
             }
-            _ => Ok(()),
+            // By its end the launcher is told of ours.
+            None => (Ok(()), Some(stdin)),
         };
         let errors = pipe::Receiver::from_owned_fd(started.stderr.into())
             .map_err(GroupError::io("read what the router daemon says"))?;

@@ -46,6 +46,7 @@ impl Engine {
     }
 
     /// For serde: whether it is the one that is used unless another is asked for.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }

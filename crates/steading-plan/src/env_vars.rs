@@ -32,6 +32,10 @@ pub const STEADING_UPGRADABLE_GUEST: &str = "STEADING_UPGRADABLE_GUEST";
 /// was built last in the directory of unpacked images.
 pub const STEADING_UNIVERSAL_GUEST: &str = "STEADING_UNIVERSAL_GUEST";
 
+/// The directory of a built host guest, as `guest/host/build` prints it. By default the one that was built
+/// last in the directory of unpacked images.
+pub const STEADING_HOST_GUEST: &str = "STEADING_HOST_GUEST";
+
 /// `namespaces`, `launcher` or `auto`: how groups are kept apart from all else, as `--isolation`.
 pub const STEADING_ISOLATION: &str = "STEADING_ISOLATION";
 

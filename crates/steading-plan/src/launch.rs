@@ -94,7 +94,9 @@ impl LaunchRequest {
     ///
     /// When the plan has what does not follow from names.
     pub fn of(plan: &Plan) -> Result<Self, LaunchError> {
-        let vms = plan.vms.iter().map(|vm| (vm.name.clone(), vm.second_mac.is_some())).collect();
+        // One inside another has the network card that its host gives it.
+        let vms = plan.vms.iter().filter(|vm| vm.spec.inside.is_none());
+        let vms = vms.map(|vm| (vm.name.clone(), vm.second_mac.is_some())).collect();
         let request = Self { group: plan.group.clone(), vms }.checked()?;
         if plan.engine != Engine::Qemu {
             return Err(LaunchError::Engine);

@@ -23,6 +23,7 @@ mod launch;
 mod mac;
 mod name;
 mod names;
+mod nested;
 mod plan;
 mod qemu;
 mod resources;
@@ -50,6 +51,7 @@ pub use names::{
     DnsName, DnsNameError, Found, Record, RecordData, RecordError, RecordTable, ResolverError,
     StrangeNameError, Zone, ZoneData, check_resolver,
 };
+pub use nested::NestedError;
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
 pub use qemu::{Acceleration, Beginning, QemuCommand, QemuFacts};
 pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};

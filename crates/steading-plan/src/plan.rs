@@ -11,6 +11,7 @@ use crate::addressing::{self, Addressing};
 use crate::dnsmasq;
 use crate::domain::{Domain, Held, unspeakable};
 use crate::engine::Engine;
+use crate::nested::{self, NestedError};
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
 use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
 use crate::{
@@ -48,6 +49,9 @@ pub enum PlanError {
     /// A resolver that cannot be claimed.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// A VM that cannot be inside another.
+    #[error(transparent)]
+    Nested(#[from] NestedError),
     /// More than the host has.
     #[error(transparent)]
     Resources(#[from] ResourceError),
@@ -189,10 +193,14 @@ impl Plan {
         for (vm, address) in with_second.zip(addresses.second_addresses()) {
             vm.second_address = Some(address);
         }
-        for (index, vm) in (0..).zip(&mut vms) {
-            if testnet.addressing == Addressing::Static {
+        if testnet.addressing == Addressing::Static {
+            for vm in &mut vms {
                 addressing::tell(vm, &addresses);
             }
+        }
+        let mut files = testnet.files.clone();
+        files.extend(nested::tell(&mut vms, &addresses)?);
+        for (index, vm) in (0..).zip(&mut vms).filter(|(_, vm)| vm.spec.inside.is_none()) {
             match host.engine {
                 Engine::Qemu => vm.qemu = QemuCommand::derive(vm, &host.qemu, Beginning::default()),
                 Engine::Libvirt => {
@@ -201,7 +209,6 @@ impl Plan {
                 }
             }
         }
-        let files = testnet.files.clone();
         check_files(&files)?;
         let (records, resolvers) = (testnet.records.clone(), testnet.resolvers.clone());
         resolvers.iter().try_for_each(|resolver| check_resolver(&addresses, *resolver))?;
@@ -250,6 +257,13 @@ impl Plan {
         resolvers: impl IntoIterator<Item = IpAddr>,
     ) -> Result<Zone, RecordError> {
         Zone::new(&self.addresses, &self.vms, records, resolvers)
+    }
+
+    /// Why the group cannot be frozen, if so.
+    pub fn no_freeze(&self) -> Option<&'static str> {
+        let has_nested = self.vms.iter().any(|vm| vm.spec.inside.is_some());
+        self.engine.no_freeze().or(has_nested
+            .then_some("it has a VM inside another, and what is known of such a VM is not kept in a freeze"))
     }
 
     /// The VM of this name.
@@ -319,7 +333,8 @@ impl VmPlan {
 
     /// The TAPs of its cards, each with the handle by which QEMU knows it.
     pub fn taps(&self) -> impl Iterator<Item = (Handle, &IfName)> {
-        let first = std::iter::once((Handle::Tap, &self.tap));
+        // One inside another has the TAP that its host gives it.
+        let first = self.spec.inside.is_none().then_some((Handle::Tap, &self.tap)).into_iter();
         first.chain(self.second_tap.as_ref().map(|tap| (Handle::SecondTap, tap)))
     }
 }

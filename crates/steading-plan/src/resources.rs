@@ -77,7 +77,8 @@ const MINIMUM_MIB: u32 = 16;
 impl Resources {
     /// The sum over these VMs.
     pub fn of(vms: &[VmSpec]) -> Self {
-        vms.iter().fold(Self::default(), |sum, vm| Self {
+        // Those inside others take theirs from them.
+        vms.iter().filter(|vm| vm.inside.is_none()).fold(Self::default(), |sum, vm| Self {
             vcpus: sum.vcpus + u64::from(vm.vcpus),
             memory_mib: sum.memory_mib + u64::from(vm.memory_mib),
             overhead_mib: sum.overhead_mib + OVERHEAD_MIB,
@@ -118,10 +119,12 @@ impl Resources {
 }
 
 /// The terms of a sum of memory, in MiB.
-pub(crate) fn memory_sum<'a>(vms: impl ExactSizeIterator<Item = &'a VmSpec>) -> String {
+pub(crate) fn memory_sum<'a>(vms: impl Iterator<Item = &'a VmSpec>) -> String {
     const SHOWN: usize = 6;
+    let vms: Vec<&VmSpec> = vms.filter(|vm| vm.inside.is_none()).collect();
     let count = vms.len();
-    let mut terms: Vec<String> = vms.take(SHOWN).map(|vm| format!("{} {}", vm.name, vm.memory_mib)).collect();
+    let mut terms: Vec<String> =
+        vms.iter().take(SHOWN).map(|vm| format!("{} {}", vm.name, vm.memory_mib)).collect();
     if count > SHOWN {
         terms.push(format!("{} more", count - SHOWN));
     }

@@ -117,6 +117,10 @@ pub struct VmSpec {
     /// Whether it has a VGA adapter, which screenshots need.
     #[serde(default)]
     pub display: bool,
+    /// The VM that it runs inside of, which is to run it: its frames come by that VM's card. It takes its
+    /// memory and vCPUs from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     pub autostart: bool,
@@ -159,6 +163,7 @@ impl VmSpec {
             disk_mib: None,
             second_card: false,
             display: false,
+            inside: None,
             autostart: true,
             reboots_on_panic: false,
             metrics: Vec::new(),
@@ -198,6 +203,14 @@ impl VmSpec {
     #[must_use]
     pub fn display(mut self) -> Self {
         self.display = true;
+        self
+    }
+
+    /// The same VM, run by another VM of the testnet, which must know how (`guest/host` does), on the
+    /// group's network.
+    #[must_use]
+    pub fn inside(mut self, host: impl Into<String>) -> Self {
+        self.inside = Some(host.into());
         self
     }
 

@@ -54,9 +54,8 @@ struct VmTable {
     /// Virtual CPUs.
     #[serde(default = "default_vcpus")]
     vcpus: u32,
-    /// Memory in MiB.
-    #[serde(default = "default_memory_mib")]
-    memory_mib: u32,
+    /// Memory in MiB; what its guest does well with when left out, or 512.
+    memory_mib: Option<u32>,
     /// What it boots.
     boot: Option<Boot>,
     /// The disk it starts from, under an overlay of its own. Only a kernel can do without.
@@ -69,6 +68,9 @@ struct VmTable {
     /// Whether it has a VGA adapter, which screenshots need.
     #[serde(default)]
     display: bool,
+    /// The VM that it runs inside of, which is to run it: its frames come by that VM's card. It takes its
+    /// memory and vCPUs from there.
+    inside: Option<String>,
     /// Whether it is started with the group; else by the test.
     #[serde(default = "yes")]
     autostart: bool,
@@ -91,9 +93,11 @@ struct VmTable {
 pub enum Guest {
     /// The reference guest: the one in `$STEADING_GUEST`, else the one that was built last.
     Reference,
-    /// The universal guest: the one in `$STEADING_UNIVERSAL_GUEST`, else the one that was built last. It does
-    /// well with 768 MiB of memory.
+    /// The universal guest: the one in `$STEADING_UNIVERSAL_GUEST`, else the one that was built last.
     Universal,
+    /// The host guest, which runs VMs that are declared inside it: the one in `$STEADING_HOST_GUEST`, else the
+    /// one that was built last.
+    Host,
 }
 
 const fn yes() -> bool {
@@ -107,6 +111,8 @@ pub struct GuestFiles {
     pub boot: Boot,
     /// The disk it starts from.
     pub disk: Option<ImageSource>,
+    /// How much memory it does well with, in MiB.
+    pub memory_mib: u32,
 }
 
 /// Why a text is no testnet.
@@ -188,12 +194,16 @@ impl VmTable {
         Ok(VmSpec {
             name: self.name,
             vcpus: self.vcpus,
-            memory_mib: self.memory_mib,
+            memory_mib: self
+                .memory_mib
+                .or(guest.map(|guest| guest.memory_mib))
+                .unwrap_or_else(default_memory_mib),
             boot,
             disk: self.disk.or_else(|| guest.and_then(|guest| guest.disk.clone())),
             disk_mib: self.disk_mib,
             second_card: self.second_card,
             display: self.display,
+            inside: self.inside,
             autostart: self.autostart,
             reboots_on_panic: self.reboots_on_panic,
             metrics: self.metrics,
@@ -220,7 +230,7 @@ mod tests {
 
     fn reference() -> GuestFiles {
         let boot = Boot::Kernel { kernel: "vmlinuz".into(), initrd: None, cmdline: "quiet".to_owned() };
-        GuestFiles { boot, disk: Some(ImageSource::new("guest/disk")) }
+        GuestFiles { boot, disk: Some(ImageSource::new("guest/disk")), memory_mib: 700 }
     }
 
     fn resolved(text: &str) -> Result<Testnet, TestnetFileError> {
@@ -233,17 +243,18 @@ mod tests {
         let vm = &testnet.vms[0];
         assert!(matches!(&vm.boot, Boot::Kernel { cmdline, .. } if cmdline == "quiet"), "{vm:?}");
         assert!(vm.disk.as_ref().is_some_and(|disk| disk.path == "guest/disk"), "{vm:?}");
-        assert_eq!((vm.vcpus, vm.memory_mib, vm.autostart), (1, 512, true));
+        assert_eq!((vm.vcpus, vm.memory_mib, vm.autostart), (1, 700, true));
     }
 
     #[test]
     fn what_is_said_beside_a_guest_prevails() {
         let text = "[[vm]]\nname = \"n1\"\nguest = \"reference\"\nboot = \"uefi\"\n\
-                    [[vm]]\nname = \"n2\"\nguest = \"reference\"\ndisk = { path = \"own\" }\n";
+                    [[vm]]\nname = \"n2\"\nguest = \"reference\"\nmemory_mib = 99\ndisk = { path = \"own\" }\n";
         let testnet = resolved(text).expect("a testnet");
         assert_eq!(testnet.vms[0].boot, Boot::Uefi);
         assert!(testnet.vms[0].disk.is_some());
         assert_eq!(testnet.vms[1].disk.as_ref().expect("its own").path, "own");
+        assert_eq!(testnet.vms[1].memory_mib, 99);
     }
 
     #[test]

@@ -86,6 +86,7 @@
 #![forbid(unsafe_code)]
 
 mod built;
+pub mod host;
 pub mod reference;
 pub mod universal;
 pub mod upgradable;

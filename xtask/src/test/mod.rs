@@ -73,6 +73,7 @@ const SUITES: &[Suite] = &[
 /// Those that take many minutes, and are run when they are asked for (`--all`).
 const LONG_SUITES: &[Suite] = &[
     Suite::plain("suite-upgrade"),
+    Suite::plain("suite-nested"),
     Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"]),
     Suite::by("suite-etcd", WITHOUT_NAMESPACES),
 ];

@@ -1,6 +1,7 @@
 //! One VM of the group: a task that owns its QEMU process and says how it does.
 
 mod freeze;
+pub(crate) mod nested;
 mod streams;
 mod task;
 
@@ -20,6 +21,7 @@ use crate::libvirt::Libvirt;
 use crate::log::Log;
 use crate::processes::Processes;
 use crate::taken::Taken;
+use nested::{Inside, NestedTask, Told};
 pub(crate) use task::VmTask;
 
 /// How many of the last console lines a failure shows.
@@ -73,6 +75,8 @@ pub(crate) struct Vm {
     /// Its place in the plan of its group.
     pub(crate) index: u32,
     pub(crate) libvirt: Option<Libvirt>,
+    /// The VM that it runs inside of, if it does.
+    pub(crate) host: Option<Arc<Vm>>,
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<VmView>,
     pub(crate) log: Log,
@@ -84,25 +88,26 @@ pub(crate) struct Vm {
     pub(crate) read_to: watch::Receiver<Option<JournalPosition>>,
 }
 
+/// The ends of a VM's channels that its task has.
+struct Ends {
+    commands: mpsc::Receiver<Command>,
+    view: watch::Sender<VmView>,
+    power: watch::Sender<Power>,
+    follower: Follower,
+    journal: mpsc::Receiver<FollowEvent>,
+    output: broadcast::Sender<Vec<u8>>,
+}
+
 impl Vm {
     pub(crate) fn new(
         index: u32,
         plan: VmPlan,
-        files: VmFiles,
-        past: Option<Past>,
+        (files, past): (VmFiles, Option<Past>),
+        inside: Inside,
         shared: &Shared,
         follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
     ) -> (Self, VmTask) {
-        let plan = Arc::new(plan);
-        let mut status = VmStatus {
-            name: plan.name.clone(),
-            address: plan.address,
-            state: VmState::Off,
-            boot: 0,
-            panicked: false,
-            pid: None,
-            ended: Some("it was not started yet".to_owned()),
-        };
+        let mut status = status_of(&plan, "it was not started yet");
         let standing = past.and_then(|past| {
             let Past { frozen, record } = past;
             (status.boot, status.panicked) = (record.boot, record.panicked);
@@ -113,32 +118,73 @@ impl Vm {
             }
             frozen.was_on().then_some(freeze::Standing { frozen, state: record.state })
         });
+        let (mut vm, ends) = Self::with_status(index, plan, status, shared, follower);
+        // Without it the VM has all but pictures.
+        vm.screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
+        let Ends { commands, view, power, follower, journal, output } = ends;
+        let (plan, shared) = (Arc::clone(&vm.plan), shared.clone());
+        let task = VmTask {
+            index,
+            plan,
+            files,
+            standing,
+            shared,
+            commands,
+            view,
+            power,
+            follower,
+            journal,
+            output,
+            inside,
+        };
+        (vm, task)
+    }
+
+    /// One that another VM runs.
+    pub(crate) fn nested(
+        index: u32,
+        plan: VmPlan,
+        host: &Self,
+        signs: mpsc::UnboundedReceiver<Told>,
+        shared: &Shared,
+        follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
+    ) -> (Self, NestedTask) {
+        let status = status_of(&plan, &format!("its host, VM {}, has not started it yet", host.name()));
+        let (mut vm, ends) = Self::with_status(index, plan, status, shared, follower);
+        vm.host = Some(Arc::new(host.clone()));
+        let Ends { commands, view, power, follower, journal, output } = ends;
+        let (plan, host, log) = (Arc::clone(&vm.plan), host.clone(), shared.log.clone());
+        let task = NestedTask { plan, host, log, signs, commands, view, power, follower, journal, output };
+        (vm, task)
+    }
+
+    fn with_status(
+        index: u32,
+        plan: VmPlan,
+        status: VmStatus,
+        shared: &Shared,
+        follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
+    ) -> (Self, Ends) {
         let (view_sender, view) =
             watch::channel(VmView { status, qmp: None, agent: None, guest_shutdowns: 0 });
         let (sender, commands) = mpsc::channel(8);
         let (power, powered) = watch::channel(Power::Off);
         let (journal_sender, journal) = mpsc::channel(64);
         let follower = follower(powered, journal_sender);
-        let read_to = follower.position();
-        // Without it the VM has all but pictures.
-        let screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
         let (output, _) = broadcast::channel(OUTPUT_WAITING);
         let vm = Self {
-            plan: Arc::clone(&plan),
+            plan: Arc::new(plan),
             index,
             libvirt: shared.libvirt.clone(),
+            host: None,
             commands: sender,
             view,
             log: shared.log.clone(),
             output: output.clone(),
-            screenshot,
-            read_to,
+            screenshot: None,
+            read_to: follower.position(),
         };
-        let shared = shared.clone();
-        let view = view_sender;
-        let task =
-            VmTask { index, plan, files, standing, shared, commands, view, power, follower, journal, output };
-        (vm, task)
+        (vm, Ends { commands, view: view_sender, power, follower, journal, output })
     }
 
     pub(crate) fn name(&self) -> &VmName {
@@ -211,5 +257,18 @@ impl Vm {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| ending())?;
         answer.await.unwrap_or_else(|_| Err(ending()))
+    }
+}
+
+/// The status of a VM that is off.
+fn status_of(plan: &VmPlan, why: &str) -> VmStatus {
+    VmStatus {
+        name: plan.name.clone(),
+        address: plan.address,
+        state: VmState::Off,
+        boot: 0,
+        panicked: false,
+        pid: None,
+        ended: Some(why.to_owned()),
     }
 }

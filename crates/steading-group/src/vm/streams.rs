@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::sync::{broadcast, mpsc};
 
+use super::nested::{self, Inside};
 use crate::log::Log;
 
 /// Types on a console. A guest that does not read is not waited for.
@@ -21,9 +22,16 @@ pub(super) fn type_all(input: &OwnedWriteHalf, bytes: &[u8]) -> Result<(), &'sta
     Ok(())
 }
 
-pub(super) async fn forward_journal(vm: VmName, mut events: mpsc::Receiver<FollowEvent>, log: Log) {
+pub(super) async fn forward_journal(
+    vm: VmName,
+    mut events: mpsc::Receiver<FollowEvent>,
+    log: Log,
+    inside: Inside,
+) {
     while let Some(event) = events.recv().await {
-        log.journal(&vm, event).await;
+        if !nested::pass_on(&inside, &event) {
+            log.journal(&vm, event).await;
+        }
     }
 }
 

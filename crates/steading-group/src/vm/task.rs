@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::freeze::{Held, Standing};
+use super::nested::Inside;
 use super::streams::{forward_journal, read_console, read_errors, type_all};
 use super::{Command, Reply, Shared, VmView};
 use crate::libvirt::Libvirt;
@@ -36,6 +37,7 @@ pub(crate) struct VmTask {
     pub(super) follower: Follower,
     pub(super) journal: mpsc::Receiver<FollowEvent>,
     pub(super) output: broadcast::Sender<Vec<u8>>,
+    pub(super) inside: Inside,
 }
 
 /// A QEMU process that runs.
@@ -63,7 +65,8 @@ impl VmTask {
         let mut background = JoinSet::new();
         let (_, unused) = mpsc::channel(1);
         let journal = std::mem::replace(&mut self.journal, unused);
-        background.spawn(forward_journal(self.plan.name.clone(), journal, self.shared.log.clone()));
+        let (name, log) = (self.plan.name.clone(), self.shared.log.clone());
+        background.spawn(forward_journal(name, journal, log, self.inside));
         let follower = self.follower;
         background.spawn(async move {
             follower.run(cancel).await;
@@ -151,12 +154,11 @@ impl Control {
             return Ok(());
         }
         let boot = self.shared.log.boot(&self.plan.name).await;
-        let booted = match &self.shared.libvirt {
-            Some(libvirt) => self.boot_by(libvirt).await,
-            None => {
-                let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
-                launched.map_err(|error| self.failure(&error))
-            }
+        let booted = if let Some(libvirt) = &self.shared.libvirt {
+            self.boot_by(libvirt).await
+        } else {
+            let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
+            launched.map_err(|error| self.failure(&error))
         };
         let (running, agent) = booted?;
         self.view.send_modify(|view| {

@@ -23,8 +23,8 @@ const SIGNALLED: i32 = 128;
 
 /// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
 /// it was started.
-pub fn run_command(group: &str, testnet: &Testnet, args: &UpArgs, argv: &[String], report: &Report) -> u8 {
-    let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = args;
+pub fn run_command(group: &str, testnet: &Testnet, up: &UpArgs, argv: &[String], report: &Report) -> u8 {
+    let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = up;
     let room = Ask::Broker(broker, Copies::One);
     let start = Start { out: out.as_deref(), warm: *warm, engine: *engine, isolation: *isolation, room };
     match bring_up(group, &|| Ok(testnet.clone()), &start, report) {

@@ -211,7 +211,7 @@ pub(crate) fn bring_up(
     }
     config.admission.peak = Some(peak);
     config.isolation = isolation;
-    let cold = match (start.warm, start.engine.no_freeze()) {
+    let cold = match (start.warm, config.plan.no_freeze()) {
         (false, _) => None,
         (true, None) => start_warm(&mut config, report).map_err(host)?,
         (true, Some(why)) => {

@@ -135,6 +135,16 @@ pub enum FaultError {
         /// Those that there are.
         known: String,
     },
+    /// It has a VM whose card is another's to make.
+    #[error(
+        "VM {name} runs inside {host}, and the group has no end of its card\nhint: a fault of {host} is one of those inside it, too"
+    )]
+    Inside {
+        /// The VM.
+        name: String,
+        /// Its host.
+        host: String,
+    },
     /// A VM stands on both sides.
     #[error("VM {0} is on both sides of the fault\nhint: nothing in a network is between a VM and itself")]
     BothSides(String),
@@ -250,6 +260,9 @@ impl Fault {
             return Err(FaultError::Nobody);
         }
         for name in self.affected() {
+            if let Some(host) = plan.vm(name).and_then(|vm| vm.spec.inside.as_deref()) {
+                return Err(FaultError::Inside { name: name.to_owned(), host: host.to_owned() });
+            }
             if plan.vm(name).is_none() {
                 let known: Vec<&str> = plan.vms.iter().map(|vm| vm.name.as_str()).collect();
                 return Err(FaultError::UnknownVm { name: name.to_owned(), known: known.join(", ") });

@@ -65,6 +65,10 @@ pub fn prepare(
     cache: &ImageCache,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PreparedVm, EngineError> {
+    if vm.spec.inside.is_some() {
+        // Its host downloads what it starts from, as it is.
+        return Ok(PreparedVm { image: None });
+    }
     if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
         open(&vm.name, "kernel", kernel)?;
         if let Some(initrd) = initrd {
