@@ -22,6 +22,7 @@ mod launched;
 mod libvirt;
 mod listening;
 mod log;
+mod making;
 mod names;
 mod owner;
 mod power;

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -22,15 +22,13 @@ use steading_api::{
 use steading_broker::{LEASE_FD, Lease, Stub};
 use steading_files::ServedFile;
 use steading_logs::TestLog;
-use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_names::AuthorityKey;
 use steading_names::acme::Account;
 use steading_net::Network;
-use steading_plan::{Engine, Held, LaunchRequest, Plan, Record, Sha256, VmPlan};
+use steading_plan::{LaunchRequest, Plan, Record};
 use steading_sys::beside;
 use steading_sys::namespace::{self, Child, Identity};
-use steading_sys::tap;
-use steading_vm::engine::{PreparedVm, VmFiles};
+use steading_vm::engine::PreparedVm;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -47,9 +45,10 @@ use crate::isolation::{self, Isolation, IsolationError};
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::launched::{Launched, REMOVAL};
-use crate::libvirt::{self, Libvirt, LibvirtConfig};
+use crate::libvirt;
 use crate::listening::Listening;
 use crate::log::Log;
+use crate::making::{Made, Making, VmBeginning};
 use crate::names::Names;
 use crate::processes::{ExitWatch, Processes};
 use crate::router::{Router, Way};
@@ -57,15 +56,10 @@ use crate::sources::Sources;
 use crate::taken::Taken;
 use crate::targets;
 use crate::time::Time;
-use crate::vm::nested::Inside;
-use crate::vm::{Shared, Vm};
+use crate::vm::Vm;
 
 /// What the owner says when the group is up.
 const READY: &[u8] = b"ready";
-
-/// How long the guests of a fork are left in peace before their journals are asked for. Under
-/// emulation all code is translated anew there, and what a test does first is to come first.
-const FORK_SETTLES: Duration = Duration::from_secs(1);
 
 /// What a group is made from.
 #[derive(Debug)]
@@ -393,84 +387,18 @@ async fn serve(
         Beginning::of(origin, files, &plan)?;
     tell_facts(&plan, &key, &authority)?;
     let taken = Taken::default();
-    let (mut prepared_vms, mut images) = (Vec::new(), BTreeMap::new());
-    let (mut nested_vms, mut inside) = (Vec::new(), HashMap::<String, Inside>::new());
-    for ((index, vm), beginning) in (0..).zip(&plan.vms).zip(beginnings) {
-        let mut options = journal_options(vm, &plan);
-        if let Some(host) = &vm.spec.inside {
-            let (sender, signs) = mpsc::unbounded_channel();
-            inside.entry(host.clone()).or_default().insert(vm.name.to_string(), sender);
-            nested_vms.push((index, vm, host, signs, options));
-            continue;
-        }
-        images.extend(beginning.image().map(|digest| (vm.name.to_string(), digest)));
-        let (mut files, past) = match beginning {
-            VmBeginning::Prepared(prepared) => (VmFiles::open(vm, &prepared, &scratch, &key.public)?, None),
-            VmBeginning::Past(past) => {
-                let frozen = past.frozen.try_clone().map_err(GroupError::io("hold frozen files"))?;
-                options.begin_after = FORK_SETTLES;
-                options.start = past.record.journal.clone().map_or(options.start, StartAt::After);
-                (VmFiles::from_frozen(vm, frozen, &scratch)?, Some(*past))
-            }
-        };
-        for (handle, name) in vm.taps() {
-            match (&mut launched, plan.engine) {
-                (Some(launched), _) => {
-                    files.insert(handle, launched.take_tap(name)?);
-                    continue;
-                }
-                (None, Engine::Qemu) => files.insert(handle, tap::create(name)?),
-                // libvirt opens it by its name.
-                (None, Engine::Libvirt) => tap::create_lasting(name)?,
-            }
-            network.attach(name).await?;
-        }
-        prepared_vms.push((index, vm, files, past, options));
-    }
-    let libvirt = match plan.engine {
-        Engine::Qemu => None,
-        Engine::Libvirt => {
-            let mut files = Vec::new();
-            for (index, _, vm_files, ..) in &prepared_vms {
-                let duplicates = vm_files.duplicates().map_err(GroupError::io("hold files for libvirt"))?;
-                files.extend(
-                    duplicates.into_iter().map(|(file, number)| (file, Held::number(*index, number))),
-                );
-            }
-            let config = LibvirtConfig {
-                files,
-                authorized_key: key.public.clone(),
-                facts: plan.qemu.clone(),
-                processes: processes.clone(),
-                log: log.clone(),
-                log_dir: &log_dir,
-            };
-            Some(Libvirt::start(config).await?)
-        }
+    let making = Making {
+        plan: &plan,
+        network: &network,
+        launched: launched.as_mut(),
+        key: &key,
+        scratch: &scratch,
+        log_dir: &log_dir,
+        processes: &processes,
+        log: &log,
+        taken: &taken,
     };
-    let shared = Shared {
-        qemu: plan.qemu.clone(),
-        processes: processes.clone(),
-        log: log.clone(),
-        taken: taken.clone(),
-        libvirt,
-    };
-    let mut vms = BTreeMap::new();
-    for (index, vm, files, past, options) in prepared_vms {
-        let inside = inside.remove(vm.name.as_str()).unwrap_or_default();
-        let follow = |power, events| Follower::new(options, power, events);
-        let (handle, task) = Vm::new(index, vm.clone(), (files, past), inside, &shared, follow);
-        background.spawn(task.run());
-        vms.insert(vm.name.to_string(), handle);
-    }
-    for (index, vm, host, signs, options) in nested_vms {
-        // The plan has checked that it is there.
-        let Some(host) = vms.get(host.as_str()).cloned() else { continue };
-        let follow = |power, events| Follower::new(options, power, events);
-        let (handle, task) = Vm::nested(index, vm.clone(), &host, signs, &shared, follow);
-        background.spawn(task.run());
-        vms.insert(vm.name.to_string(), handle);
-    }
+    let Made { vms, images } = making.make(beginnings, &mut background).await?;
 
     // Before any VM runs, so that one that goes on finds its network as it was.
     let numbers = Numbers::default();
@@ -654,20 +582,6 @@ struct KeptNetwork {
     accounts: Vec<Account>,
 }
 
-enum VmBeginning {
-    Prepared(PreparedVm),
-    Past(Box<Past>),
-}
-
-impl VmBeginning {
-    fn image(&self) -> Option<Sha256> {
-        match self {
-            Self::Prepared(prepared) => prepared.image_digest(),
-            Self::Past(past) => past.record.image,
-        }
-    }
-}
-
 impl Beginning {
     fn of(origin: Origin, files: Vec<ServedFile>, plan: &Plan) -> Result<Self, GroupError> {
         Ok(match origin {
@@ -705,10 +619,4 @@ fn listen() -> Result<UnixListener, GroupError> {
     let listener = StdListener::bind(socket_path()).map_err(GroupError::io(failed))?;
     listener.set_nonblocking(true).map_err(GroupError::io(failed))?;
     UnixListener::from_std(listener).map_err(GroupError::io(failed))
-}
-
-fn journal_options(vm: &VmPlan, plan: &Plan) -> FollowerOptions {
-    let mut options = FollowerOptions::new((vm.address, GATEWAYD_PORT).into());
-    options.source = Some(plan.addresses.logs.into());
-    options
 }

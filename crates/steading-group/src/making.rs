@@ -1,0 +1,193 @@
+//! Makes the VMs of a group that comes up: their files, their TAPs, who runs them, and their tasks. None runs
+//! yet afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
+use steading_net::Network;
+use steading_plan::{Engine, Held, Plan, Sha256, VmPlan};
+use steading_sys::tap;
+use steading_vm::engine::{PreparedVm, VmFiles};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::GroupError;
+use crate::frozen::Past;
+use crate::key::LoginKey;
+use crate::launched::Launched;
+use crate::libvirt::{Libvirt, LibvirtConfig};
+use crate::log::Log;
+use crate::processes::Processes;
+use crate::taken::Taken;
+use crate::vm::nested::{Inside, Told};
+use crate::vm::{Shared, Vm};
+
+/// How long the guests of a fork are left in peace before their journals are asked for. Under
+/// emulation all code is translated anew there, and what a test does first is to come first.
+const FORK_SETTLES: Duration = Duration::from_secs(1);
+
+/// What one VM begins with.
+pub(crate) enum VmBeginning {
+    Prepared(PreparedVm),
+    Past(Box<Past>),
+}
+
+impl VmBeginning {
+    fn image(&self) -> Option<Sha256> {
+        match self {
+            Self::Prepared(prepared) => prepared.image_digest(),
+            Self::Past(past) => past.record.image,
+        }
+    }
+}
+
+/// What VMs are made with.
+pub(crate) struct Making<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) network: &'a Network,
+    /// What the launcher has handed over, where it has made the network.
+    pub(crate) launched: Option<&'a mut Launched>,
+    pub(crate) key: &'a LoginKey,
+    pub(crate) scratch: &'a Utf8Path,
+    pub(crate) log_dir: &'a Utf8Path,
+    pub(crate) processes: &'a Processes,
+    pub(crate) log: &'a Log,
+    pub(crate) taken: &'a Taken,
+}
+
+/// The VMs, by name, and the digests of their images.
+pub(crate) struct Made {
+    pub(crate) vms: BTreeMap<String, Vm>,
+    pub(crate) images: BTreeMap<String, Sha256>,
+}
+
+/// One whose files are open.
+struct Open<'a> {
+    index: u32,
+    plan: &'a VmPlan,
+    files: VmFiles,
+    past: Option<Past>,
+    journal: FollowerOptions,
+}
+
+/// One that another VM runs.
+struct Nested<'a> {
+    index: u32,
+    plan: &'a VmPlan,
+    host: &'a str,
+    signs: mpsc::UnboundedReceiver<Told>,
+}
+
+impl Making<'_> {
+    /// Makes them, with their tasks in the background.
+    pub(crate) async fn make(
+        mut self,
+        beginnings: Vec<VmBeginning>,
+        background: &mut JoinSet<()>,
+    ) -> Result<Made, GroupError> {
+        let plan = self.plan;
+        let (mut open, mut nested, mut images) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut inside = HashMap::<&str, Inside>::new();
+        for ((index, vm), beginning) in (0..).zip(&plan.vms).zip(beginnings) {
+            if let Some(host) = &vm.spec.inside {
+                let (sender, signs) = mpsc::unbounded_channel();
+                inside.entry(host).or_default().insert(vm.name.to_string(), sender);
+                nested.push(Nested { index, plan: vm, host, signs });
+                continue;
+            }
+            images.extend(beginning.image().map(|digest| (vm.name.to_string(), digest)));
+            let mut vm = self.open(index, vm, beginning)?;
+            self.connect(&mut vm).await?;
+            open.push(vm);
+        }
+        let shared = Shared {
+            qemu: plan.qemu.clone(),
+            processes: self.processes.clone(),
+            log: self.log.clone(),
+            taken: self.taken.clone(),
+            libvirt: self.libvirt(&open).await?,
+        };
+        let mut vms = BTreeMap::new();
+        for Open { index, plan, files, past, journal } in open {
+            let inside = inside.remove(plan.name.as_str()).unwrap_or_default();
+            let follow = |power, events| Follower::new(journal, power, events);
+            let (vm, task) = Vm::new(index, plan.clone(), (files, past), inside, &shared, follow);
+            background.spawn(task.run());
+            vms.insert(plan.name.to_string(), vm);
+        }
+        for Nested { index, plan, host, signs } in nested {
+            // The plan has checked that it is there.
+            let Some(host) = vms.get(host).cloned() else { continue };
+            let journal = self.journal(plan);
+            let follow = |power, events| Follower::new(journal, power, events);
+            let (vm, task) = Vm::nested(index, plan.clone(), &host, signs, &shared, follow);
+            background.spawn(task.run());
+            vms.insert(plan.name.to_string(), vm);
+        }
+        Ok(Made { vms, images })
+    }
+
+    fn open<'a>(&self, index: u32, plan: &'a VmPlan, beginning: VmBeginning) -> Result<Open<'a>, GroupError> {
+        let mut journal = self.journal(plan);
+        let (files, past) = match beginning {
+            VmBeginning::Prepared(prepared) => {
+                (VmFiles::open(plan, &prepared, self.scratch, &self.key.public)?, None)
+            }
+            VmBeginning::Past(past) => {
+                let frozen = past.frozen.try_clone().map_err(GroupError::io("hold frozen files"))?;
+                journal.begin_after = FORK_SETTLES;
+                journal.start = past.record.journal.clone().map_or(journal.start, StartAt::After);
+                (VmFiles::from_frozen(plan, frozen, self.scratch)?, Some(*past))
+            }
+        };
+        Ok(Open { index, plan, files, past, journal })
+    }
+
+    /// Makes the host's ends of its cards.
+    async fn connect(&mut self, vm: &mut Open<'_>) -> Result<(), GroupError> {
+        for (handle, name) in vm.plan.taps() {
+            match (&mut self.launched, self.plan.engine) {
+                (Some(launched), _) => {
+                    vm.files.insert(handle, launched.take_tap(name)?);
+                    continue;
+                }
+                (None, Engine::Qemu) => vm.files.insert(handle, tap::create(name)?),
+                // libvirt opens it by its name.
+                (None, Engine::Libvirt) => tap::create_lasting(name)?,
+            }
+            self.network.attach(name).await?;
+        }
+        Ok(())
+    }
+
+    /// The group's libvirt, if that is to run them.
+    async fn libvirt(&self, vms: &[Open<'_>]) -> Result<Option<Libvirt>, GroupError> {
+        if self.plan.engine != Engine::Libvirt {
+            return Ok(None);
+        }
+        let mut files = Vec::new();
+        for vm in vms {
+            let duplicates = vm.files.duplicates().map_err(GroupError::io("hold files for libvirt"))?;
+            let numbered =
+                duplicates.into_iter().map(|(file, number)| (file, Held::number(vm.index, number)));
+            files.extend(numbered);
+        }
+        let config = LibvirtConfig {
+            files,
+            authorized_key: self.key.public.clone(),
+            facts: self.plan.qemu.clone(),
+            processes: self.processes.clone(),
+            log: self.log.clone(),
+            log_dir: self.log_dir,
+        };
+        Ok(Some(Libvirt::start(config).await?))
+    }
+
+    fn journal(&self, vm: &VmPlan) -> FollowerOptions {
+        let mut options = FollowerOptions::new((vm.address, GATEWAYD_PORT).into());
+        options.source = Some(self.plan.addresses.logs.into());
+        options
+    }
+}
