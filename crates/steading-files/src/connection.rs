@@ -139,6 +139,11 @@ async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> 
     let ended = if is_reset { Ok(()) } else { send(stream, answer, &misbehaviour, &mut access.sent).await };
     access.took = since.elapsed();
     let is_whole = access.is_whole();
+    if ended.is_ok() && !is_reset && !(is_whole && request.keep_alive) {
+        // Before anything else, so that it is this end that remembers the connection for a while (TIME-WAIT,
+        // RFC 9293, section 3.6.1): a client that made many would run out of ports.
+        let _ = stream.shutdown().await;
+    }
     if is_told {
         shared.tell(access).await;
     }
