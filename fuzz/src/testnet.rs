@@ -1,7 +1,5 @@
 //! Testnets in TOML, as people write them, and the plans that follow.
 
-use std::collections::BTreeMap;
-
 use steading_plan::{
     Boot, Engine, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, Testnet,
     TestnetFile,
