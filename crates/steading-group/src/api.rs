@@ -158,7 +158,7 @@ async fn status(State(group): Shared) -> Json<GroupStatus> {
         log_dir: group.log_dir.clone(),
         ssh_key: group.key.private.clone(),
         forked_from: group.forked_from.clone(),
-        unforkable: group.plan.engine.no_freeze().or(group.isolation.no_forks()).map(str::to_owned),
+        unforkable: group.plan.no_freeze().or(group.isolation.no_forks()).map(str::to_owned),
         has_namespaces: group.isolation == Isolation::Namespaces,
     })
 }

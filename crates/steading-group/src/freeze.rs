@@ -94,9 +94,7 @@ impl Freezes {
 /// Freezes the group. It goes on as the first fork of what was kept, unless it is to stand.
 pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Freeze, Failure> {
     if let Some(why) = group.plan.no_freeze() {
-        return Err(bad_request(format!(
-            "the group cannot be frozen: {why}\nhint: run it with --engine qemu"
-        )));
+        return Err(bad_request(format!("the group cannot be frozen: {why}")));
     }
     let mut count = group.freezes.busy.lock().await;
     let id = group.freezes.name(request.id, &mut count)?;

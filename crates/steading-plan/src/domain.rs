@@ -58,6 +58,11 @@ impl Held {
     }
 }
 
+/// Where a group's libvirt listens; `directory` is the private directory, as who connects sees it.
+pub fn libvirt_socket(directory: &str) -> String {
+    format!("{directory}/run/libvirt/libvirt-sock")
+}
+
 /// The name of such a socket in the private directory.
 pub fn socket_name(vm: &VmPlan, handle: Handle) -> String {
     format!("{}.{}", vm.name, handle.as_str())

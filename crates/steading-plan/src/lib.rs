@@ -34,7 +34,7 @@ pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
 pub use addressing::Addressing;
 pub use chain::chain;
 pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
-pub use domain::{Domain, HELD_DIRECTORY, Held, socket_name};
+pub use domain::{Domain, HELD_DIRECTORY, Held, libvirt_socket, socket_name};
 pub use engine::{Engine, ParseEngineError};
 pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
 pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError, FileSource, TARGETS_NAME};

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_plan::Held;
+use steading_plan::{Held, libvirt_socket};
 use steading_sys::process::Program;
 use steading_vm::image::ImageCache;
 use tokio::io::AsyncReadExt as _;
@@ -43,7 +43,7 @@ pub(super) struct Daemon {
 
 /// How clients reach it.
 pub(super) fn uri(held: &Held) -> String {
-    format!("qemu:///session?socket={}/run/libvirt/libvirt-sock", held.directory())
+    format!("qemu:///session?socket={}", libvirt_socket(&held.directory()))
 }
 
 impl Daemon {

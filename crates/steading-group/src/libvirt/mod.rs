@@ -154,9 +154,16 @@ impl Libvirt {
     }
 
     /// Boots a VM: as a transient domain, which libvirt forgets when it ends.
-    pub(crate) async fn boot(&self, index: u32, vm: &VmPlan) -> Result<(Machine, ExitWatch), LibvirtError> {
-        // One whose QEMU has just ended may be known for a moment longer.
-        let _ = self.virsh(&["destroy", vm.name.as_str()], "").await;
+    pub(crate) async fn boot(
+        &self,
+        index: u32,
+        vm: &VmPlan,
+        number: u32,
+    ) -> Result<(Machine, ExitWatch), LibvirtError> {
+        if number > 1 {
+            // One whose QEMU has just ended may be known for a moment longer.
+            let _ = self.virsh(&["destroy", vm.name.as_str()], "").await;
+        }
         let sockets = self.listen(vm).map_err(LibvirtError::io("listen"))?;
         let domain = Domain::derive(index, vm, &self.0.facts, &self.0.held);
         let created = self.virsh(&["create", "/dev/stdin"], domain.as_str()).await;

@@ -155,7 +155,7 @@ impl Control {
         }
         let boot = self.shared.log.boot(&self.plan.name).await;
         let booted = if let Some(libvirt) = &self.shared.libvirt {
-            self.boot_by(libvirt).await
+            self.boot_by(libvirt, boot).await
         } else {
             let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
             launched.map_err(|error| self.failure(&error))
@@ -201,8 +201,8 @@ impl Control {
     }
 
     /// Boots it by libvirt.
-    async fn boot_by(&self, libvirt: &Libvirt) -> Result<(Running, Arc<GuestAgent>), Failure> {
-        match libvirt.boot(self.index, &self.plan).await {
+    async fn boot_by(&self, libvirt: &Libvirt, boot: u32) -> Result<(Running, Arc<GuestAgent>), Failure> {
+        match libvirt.boot(self.index, &self.plan, boot).await {
             Ok((machine, exit)) => self.take_over(machine, exit).await.map_err(|error| self.failure(&error)),
             Err(error) => {
                 Err(self.ended_early(format!("VM {}: cannot start it: {}", self.plan.name, chain(&error))))

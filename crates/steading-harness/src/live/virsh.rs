@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, ensure};
 use camino::Utf8Path;
 use clap::Args;
-use steading_plan::Engine;
+use steading_plan::{Engine, libvirt_socket};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -51,7 +51,7 @@ fn uri(directory: &Utf8Path, host: Option<&str>) -> String {
         Some(host) => ("+ssh", host),
         None => ("", ""),
     };
-    format!("qemu{transport}://{host}/session?socket={directory}/run/libvirt/libvirt-sock")
+    format!("qemu{transport}://{host}/session?socket={}", libvirt_socket(directory.as_str()))
 }
 
 #[cfg(test)]

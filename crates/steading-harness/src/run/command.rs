@@ -12,8 +12,8 @@ use steading_sys::signal::Signals;
 use crate::broker::Copies;
 use crate::exit_code;
 use crate::run::watch::{News, Watch, redrawing};
-use crate::run::{Ask, Start, Up, bring_up, fail};
-use crate::up_args::{EngineArgs, UpArgs};
+use crate::run::{Start, Up, bring_up, fail};
+use crate::up_args::UpArgs;
 
 /// What the log calls the program.
 const NAME: &str = "command";
@@ -24,10 +24,7 @@ const SIGNALLED: i32 = 128;
 /// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
 /// it was started.
 pub fn run_command(group: &str, testnet: &Testnet, up: &UpArgs, argv: &[String], report: &Report) -> u8 {
-    let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = up;
-    let room = Ask::Broker(broker, Copies::One);
-    let start = Start { out: out.as_deref(), warm: *warm, engine: *engine, isolation: *isolation, room };
-    match bring_up(group, &|| Ok(testnet.clone()), &start, report) {
+    match bring_up(group, &|| Ok(testnet.clone()), &Start::of(up, Copies::One), report) {
         Ok(up) => command_in(up, argv, report),
         Err((code, error)) => fail(report, code, &error),
     }

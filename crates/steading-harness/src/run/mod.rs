@@ -63,18 +63,11 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
-    let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = &args.up;
     let forks = suite.tree.tests().filter(|id| !selection.left_out.contains_key(id));
     let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
     let copies = if has_forks { Copies::WithFork } else { Copies::One };
-    let room = Ask::Broker(broker, copies);
-    let start = Start {
-        out: out.as_deref(),
-        warm: *warm || suite.warm_start,
-        engine: *engine,
-        isolation: *isolation,
-        room,
-    };
+    let mut start = Start::of(&args.up, copies);
+    start.warm |= suite.warm_start;
     match bring_up(group, &*suite.testnet, &start, report) {
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
@@ -125,6 +118,15 @@ pub(crate) struct Start<'a> {
     pub(crate) engine: Engine,
     pub(crate) isolation: IsolationArgs,
     pub(crate) room: Ask<'a>,
+}
+
+impl<'a> Start<'a> {
+    /// As it is said on the command line.
+    pub(crate) fn of(up: &'a UpArgs, copies: Copies) -> Self {
+        let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = up;
+        let room = Ask::Broker(broker, copies);
+        Self { out: out.as_deref(), warm: *warm, engine: *engine, isolation: *isolation, room }
+    }
 }
 
 /// Who sees to it that there is room for a group.

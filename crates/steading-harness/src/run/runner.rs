@@ -106,7 +106,7 @@ impl<'a> Runner<'a> {
             client,
             forks,
             has_faults: true,
-            unforkable: selection.unforkable.clone(),
+            unforkable: selection.no_forks.then(|| "--no-forks was given".to_owned()),
             report,
             log_dir,
             schedule,

@@ -14,8 +14,8 @@ pub(crate) struct Selection {
     pub(crate) slots: usize,
     /// How many forks may run at once, if it was said.
     pub(crate) forks: Option<usize>,
-    /// Why there are no forks, if so.
-    pub(crate) unforkable: Option<String>,
+    /// There are to be no forks.
+    pub(crate) no_forks: bool,
     /// The testnet of the first function that fails is kept.
     pub(crate) freeze_on_failure: bool,
     pub(crate) without_images: bool,
@@ -48,10 +48,7 @@ impl Selection {
         Ok(Self {
             left_out,
             forks: args.forks.and_then(|forks| usize::try_from(forks).ok()),
-            unforkable: match args.up.engine.engine.no_freeze() {
-                Some(why) => Some(why.to_owned()),
-                None => args.no_forks.then(|| "--no-forks was given".to_owned()),
-            },
+            no_forks: args.no_forks,
             freeze_on_failure: args.freeze_on_failure,
             without_images: args.without_images,
             slots: args.jobs.unwrap_or(usize::MAX),
