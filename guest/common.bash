@@ -165,7 +165,7 @@ bookworm_sources() {
 # Compiles the reference guest's own programs. Static, as the guest's C library need not be this machine's.
 compile_programs() { # compile_programs GUEST DIRECTORY
     local program
-    for program in hasten-network hwclock reseed init; do
+    for program in hasten-network thaw init; do
         gcc -std=gnu17 -O2 -Wall -Wextra -static -s -o "$2/$program" "$1/$program.c"
     done
 }

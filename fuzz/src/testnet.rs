@@ -68,7 +68,12 @@ pub fn check(bytes: &[u8]) {
             return;
         }
     };
-    let guest = GuestFiles { boot: Boot::Bios, disk: Some(ImageSource::new("guest/disk")), memory_mib: 64 };
+    let guest = GuestFiles {
+        boot: Boot::Bios,
+        disk: Some(ImageSource::new("guest/disk")),
+        memory_mib: 64,
+        reboots_on_panic: false,
+    };
     let guests = [Guest::Reference, Guest::Universal, Guest::Host].map(|kind| (kind, guest.clone())).into();
     let Ok(testnet) = file.resolve(&guests) else { return };
     let written = serde_json::to_string(&testnet).expect("a testnet can be written");

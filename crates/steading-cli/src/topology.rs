@@ -51,9 +51,9 @@ fn resolve(
 ) -> anyhow::Result<Testnet> {
     let mut files = BTreeMap::new();
     for (guest, vm) in file.guests() {
-        let VmSpec { boot, disk, memory_mib, .. } =
+        let VmSpec { boot, disk, memory_mib, reboots_on_panic, .. } =
             find(guest, vm).with_context(|| GuestNotFound { vm: vm.to_owned() })?;
-        files.insert(guest, GuestFiles { boot, disk, memory_mib });
+        files.insert(guest, GuestFiles { boot, disk, memory_mib, reboots_on_panic });
     }
     Ok(file.resolve(&files)?)
 }

@@ -23,8 +23,8 @@ use crate::vm::Vm;
 /// How long a guest's agent may take to set its clock. Those without one never answer.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
 
-/// The program of a guest that seeds its random numbers anew with what it is given.
-const RESEED: &str = "/usr/lib/steading/reseed";
+/// The program of a guest that seeds its random numbers anew, and sets its clock.
+const THAW: &str = "/usr/lib/steading/thaw";
 
 /// The longest name of a freeze, which may become a file's.
 const NAME_MAX: usize = 64;
@@ -201,8 +201,7 @@ pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Res
     all(&standing, async |vm| vm.run().await).await?;
     for vm in standing.into_iter().filter(|vm| vm.status().state == VmState::Running).cloned() {
         tasks.spawn(async move {
-            reseed(&vm).await;
-            if clock == Clock::Host {
+            if !wake(&vm, clock).await && clock == Clock::Host {
                 set_clock(vm).await;
             }
         });
@@ -210,21 +209,23 @@ pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Res
     Ok(())
 }
 
-/// Has the guest seed its random numbers anew, by a program that it has for that. A kernel with a
-/// driver for the VM generation id has done so by itself.
-async fn reseed(vm: &Vm) {
-    let Some(agent) = vm.view().borrow().agent.clone() else { return };
+/// Has the guest seed its random numbers anew and set its clock, if it has a program for that. (A kernel with a
+/// driver for the VM generation id has seeded them by itself.) All that runs first is yet to be
+/// translated under emulation, so there is no shell, and one program for both.
+async fn wake(vm: &Vm, clock: Clock) -> bool {
+    let Some(agent) = vm.view().borrow().agent.clone() else { return false };
     let mut seed = [0_u8; 32];
     let read = fs_err::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut seed));
     if read.is_err() {
-        return;
+        return false;
     }
     let (high, low) = seed.split_at(16);
     let half = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().expect("sixteen bytes"));
-    let hex = format!("{:032x}{:032x}", half(high), half(low));
-    let line = format!("! test -x {RESEED} || {RESEED} {hex}");
+    let mut args = vec![format!("{:032x}{:032x}", half(high), half(low))];
+    args.extend((clock == Clock::Host).then(|| Timestamp::now().as_nanosecond().to_string()));
+    let program = AgentCommand { args, ..AgentCommand::new(THAW) };
     // Without an agent, or such a program, the guest is left to its own.
-    let _ = agent.run(&AgentCommand::shell(line), CLOCK_LIMIT, CLOCK_LIMIT).await;
+    agent.run(&program, CLOCK_LIMIT, CLOCK_LIMIT).await.is_ok_and(|output| output.success())
 }
 
 /// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.

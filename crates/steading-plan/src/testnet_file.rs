@@ -113,6 +113,8 @@ pub struct GuestFiles {
     pub disk: Option<ImageSource>,
     /// How much memory it does well with, in MiB.
     pub memory_mib: u32,
+    /// Whether it boots again by itself after a panic of its kernel.
+    pub reboots_on_panic: bool,
 }
 
 /// Why a text is no testnet.
@@ -205,7 +207,7 @@ impl VmTable {
             display: self.display,
             inside: self.inside,
             autostart: self.autostart,
-            reboots_on_panic: self.reboots_on_panic,
+            reboots_on_panic: self.reboots_on_panic || guest.is_some_and(|guest| guest.reboots_on_panic),
             metrics: self.metrics,
             config: self.config,
         })
@@ -230,7 +232,12 @@ mod tests {
 
     fn reference() -> GuestFiles {
         let boot = Boot::Kernel { kernel: "vmlinuz".into(), initrd: None, cmdline: "quiet".to_owned() };
-        GuestFiles { boot, disk: Some(ImageSource::new("guest/disk")), memory_mib: 700 }
+        GuestFiles {
+            boot,
+            disk: Some(ImageSource::new("guest/disk")),
+            memory_mib: 700,
+            reboots_on_panic: false,
+        }
     }
 
     fn resolved(text: &str) -> Result<Testnet, TestnetFileError> {

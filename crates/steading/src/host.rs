@@ -1,4 +1,4 @@
-//! The host guest: the reference guest with QEMU, which runs VMs that the testnet declares inside it; it is built
+//! The host guest: an upgradable guest with QEMU, which runs VMs that the testnet declares inside it; it is built
 //! by `guest/host/build`.
 //!
 //! ```no_run
@@ -17,10 +17,11 @@
 //! }
 //! ```
 
-use camino::{Utf8Path, Utf8PathBuf};
-use steading_plan::{ImageSource, VmSpec, env_vars};
+use camino::Utf8Path;
+use steading_plan::{FileSource, ImageSource, VmSpec, env_vars};
 
-use crate::built::{Built, Recipe};
+use crate::built::Recipe;
+use crate::slots::Slots;
 
 const RECIPE: Recipe = Recipe {
     what: "host guest",
@@ -32,9 +33,9 @@ const RECIPE: Recipe = Recipe {
 /// Enough for a small guest inside it.
 const MEMORY_MIB: u32 = 1024;
 
-/// The files of a built host guest.
+/// The files of a built host guest: a disk with its version 1, and updates to that and others.
 #[derive(Clone, Debug)]
-pub struct HostGuest(Built);
+pub struct HostGuest(Slots);
 
 /// Finds the host guest: in `$STEADING_HOST_GUEST`, else the one that was built last in the cache.
 ///
@@ -42,7 +43,7 @@ pub struct HostGuest(Built);
 ///
 /// When there is none.
 pub fn guest() -> anyhow::Result<HostGuest> {
-    RECIPE.find().map(HostGuest)
+    Slots::find(&RECIPE).map(HostGuest)
 }
 
 /// The host guest in the directory that `guest/host/build` printed.
@@ -51,22 +52,27 @@ pub fn guest() -> anyhow::Result<HostGuest> {
 ///
 /// When there is none.
 pub fn guest_in(dir: &Utf8Path) -> anyhow::Result<HostGuest> {
-    RECIPE.open(dir).map(HostGuest)
+    Slots::open(&RECIPE, dir).map(HostGuest)
 }
 
 impl HostGuest {
-    /// A VM that boots its kernel directly, with 1024 MiB.
+    /// A VM that boots its version 1 by UEFI, with 1024 MiB.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
         self.0.vm(name).memory_mib(MEMORY_MIB)
-    }
-
-    /// Its kernel.
-    pub fn kernel(&self) -> Utf8PathBuf {
-        self.0.kernel()
     }
 
     /// Its disk.
     pub fn disk(&self) -> ImageSource {
         self.0.disk()
+    }
+
+    /// The update to a version, `1` or `2`, as a file for VMs to download: in the guest, `steading-update URL`
+    /// installs it, and the next boot is of it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no update to this version.
+    pub fn update(&self, version: &str) -> anyhow::Result<FileSource> {
+        self.0.update(version)
     }
 }

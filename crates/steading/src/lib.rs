@@ -88,6 +88,7 @@
 mod built;
 pub mod host;
 pub mod reference;
+mod slots;
 pub mod universal;
 pub mod upgradable;
 

@@ -4,14 +4,10 @@
 //! Its updater is RAUC. A command `steading-update URL...` downloads and installs an update, of which the
 //! next boot is. `guest/upgradable/README.md` tells more.
 
-use std::collections::BTreeMap;
-
-use anyhow::bail;
-use camino::Utf8PathBuf;
-use serde::Deserialize;
-use steading_plan::{Boot, FileSource, ImageSource, VmSpec, env_vars};
+use steading_plan::{FileSource, VmSpec, env_vars};
 
 use crate::built::Recipe;
+use crate::slots::Slots;
 
 const RECIPE: Recipe = Recipe {
     what: "upgradable guest",
@@ -22,16 +18,7 @@ const RECIPE: Recipe = Recipe {
 
 /// The files of a built upgradable guest: a disk with its version 1, and updates to that and others.
 #[derive(Clone, Debug)]
-pub struct UpgradableGuest {
-    dir: Utf8PathBuf,
-    manifest: Manifest,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Manifest {
-    disk: String,
-    updates: BTreeMap<String, String>,
-}
+pub struct UpgradableGuest(Slots);
 
 /// Finds the upgradable guest: in `$STEADING_UPGRADABLE_GUEST`, else the one that was built last in the
 /// cache.
@@ -40,16 +27,13 @@ struct Manifest {
 ///
 /// When there is none.
 pub fn guest() -> anyhow::Result<UpgradableGuest> {
-    let dir = RECIPE.directory()?;
-    let manifest = RECIPE.manifest(&dir)?;
-    Ok(UpgradableGuest { dir, manifest })
+    Slots::find(&RECIPE).map(UpgradableGuest)
 }
 
 impl UpgradableGuest {
     /// A VM that boots its version 1 by UEFI.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
-        let disk = ImageSource::new(self.dir.join(&self.manifest.disk));
-        VmSpec::new(name, Boot::Uefi).disk(disk).reboots_on_panic()
+        self.0.vm(name)
     }
 
     /// The update to a version, as a file for VMs to download. There are `1` and `2`; and `broken`, whose
@@ -59,14 +43,6 @@ impl UpgradableGuest {
     ///
     /// When there is no update to this version.
     pub fn update(&self, version: &str) -> anyhow::Result<FileSource> {
-        let updates = &self.manifest.updates;
-        if let Some(file) = updates.get(version) {
-            return Ok(FileSource::new(self.dir.join(file)));
-        }
-        let known: Vec<&str> = updates.keys().map(String::as_str).collect();
-        bail!(
-            "the upgradable guest has no update to version {version:?}\nhint: there are {}",
-            known.join(", ")
-        )
+        self.0.update(version)
     }
 }
