@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
-use steading_plan::Acceleration;
-use steading_vm::agent::AgentCommand;
+use steading_plan::{Acceleration, Handle};
 use steading_vm::engine::{FrozenVm, cpu};
+use steading_vm::thaw::Seed;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Group;
@@ -22,9 +22,6 @@ use crate::vm::Vm;
 
 /// How long a guest's agent may take to set its clock. Those without one never answer.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
-
-/// The program of a guest that seeds its random numbers anew, and sets its clock.
-const THAW: &str = "/usr/lib/steading/thaw";
 
 /// The longest name of a freeze, which may become a file's.
 const NAME_MAX: usize = 64;
@@ -210,22 +207,26 @@ pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Res
 }
 
 /// Has the guest seed its random numbers anew and set its clock, if it has a program for that. (A kernel with a
-/// driver for the VM generation id has seeded them by itself.) All that runs first is yet to be
-/// translated under emulation, so there is no shell, and one program for both.
+/// driver for the VM generation id has seeded them by itself.)
 async fn wake(vm: &Vm, clock: Clock) -> bool {
-    let Some(agent) = vm.view().borrow().agent.clone() else { return false };
-    let mut seed = [0_u8; 32];
-    let read = fs_err::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut seed));
-    if read.is_err() {
+    let view = vm.view();
+    let (qmp, port) = (view.borrow().qmp.clone(), view.borrow().thaw.clone());
+    let (Some(qmp), Some(port)) = (qmp, port) else { return false };
+    if !qmp.is_open_in_guest(Handle::Thaw.as_str()).await.unwrap_or(false) {
         return false;
     }
-    let (high, low) = seed.split_at(16);
-    let half = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().expect("sixteen bytes"));
-    let mut args = vec![format!("{:032x}{:032x}", half(high), half(low))];
-    args.extend((clock == Clock::Host).then(|| Timestamp::now().as_nanosecond().to_string()));
-    let program = AgentCommand { args, ..AgentCommand::new(THAW) };
-    // Without an agent, or such a program, the guest is left to its own.
-    agent.run(&program, CLOCK_LIMIT, CLOCK_LIMIT).await.is_ok_and(|output| output.success())
+    let mut seed = Seed::default();
+    let read = fs_err::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut seed));
+    let time = (clock == Clock::Host).then(Timestamp::now);
+    let done = match read {
+        Ok(()) => port.thaw(&seed, time, CLOCK_LIMIT).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &done {
+        let message = format!("its random numbers were not seeded anew, nor its clock set: {error}");
+        vm.log.driver(Some(vm.name()), &message).await;
+    }
+    done.is_ok()
 }
 
 /// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.

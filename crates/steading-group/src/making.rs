@@ -2,7 +2,6 @@
 //! yet afterwards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use camino::Utf8Path;
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
@@ -10,7 +9,7 @@ use steading_net::Network;
 use steading_plan::{Engine, Held, Plan, Sha256, VmPlan};
 use steading_sys::tap;
 use steading_vm::engine::{PreparedVm, VmFiles};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::GroupError;
@@ -22,11 +21,7 @@ use crate::log::Log;
 use crate::processes::Processes;
 use crate::taken::Taken;
 use crate::vm::nested::{Inside, Told};
-use crate::vm::{Shared, Vm};
-
-/// How long the guests of a fork are left in peace before their journals are asked for. Under
-/// emulation all code is translated anew there, and what a test does first is to come first.
-const FORK_SETTLES: Duration = Duration::from_secs(1);
+use crate::vm::{Shared, Vm, settle};
 
 /// What one VM begins with.
 pub(crate) enum VmBeginning {
@@ -112,9 +107,17 @@ impl Making<'_> {
         let mut vms = BTreeMap::new();
         for Open { index, plan, files, past, journal } in open {
             let inside = inside.remove(plan.name.as_str()).unwrap_or_default();
-            let follow = |power, events| Follower::new(journal, power, events);
+            let goes_on = past.as_ref().is_some_and(|past| past.frozen.was_on());
+            let (settled, begin) = goes_on.then(oneshot::channel).unzip();
+            let follow = |power, events| {
+                let follower = Follower::new(journal, power, events);
+                if let Some(begin) = begin { follower.beginning_when(begin) } else { follower }
+            };
             let (vm, task) = Vm::new(index, plan.clone(), (files, past), inside, &shared, follow);
             background.spawn(task.run());
+            if let Some(settled) = settled {
+                background.spawn(settle::watch(vm.view(), settled));
+            }
             vms.insert(plan.name.to_string(), vm);
         }
         for Nested { index, plan, host, signs } in nested {
@@ -137,7 +140,6 @@ impl Making<'_> {
             }
             VmBeginning::Past(past) => {
                 let frozen = past.frozen.try_clone().map_err(GroupError::io("hold frozen files"))?;
-                journal.begin_after = FORK_SETTLES;
                 journal.start = past.record.journal.clone().map_or(journal.start, StartAt::After);
                 (VmFiles::from_frozen(plan, frozen, self.scratch)?, Some(*past))
             }

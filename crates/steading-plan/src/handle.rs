@@ -44,6 +44,8 @@ pub enum Handle {
     Memory,
     /// The devices' state that a fork begins with.
     State,
+    /// The socket of the guest's program that is told when the guest goes on after a freeze.
+    Thaw,
 }
 
 /// The number of the first frozen layer of a VM's disk; the others follow.
@@ -51,7 +53,7 @@ const FIRST_LAYER: u32 = 100;
 
 impl Handle {
     /// Every handle, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Qmp,
         Self::Console,
         Self::Agent,
@@ -69,6 +71,7 @@ impl Handle {
         Self::Screenshot,
         Self::Memory,
         Self::State,
+        Self::Thaw,
     ];
 
     /// Its number in the QEMU process; 0 to 2 are the standard streams.
@@ -96,6 +99,7 @@ impl Handle {
             Self::Screenshot => "screenshot",
             Self::Memory => "memory",
             Self::State => "state",
+            Self::Thaw => "thaw",
         }
     }
 

@@ -310,7 +310,8 @@ impl VmPlan {
             | Handle::Agent
             | Handle::Tap
             | Handle::AuthorizedKey
-            | Handle::Memory => true,
+            | Handle::Memory
+            | Handle::Thaw => true,
             Handle::State => false,
             Handle::SecondTap => self.second_tap.is_some(),
             Handle::Kernel => matches!(self.spec.boot, Boot::Kernel { .. }),

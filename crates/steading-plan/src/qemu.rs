@@ -149,13 +149,15 @@ impl QemuCommand {
     }
 
     fn channels(&mut self) {
-        for (id, handle) in [("qmp", Handle::Qmp), ("console", Handle::Console), ("agent", Handle::Agent)] {
+        let sockets = [Handle::Qmp, Handle::Console, Handle::Agent, Handle::Thaw];
+        for (id, handle) in sockets.map(|handle| (handle.as_str(), handle)) {
             self.option("-chardev", format!("socket,id={id},fd={}", handle.number()));
         }
         self.option("-mon", "chardev=qmp,mode=control");
         self.option("-serial", "chardev:console");
         self.option("-device", "virtio-serial-pci,id=serial");
         self.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=org.qemu.guest_agent.0");
+        self.option("-device", "virtserialport,bus=serial.0,chardev=thaw,name=steading.thaw.0");
     }
 
     /// A PCIe root port for each card, in order: the guest's predictable names count the buses

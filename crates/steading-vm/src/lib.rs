@@ -5,6 +5,7 @@
 //! - [`engine`]: from a planned VM to a running QEMU process.
 //! - [`qmp`]: steering QEMU and hearing what happens to a VM.
 //! - [`agent`]: acting inside a guest without its network.
+//! - [`thaw`]: telling a guest that it goes on after a freeze.
 
 #![forbid(unsafe_code)]
 
@@ -13,4 +14,5 @@ pub mod disk;
 pub mod engine;
 pub mod image;
 pub mod qmp;
+pub mod thaw;
 pub mod unlinked;

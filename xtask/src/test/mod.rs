@@ -56,7 +56,6 @@ const SUITES: &[Suite] = &[
     Suite::plain("suite-guests"),
     Suite::by("suite-guests", &["--engine", "libvirt"]),
     Suite::plain("suite-health"),
-    Suite::by("suite-health", &["--engine", "libvirt"]),
     Suite::by("suite-health", WITHOUT_NAMESPACES),
     Suite::plain("suite-etcd"),
     Suite::plain("suite-forks"),
@@ -67,13 +66,14 @@ const SUITES: &[Suite] = &[
     Suite::plain("suite-outcalls"),
     Suite::plain("suite-addresses"),
     Suite::plain("suite-names"),
+    Suite::plain("suite-nested"),
     Suite::plain("first-test"),
 ];
 
 /// Those that take many minutes, and are run when they are asked for (`--all`).
 const LONG_SUITES: &[Suite] = &[
     Suite::plain("suite-upgrade"),
-    Suite::plain("suite-nested"),
+    Suite::by("suite-health", &["--engine", "libvirt"]),
     Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"]),
     Suite::by("suite-etcd", WITHOUT_NAMESPACES),
 ];

@@ -230,7 +230,7 @@ impl Libvirt {
             let number = fs::read_to_string(file)?.trim().parse().ok().and_then(Pid::from_raw);
             let pid = number.ok_or_else(|| std::io::Error::other("libvirt's file of its number is empty"))?;
             let agent = GuestAgent::new(agent);
-            Ok(Machine { pid, monitor, console, agent, errors: None, memory: None })
+            Ok(Machine { pid, monitor, console, agent, thaw: None, errors: None, memory: None })
         };
         let machine = taken.await.map_err(LibvirtError::io("take over QEMU's sockets"))?;
         let exit = self.0.processes.adopt(machine.pid);

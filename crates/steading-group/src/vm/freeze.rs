@@ -95,6 +95,7 @@ impl Control {
                 view.status.pid = None;
                 view.qmp = None;
                 view.agent = None;
+                view.thaw = None;
             });
             self.standing = Some(Standing { frozen, state });
         }

@@ -2,6 +2,7 @@
 
 mod freeze;
 pub(crate) mod nested;
+pub(crate) mod settle;
 mod streams;
 mod task;
 
@@ -14,6 +15,7 @@ use steading_plan::{QemuFacts, VmName, VmPlan};
 use steading_vm::agent::GuestAgent;
 use steading_vm::engine::{FrozenVm, VmFiles};
 use steading_vm::qmp::Qmp;
+use steading_vm::thaw::ThawPort;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::frozen::Past;
@@ -36,6 +38,7 @@ pub(crate) struct VmView {
     pub(crate) status: VmStatus,
     pub(crate) qmp: Option<Qmp>,
     pub(crate) agent: Option<Arc<GuestAgent>>,
+    pub(crate) thaw: Option<Arc<ThawPort>>,
     /// How often the guest has powered off without QEMU's ending (see `power`).
     pub(crate) guest_shutdowns: u32,
 }
@@ -166,7 +169,7 @@ impl Vm {
         follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
     ) -> (Self, Ends) {
         let (view_sender, view) =
-            watch::channel(VmView { status, qmp: None, agent: None, guest_shutdowns: 0 });
+            watch::channel(VmView { status, qmp: None, agent: None, thaw: None, guest_shutdowns: 0 });
         let (sender, commands) = mpsc::channel(8);
         let (power, powered) = watch::channel(Power::Off);
         let (journal_sender, journal) = mpsc::channel(64);

@@ -11,6 +11,7 @@ use steading_sys::process::Exit;
 use steading_vm::agent::GuestAgent;
 use steading_vm::engine::{EngineError, GuestMemory, Machine, VmFiles};
 use steading_vm::qmp::{Qmp, QmpEvent, QmpEvents};
+use steading_vm::thaw::ThawPort;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -48,6 +49,7 @@ pub(super) struct Running {
     pub(super) events: QmpEvents,
     /// None where it is not ours to keep.
     pub(super) memory: Option<GuestMemory>,
+    thaw: Option<Arc<ThawPort>>,
     alarms: mpsc::UnboundedReceiver<ConsoleAlarm>,
     /// The way to its console.
     input: OwnedWriteHalf,
@@ -216,7 +218,7 @@ impl Control {
         machine: Machine,
         exit: ExitWatch,
     ) -> Result<(Running, Arc<GuestAgent>), EngineError> {
-        let Machine { pid, monitor, console, agent, errors, memory } = machine;
+        let Machine { pid, monitor, console, agent, thaw, errors, memory } = machine;
         let mut streams = JoinSet::new();
         let (alarm_sender, alarms) = mpsc::unbounded_channel();
         let name = self.plan.name.clone();
@@ -244,7 +246,9 @@ impl Control {
             }
         };
         streams.spawn(async move { driver.run().await.err().map(|error| chain(&error)).unwrap_or_default() });
-        let running = Running { pid, exit, qmp, events, memory, alarms, input, streams, expected: None };
+        let thaw = thaw.map(Arc::new);
+        let running =
+            Running { pid, exit, qmp, events, memory, thaw, alarms, input, streams, expected: None };
         Ok((running, Arc::new(agent)))
     }
 
@@ -256,6 +260,7 @@ impl Control {
             view.status.ended = None;
             view.qmp = Some(running.qmp.clone());
             view.agent = Some(agent);
+            view.thaw.clone_from(&running.thaw);
         });
         self.running = Some(running);
     }
@@ -346,6 +351,7 @@ impl Control {
             view.status.ended = Some(reason);
             view.qmp = None;
             view.agent = None;
+            view.thaw = None;
         });
     }
 

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -65,8 +65,6 @@ pub struct FollowerOptions {
     pub start: StartAt,
     /// Keep all fields of entries.
     pub all_fields: bool,
-    /// How long to wait before the first attempt. Nothing is lost by it: the guest keeps its journal.
-    pub begin_after: Duration,
     /// How long one attempt to connect may take.
     pub connect_limit: Duration,
     /// The first wait between two attempts; it doubles up to [`Self::retry_max`].
@@ -85,7 +83,6 @@ impl FollowerOptions {
             source: None,
             start: StartAt::CurrentBoot,
             all_fields: false,
-            begin_after: Duration::ZERO,
             connect_limit: Duration::from_secs(1),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
@@ -167,6 +164,7 @@ enum Resumed {
 pub struct Follower {
     options: FollowerOptions,
     power: watch::Receiver<Power>,
+    begin: Option<oneshot::Receiver<()>>,
     events: mpsc::Sender<FollowEvent>,
     position: Option<JournalPosition>,
     /// The same, for those who look on.
@@ -195,6 +193,7 @@ impl Follower {
         Self {
             options,
             power,
+            begin: None,
             events,
             position,
             shown,
@@ -203,6 +202,14 @@ impl Follower {
             reached: None,
             reported: None,
         }
+    }
+
+    /// Has it wait before its first attempt, until it is told to begin. Nothing is lost by it: the guest keeps
+    /// its journal.
+    #[must_use]
+    pub fn beginning_when(mut self, begin: oneshot::Receiver<()>) -> Self {
+        self.begin = Some(begin);
+        self
     }
 
     /// Where it is, as it gets on: what was told up to there will not be told again by one that begins
@@ -228,7 +235,10 @@ impl Follower {
         if !self.powered().await {
             return;
         }
-        sleep(self.options.begin_after).await;
+        if let Some(begin) = self.begin.take() {
+            // Whoever was to say so may have ended.
+            let _ = begin.await;
+        }
         while self.powered().await {
             let mut power = self.power.clone();
             let ask = self.ask();

@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 use super::frozen::FrozenMachine;
 use super::{EngineError, FrozenVm, GuestMemory, QEMU_PACKAGE, VmFiles, pipes};
 use crate::agent::GuestAgent;
+use crate::thaw::ThawPort;
 
 /// The number of the state that a frozen VM's QEMU process takes in.
 pub const STATE_NUMBER: u32 = Handle::State.number();
@@ -28,6 +29,8 @@ pub struct Machine {
     pub console: UnixStream,
     /// The guest's agent, if it has one.
     pub agent: GuestAgent,
+    /// The guest's program that is told when it goes on after a freeze, where there are freezes.
+    pub thaw: Option<ThawPort>,
     /// What QEMU says on its error output, unless whoever started it keeps that.
     pub errors: Option<pipe::Receiver>,
     /// The guest's memory, if it is in a file of ours.
@@ -87,6 +90,7 @@ impl Machine {
         let monitor = pair(Handle::Qmp).map_err(socket)?;
         let console = pair(Handle::Console).map_err(socket)?;
         let agent = GuestAgent::new(pair(Handle::Agent).map_err(socket)?);
+        let thaw = Some(ThawPort::new(pair(Handle::Thaw).map_err(socket)?));
         let program = Program {
             argv: QemuCommand::derive(vm, facts, beginning).argv().to_vec(),
             package: Some(QEMU_PACKAGE),
@@ -98,7 +102,7 @@ impl Machine {
         let Started { pid, stderr, .. } =
             program.start().map_err(|source| EngineError::Start { vm: vm.name.clone(), source })?;
         let errors = pipe::Receiver::from_owned_fd(stderr.into()).map_err(socket)?;
-        Ok(Self { pid, monitor, console, agent, errors: Some(errors), memory: Some(memory) })
+        Ok(Self { pid, monitor, console, agent, thaw, errors: Some(errors), memory: Some(memory) })
     }
 }
 

@@ -72,6 +72,20 @@ impl Qmp {
         self.order("cont", None).await
     }
 
+    /// Whether somebody in the guest has opened the port of this character device.
+    pub async fn is_open_in_guest(&self, chardev: &str) -> Result<bool, QmpError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        struct Chardev {
+            label: String,
+            frontend_open: bool,
+        }
+        let command = "query-chardev";
+        let answer = self.execute(command, None).await?;
+        let all = Vec::<Chardev>::deserialize(&answer).map_err(|_| unexpected(command, &answer))?;
+        Ok(all.iter().any(|device| device.label == chardev && device.frontend_open))
+    }
+
     /// Presses the power button: the guest is asked to shut down, which it may or may not do.
     pub async fn system_powerdown(&self) -> Result<(), QmpError> {
         self.order("system_powerdown", None).await
