@@ -222,7 +222,7 @@ impl Xml<'_> {
         if self.vm.spec.disk.is_some() {
             let (image, overlay) = (self.file(Handle::Image), self.file(Handle::Overlay));
             self.line("    <disk type='file' device='disk'>");
-            self.line("      <driver name='qemu' type='qcow2' discard='unmap' detect_zeroes='unmap'/>");
+            self.line("      <driver name='qemu' type='qcow2' cache='unsafe' discard='unmap' detect_zeroes='unmap'/>");
             self.line(format!("      <source file='{overlay}'/>"));
             self.line("      <backingStore type='file'>");
             self.line("        <format type='raw'/>");

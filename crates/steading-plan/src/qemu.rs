@@ -191,7 +191,7 @@ impl QemuCommand {
                 );
                 below = node;
             }
-            self.file(Handle::Overlay.number(), "overlay-file", "discard=unmap");
+            self.file(Handle::Overlay.number(), "overlay-file", &format!("discard=unmap,{NO_FLUSH}"));
             self.option(
                 "-blockdev",
                 format!(
@@ -229,7 +229,7 @@ impl QemuCommand {
                     "-blockdev",
                     format!("file,node-name=firmware-code,filename={code},read-only=on"),
                 );
-                self.file(Handle::FirmwareVars.number(), "firmware-vars", "read-only=off");
+                self.file(Handle::FirmwareVars.number(), "firmware-vars", &format!("read-only=off,{NO_FLUSH}"));
             }
             Boot::Kernel { initrd, cmdline, .. } => {
                 self.option("-kernel", Handle::Kernel.path());
@@ -253,6 +253,10 @@ impl QemuCommand {
         }
     }
 }
+
+/// What the guest flushes is handed to the host's kernel, and not forced to its disk: nothing is lost when QEMU is
+/// killed, and the file itself, which has no name, is lost with the host.
+const NO_FLUSH: &str = "cache.no-flush=on";
 
 /// The kernel's command line, with the frequency of its time stamp counter, unless that is in it.
 ///
