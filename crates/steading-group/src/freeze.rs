@@ -13,7 +13,7 @@ use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatu
 use steading_logs::VmEvent;
 use steading_plan::{Acceleration, Handle};
 use steading_vm::engine::{FrozenVm, cpu};
-use steading_vm::thaw::Seed;
+use steading_vm::thaw::{PORT, Seed};
 use tokio_util::task::TaskTracker;
 
 use crate::api::Group;
@@ -223,7 +223,8 @@ async fn wake(vm: &Vm, clock: Clock) -> bool {
         Err(error) => Err(error),
     };
     if let Err(error) = &done {
-        let message = format!("its random numbers were not seeded anew, nor its clock set: {error}");
+        let message =
+            format!("its program at the port {PORT} did not do what it is for after a freeze: {error}");
         vm.log.driver(Some(vm.name()), &message).await;
     }
     done.is_ok()

@@ -229,7 +229,11 @@ impl QemuCommand {
                     "-blockdev",
                     format!("file,node-name=firmware-code,filename={code},read-only=on"),
                 );
-                self.file(Handle::FirmwareVars.number(), "firmware-vars", &format!("read-only=off,{NO_FLUSH}"));
+                self.file(
+                    Handle::FirmwareVars.number(),
+                    "firmware-vars",
+                    &format!("read-only=off,{NO_FLUSH}"),
+                );
             }
             Boot::Kernel { initrd, cmdline, .. } => {
                 self.option("-kernel", Handle::Kernel.path());
