@@ -159,10 +159,15 @@ struct Following {
 
 impl Following {
     fn start(options: FollowerOptions) -> Self {
+        Self::start_with(options, |follower| follower)
+    }
+
+    fn start_with(options: FollowerOptions, change: impl FnOnce(Follower) -> Follower) -> Self {
         let (power, power_seen) = watch::channel(Power::On { start: 1 });
         let (sender, events) = mpsc::channel(4);
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(Follower::new(options, power_seen, sender).run(cancel.clone()));
+        let follower = change(Follower::new(options, power_seen, sender));
+        let task = tokio::spawn(follower.run(cancel.clone()));
         Self { power, events, cancel, task }
     }
 
@@ -216,6 +221,18 @@ async fn entries_come_as_they_are_written_from_the_logs_address() {
     assert!(request.to_lowercase().contains("accept: application/vnd.fdo.journal"), "{request}");
     let position = following.stop().await.expect("a position");
     assert!(position.cursor.starts_with("s=1;i=2;"));
+}
+
+#[tokio::test]
+async fn it_leaves_the_guest_in_peace_until_it_is_told_to_begin() {
+    let fake = Fake::start("a").await;
+    fake.say("one");
+    let (told, begin) = oneshot::channel();
+    let mut following = Following::start_with(options(&fake), |follower| follower.beginning_when(begin));
+    assert!(timeout(Duration::from_millis(100), following.events.recv()).await.is_err(), "it has begun");
+    assert!(fake.with(|guest| guest.requests.is_empty()), "it has asked");
+    told.send(()).expect("it waits for that");
+    assert_eq!(following.messages(1).await.0, texts(&["one"]));
 }
 
 #[tokio::test]
