@@ -105,13 +105,13 @@ fn upgraded(testnet: &Context) -> anyhow::Result<()> {
     ensure!(run("debugfs", &["-R", &format!("cat {VERSION}"), &root])?.trim() == "2", "nothing was written");
     run("zstd", &["-q", "-1", &path("disk"), "-o", &path("disk.zst")])?;
     let image = testnet.add_file(FileSource::new(path("disk.zst")).name("inner-2"))?;
-    let upgrade = |digest: &str| format!("steading-nested upgrade inner {} {digest}", image.url());
-    let wrong = "0".repeat(64);
-    let said = outer.fail(&format!("{} 2>&1", upgrade(&wrong)))?;
+    let other = testnet.add_file(FileSource::new(path("version")).name("other"))?;
+    let upgrade = |url: &str| format!("steading-nested upgrade inner {url} {}", image.sha256());
+    let said = outer.fail(&format!("{} 2>&1", upgrade(other.url())))?;
     ensure!(said.contains("is not the image of this digest"), "{said}");
     ensure!(inner.status()?.state == VmState::Running, "it ended for an image that was refused");
     let boot = inner.status()?.boot;
-    outer.succeed(&upgrade(&image.sha256().to_string()))?;
+    outer.succeed(&upgrade(image.url()))?;
     // It was turned off and on behind its handle's back: a wait may not begin in between.
     while inner.status()?.boot == boot {
         outer.succeed("sleep 0.2")?;
