@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
-use steading_plan::{Acceleration, Handle};
+use steading_plan::{Acceleration, Handle, THAW_PORT};
 use steading_vm::engine::{FrozenVm, cpu};
-use steading_vm::thaw::{PORT, Seed};
+use steading_vm::thaw::Seed;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Group;
 use crate::frozen::{FROZEN_VERSION, FrozenGroup, FrozenRecord};
 use crate::vm::Vm;
 
-/// How long a guest's agent may take to set its clock. Those without one never answer.
+/// How long a guest's program, and then its agent, may take to set its clock.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// The longest name of a freeze, which may become a file's.
@@ -224,7 +224,7 @@ async fn wake(vm: &Vm, clock: Clock) -> bool {
     };
     if let Err(error) = &done {
         let message =
-            format!("its program at the port {PORT} did not do what it is for after a freeze: {error}");
+            format!("its program at the port {THAW_PORT} did not do what it is for after a freeze: {error}");
         vm.log.driver(Some(vm.name()), &message).await;
     }
     done.is_ok()

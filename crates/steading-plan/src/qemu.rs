@@ -157,7 +157,7 @@ impl QemuCommand {
         self.option("-serial", "chardev:console");
         self.option("-device", "virtio-serial-pci,id=serial");
         self.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=org.qemu.guest_agent.0");
-        self.option("-device", "virtserialport,bus=serial.0,chardev=thaw,name=steading.thaw.0");
+        self.option("-device", format!("virtserialport,bus=serial.0,chardev=thaw,name={THAW_PORT}"));
     }
 
     /// A PCIe root port for each card, in order: the guest's predictable names count the buses
@@ -257,6 +257,9 @@ impl QemuCommand {
         }
     }
 }
+
+/// The guest's name of the port by which it is told that it goes on after a freeze.
+pub const THAW_PORT: &str = "steading.thaw.0";
 
 /// What the guest flushes is handed to the host's kernel, and not forced to its disk: nothing is lost when QEMU is
 /// killed, and the file itself, which has no name, is lost with the host.

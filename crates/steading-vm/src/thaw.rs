@@ -1,8 +1,8 @@
 //! Telling a guest that it goes on after a freeze, so that it seeds its random numbers anew and sets its clock.
 //!
-//! Here is a port of its own, [`PORT`], and not the guest agent: a fork's QEMU process has yet to translate all
+//! There is a port for it, [`THAW_PORT`](steading_plan::THAW_PORT), and not the guest agent: a fork's QEMU process has yet to translate all
 //! that its guest runs, and the agent starts a process, speaks JSON and writes to the journal for either.
-//! A program that reads one line and does two system calls has them done in a tenth of the time.
+//! A program that reads one line and does a few system calls costs next to nothing.
 //!
 //! The line is `SEED [NANOSECONDS]`: 32 bytes in hexadecimal, and the time since 1970-01-01 00:00 UTC, if the
 //! clock is to be set. The answer is `ok`, or why it is not.
@@ -15,9 +15,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-
-/// The port's name in the guest, and that of its character device is `thaw`.
-pub const PORT: &str = "steading.thaw.0";
 
 /// The longest answer that is read.
 const ANSWER_MAX: u64 = 1000;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use steading_api::VmState;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
@@ -26,8 +27,9 @@ const REST_TICKS: u64 = 3;
 
 /// Tells `settled` once the VM runs and has come to rest, or after some seconds.
 pub(crate) async fn watch(mut view: watch::Receiver<VmView>, settled: oneshot::Sender<()>) {
-    let is_on = |view: &VmView| view.status.pid.is_some() && view.qmp.is_some();
-    let Ok(pid) = view.wait_for(is_on).await.map(|view| view.status.pid) else { return };
+    // One that is loaded stands still until all others are.
+    let runs = |view: &VmView| view.status.state == VmState::Running;
+    let Ok(pid) = view.wait_for(runs).await.map(|view| view.status.pid) else { return };
     let end = Instant::now() + LIMIT;
     let (mut before, mut at_rest) = (ticks(pid), 0);
     while at_rest < PERIODS && Instant::now() < end {
