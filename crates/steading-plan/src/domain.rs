@@ -127,7 +127,7 @@ impl Xml<'_> {
         self.line("  <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>");
         self.line(match self.facts.acceleration {
             Acceleration::Kvm => "  <cpu mode='host-passthrough'/>",
-            Acceleration::Tcg => "  <cpu mode='maximum'><feature policy='disable' name='la57'/></cpu>",
+            Acceleration::Tcg => "  <cpu mode='maximum'><feature policy='disable' name='la57'/><feature policy='disable' name='erms'/></cpu>",
         });
         self.line("  <clock offset='utc'/>");
         self.line("  <on_poweroff>destroy</on_poweroff>");
@@ -263,6 +263,8 @@ impl Xml<'_> {
         self.line(format!("      <log file='{log}' append='on'/>"));
         self.line("      <target port='0'/>");
         self.line("    </serial>");
+        // As many as there are, and port 0, which is for consoles.
+        self.line("    <controller type='virtio-serial' index='0' ports='2'/>");
         self.line("    <channel type='unix'>");
         self.line(format!("      <source mode='connect' path='{agent}'/>"));
         self.line("      <target type='virtio' name='org.qemu.guest_agent.0'/>");

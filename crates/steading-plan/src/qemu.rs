@@ -23,12 +23,13 @@ impl Acceleration {
         }
     }
 
-    /// `max` is all that TCG can emulate, less five-level page tables: a guest kernel would use
-    /// them, and each walk would cost emulation one level more for addresses nobody has.
+    /// `max` is all that TCG can emulate, less two things that a guest would use to its disadvantage: five-level
+    /// page tables, whose walks have one level more for addresses nobody has, and fast string
+    /// instructions (ERMS), which are emulated byte by byte where others are by words.
     const fn cpu(self) -> &'static str {
         match self {
             Self::Kvm => "host",
-            Self::Tcg => "max,la57=off",
+            Self::Tcg => "max,la57=off,erms=off",
         }
     }
 }
@@ -155,7 +156,10 @@ impl QemuCommand {
         }
         self.option("-mon", "chardev=qmp,mode=control");
         self.option("-serial", "chardev:console");
-        self.option("-device", "virtio-serial-pci,id=serial");
+        // Each port has two queues, and each queue a descriptor that QEMU looks at whenever it wakes. Port 0 is
+        // for consoles.
+        let ports = 1 + [Handle::Agent, Handle::Thaw].len();
+        self.option("-device", format!("virtio-serial-pci,id=serial,max_ports={ports}"));
         self.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=org.qemu.guest_agent.0");
         self.option("-device", format!("virtserialport,bus=serial.0,chardev=thaw,name={THAW_PORT}"));
     }
