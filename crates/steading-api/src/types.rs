@@ -1,6 +1,7 @@
 //! What goes over the control API.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -122,6 +123,18 @@ pub struct FreezeRequest {
     /// Whether the group stands still afterwards, until it is told to go on.
     #[serde(default)]
     pub stay: bool,
+    /// How long its guests may first take to come to rest, in ms: what they are about to do, each fork
+    /// does anew.
+    #[serde(default)]
+    pub settle_ms: u64,
+}
+
+impl FreezeRequest {
+    /// The same, once the guests have come to rest, for which they may take so long.
+    #[must_use]
+    pub fn settled_within(self, limit: Duration) -> Self {
+        Self { settle_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), ..self }
+    }
 }
 
 /// A group that was frozen.
@@ -129,7 +142,7 @@ pub struct FreezeRequest {
 pub struct Freeze {
     /// Its name.
     pub id: String,
-    /// From the request until all was kept, in seconds.
+    /// Until all was kept, in seconds, from when the guests had come to rest if that was waited for.
     pub kept_seconds: f64,
     /// From the first VM that stood still until all ran again, in seconds; none if they stand.
     pub stood_seconds: Option<f64>,

@@ -19,6 +19,12 @@ use crate::stats::percentile;
 /// The members of the cluster.
 const MEMBERS: usize = 3;
 
+/// How many forks are made of each cluster, with each kind of clock.
+const FORKS: usize = 3;
+
+/// The kinds.
+const CLOCKS: [Clock; 2] = [Clock::Host, Clock::Still];
+
 /// How many forks of one VM are made at once.
 const AT_ONCE: usize = 8;
 
@@ -28,28 +34,46 @@ const ETCD: u16 = 2379;
 /// How long guests may take to boot, and a cluster to form.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long guests may take to come to rest before they are frozen.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+
 pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
-    let (cold, frozen) = cluster(runs, dir)?;
+    let (mut cold, mut forks) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let (plan, prepared) = guests("bench-fork", MEMBERS)?;
+    for _ in 0..runs {
+        let (booted, frozen) = cluster(&plan, &prepared, dir)?;
+        cold.push(booted);
+        // What a cluster was about to do, all its forks do: so there are forks of several.
+        for _ in 0..FORKS {
+            for (clock, times) in CLOCKS.into_iter().zip(&mut forks) {
+                times.push(fork(&frozen, clock, dir)?);
+            }
+        }
+    }
     let cold = percentile(&cold, 0.5).as_secs_f64();
     println!("{MEMBERS} etcd VMs to all healthy, medians of {runs}: cold boot {cold:.2} s");
-    for (clock, what) in [(Clock::Host, "its guests' clocks set"), (Clock::Still, "its guests' clocks left")]
-    {
-        let mut forks = Vec::new();
-        for _ in 0..runs {
-            let began = Instant::now();
-            let up = go_on(&frozen, clock, dir)?;
-            wait_until_healthy(&up, &frozen.plan)?;
-            forks.push(began.elapsed());
-            end(up)?;
-        }
-        let fork = percentile(&forks, 0.5).as_secs_f64();
-        println!("  fork, {what}: {fork:.3} s, ratio {:.1}", cold / fork);
+    for (clock, times) in CLOCKS.into_iter().zip(&forks) {
+        let what = match clock {
+            Clock::Host => "its guests' clocks set",
+            Clock::Still => "its guests' clocks left",
+        };
+        let fork = percentile(times, 0.5).as_secs_f64();
+        println!("  fork, {what} (median of {}): {fork:.3} s, ratio {:.1}", times.len(), cold / fork);
     }
-    drop(frozen);
     many(dir)?;
     warm(runs, dir)
+}
+
+/// How long a fork takes until the cluster is healthy.
+fn fork(frozen: &Frozen, clock: Clock, dir: &Utf8Path) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    let up = go_on(frozen, clock, dir)?;
+    wait_until_healthy(&up, &frozen.plan)?;
+    let took = began.elapsed();
+    end(up)?;
+    Ok(took)
 }
 
 /// A group that was frozen, held open by this process.
@@ -70,21 +94,14 @@ impl Drop for Frozen {
     }
 }
 
-/// Boots the cluster some times; the last is frozen.
-fn cluster(runs: usize, dir: &Utf8Path) -> anyhow::Result<(Vec<Duration>, Frozen)> {
-    let (plan, prepared) = guests("bench-fork", MEMBERS)?;
-    let mut cold = Vec::new();
-    loop {
-        let began = Instant::now();
-        let up = boot(&plan, &prepared, dir)?;
-        up.runtime.block_on(form(&up.client, &plan))?;
-        wait_until_healthy(&up, &plan)?;
-        cold.push(began.elapsed());
-        if cold.len() == runs {
-            return Ok((cold, freeze(plan, up)?));
-        }
-        end(up)?;
-    }
+/// Boots the cluster, and freezes it.
+fn cluster(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Result<(Duration, Frozen)> {
+    let began = Instant::now();
+    let up = boot(plan, prepared, dir)?;
+    up.runtime.block_on(form(&up.client, plan))?;
+    wait_until_healthy(&up, plan)?;
+    let took = began.elapsed();
+    Ok((took, freeze(plan.clone(), up)?))
 }
 
 fn guests(group: &str, count: usize) -> anyhow::Result<(Plan, Vec<PreparedVm>)> {
@@ -114,9 +131,9 @@ fn end(up: Up) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Freezes the group, which stands still from then on, and says how long that took.
+/// Freezes the group at rest, as a test program does; it stands still from then on. Says how long that took.
 fn freeze(plan: Plan, up: Up) -> anyhow::Result<Frozen> {
-    let request = FreezeRequest { id: None, stay: true };
+    let request = FreezeRequest { stay: true, ..FreezeRequest::default() }.settled_within(SETTLE_LIMIT);
     let freeze = up.runtime.block_on(up.client.freeze(&request))?;
     let (count, mib) = (plan.vms.len(), plan.vms[0].spec.memory_mib);
     #[expect(clippy::cast_precision_loss, reason = "to one decimal")]
@@ -288,7 +305,8 @@ fn warm(runs: usize, dir: &Utf8Path) -> anyhow::Result<()> {
 }
 
 fn freeze_running(plan: &Plan, up: &Up) -> anyhow::Result<OpenedGroup> {
-    let freeze = up.runtime.block_on(up.client.freeze(&FreezeRequest::default()))?;
+    let request = FreezeRequest::default().settled_within(SETTLE_LIMIT);
+    let freeze = up.runtime.block_on(up.client.freeze(&request))?;
     let description: FrozenGroup =
         serde_json::from_value(up.runtime.block_on(up.client.frozen(&freeze.id))?)?;
     ensure!(description.plan == *plan, "another plan was kept");

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::Group;
 use crate::frozen::{FROZEN_VERSION, FrozenGroup, FrozenRecord};
-use crate::vm::Vm;
+use crate::vm::{Vm, settle};
 
 /// How long a guest's program, and then its agent, may take to set its clock.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
@@ -95,8 +95,11 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     }
     let mut count = group.freezes.busy.lock().await;
     let id = group.freezes.name(request.id, &mut count)?;
-    let began = Instant::now();
     let vms: Vec<&Vm> = group.plan.vms.iter().filter_map(|vm| group.vms.get(vm.name.as_str())).collect();
+    if request.settle_ms > 0 {
+        settle::at_rest(&vms, Duration::from_millis(request.settle_ms)).await;
+    }
+    let began = Instant::now();
     let statuses: Vec<VmStatus> = vms.iter().map(|vm| vm.status()).collect();
     let qemu_version = vms.iter().find_map(|vm| Some(vm.view().borrow().qmp.as_ref()?.version().to_string()));
     let stopped = Instant::now();

@@ -17,7 +17,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{
     ActiveFault, ActiveFileFault, CA_NAME, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME,
-    chain,
+    VmState, chain,
 };
 use steading_broker::{LEASE_FD, Lease, Stub};
 use steading_files::ServedFile;
@@ -51,12 +51,12 @@ use crate::log::Log;
 use crate::making::{Made, Making, VmBeginning};
 use crate::names::Names;
 use crate::processes::{ExitWatch, Processes};
-use crate::router::{Router, Way};
+use crate::router::{self, Router, Way};
 use crate::sources::Sources;
 use crate::taken::Taken;
 use crate::targets;
 use crate::time::Time;
-use crate::vm::Vm;
+use crate::vm::{Vm, settle};
 
 /// What the owner says when the group is up.
 const READY: &[u8] = b"ready";
@@ -374,7 +374,8 @@ async fn serve(
     };
     let network = Arc::new(network);
     let mut router_end = None;
-    if let Some(configuration) = &plan.dnsmasq {
+    let router_waits = matches!(origin, Origin::Frozen(..)) && launched.is_none();
+    if let Some(configuration) = plan.dnsmasq.as_ref().filter(|_| !router_waits) {
         let way = launched
             .as_ref()
             .map_or(Way::Configured(configuration), |launched| Way::Launched(launched.router()));
@@ -417,7 +418,7 @@ async fn serve(
         Certificates::start(&plan.addresses, &listening, names.zone(), authority, kept.accounts, log.clone())
             .await?;
     background.spawn(acme.run());
-    let faults = Faults::new(&plan, network, log.clone(), numbers.clone(), kept.faults).await?;
+    let faults = Faults::new(&plan, Arc::clone(&network), log.clone(), numbers.clone(), kept.faults).await?;
     let (files, teller) = Files::start(&plan, log.clone(), numbers, kept.files, kept.file_faults).await?;
     background.spawn(teller.run());
     background.spawn(Time::start(&plan, &listening, log.clone()).await?.run());
@@ -425,7 +426,7 @@ async fn serve(
     let (teardown, mut asked_to_end) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let group = Arc::new(Group {
-        jobs: Jobs::new(processes, log.clone(), faults.clone(), files.clone()),
+        jobs: Jobs::new(processes.clone(), log.clone(), faults.clone(), files.clone()),
         faults,
         files,
         sources,
@@ -462,9 +463,14 @@ async fn serve(
     }
     let started = match &group.forked_from {
         None => start_vms(&group.plan, &vms).await,
-        Some(_) => go_on(&vms, &group, clock).await,
+        Some(_) => go_on(&vms, &group, &network, clock).await,
     };
     if started.is_ok() {
+        if let Some(configuration) = group.plan.dnsmasq.clone().filter(|_| router_waits) {
+            let vms: Vec<&Vm> = vms.values().collect();
+            let when = settle::at_rest_or_booting(&vms);
+            keeping.spawn(router::run_from(when, configuration, processes.clone(), log.clone()));
+        }
         ready.write_all(READY).map_err(GroupError::io("tell that the group is up"))?;
         // The reader waits for the end of this pipe.
         close(ready)?;
@@ -553,8 +559,16 @@ async fn start_vms(plan: &Plan, vms: &BTreeMap<String, Vm>) -> Result<(), GroupE
     Ok(())
 }
 
-async fn go_on(vms: &BTreeMap<String, Vm>, group: &Group, clock: Clock) -> Result<(), GroupError> {
+async fn go_on(
+    vms: &BTreeMap<String, Vm>,
+    group: &Group,
+    network: &Network,
+    clock: Clock,
+) -> Result<(), GroupError> {
     let vms: Vec<&Vm> = vms.values().collect();
+    for vm in vms.iter().filter(|vm| vm.status().state == VmState::Frozen) {
+        network.know(vm.plan.address, vm.plan.mac).await?;
+    }
     let gone_on = freeze::go_on(&vms, &group.tasks, clock).await;
     gone_on.map_err(|failure| GroupError::Owner(failure.message))
 }

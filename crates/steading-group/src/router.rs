@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ChildStdin;
 
 use rustix::process::{Pid, Signal};
+use steading_api::chain;
 use steading_sys::process::Program;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
@@ -94,6 +95,23 @@ impl Router {
         let exit = self.exit.ended().await;
         log.warn(None, &format!("the router daemon has ended ({exit:?}): guests get no addresses any more"))
             .await;
+    }
+}
+
+/// Runs the router daemon of a fork, whose guests know it, from some moment on.
+pub(crate) async fn run_from(
+    moment: impl Future<Output = ()>,
+    configuration: String,
+    processes: Processes,
+    log: Log,
+) {
+    moment.await;
+    match Router::start(Way::Configured(&configuration), &processes).await {
+        Ok(router) => router.run(log).await,
+        Err(error) => {
+            let why = chain(&error);
+            log.warn(None, &format!("guests that boot get no addresses: {why}")).await;
+        }
     }
 }
 

@@ -140,7 +140,21 @@ impl Context {
     ///
     /// When a VM cannot be frozen; all go on as they were then.
     pub fn freeze(&self) -> anyhow::Result<Freeze> {
-        Ok(self.shared.runtime.block_on(self.shared.client.freeze(&FreezeRequest::default()))?)
+        self.freeze_as(&FreezeRequest::default())
+    }
+
+    /// The same, once the guests have come to rest, for which they may take as long as `limit`: what they are about
+    /// to do when they are frozen, each fork does anew.
+    ///
+    /// # Errors
+    ///
+    /// When a VM cannot be frozen; all go on as they were then.
+    pub fn freeze_settled(&self, limit: Duration) -> anyhow::Result<Freeze> {
+        self.freeze_as(&FreezeRequest::default().settled_within(limit))
+    }
+
+    fn freeze_as(&self, request: &FreezeRequest) -> anyhow::Result<Freeze> {
+        Ok(self.shared.runtime.block_on(self.shared.client.freeze(request))?)
     }
 
     /// Makes a fault of the network. It is undone when what is returned is dropped.

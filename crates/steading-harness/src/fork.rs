@@ -1,6 +1,7 @@
 //! Forks: groups that begin where another was frozen.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -19,6 +20,9 @@ use crate::prepare;
 use crate::run::{self, Ask, Start, Up};
 use crate::suite::Declared;
 use crate::up_args::{EngineArgs, IsolationArgs};
+
+/// How long guests may take to come to rest before they are frozen for many forks.
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A group to be made from what was kept of another.
 #[derive(Args, Clone, Debug)]

@@ -82,11 +82,13 @@ impl Entry {
     pub(crate) fn keep(&self, owner: &Owner, report: &Report) -> anyhow::Result<()> {
         const ID: &str = "warm-start";
         let client = Client::new(owner.socket_path());
+        let request = FreezeRequest { id: Some(ID.to_owned()), ..FreezeRequest::default() };
+        let request = request.settled_within(fork::SETTLE_LIMIT);
         let opened = wait_for(async {
             tokio::time::timeout(BOOT_LIMIT, booted(&client, report))
                 .await
                 .context("not all guests have booted")??;
-            client.freeze(&FreezeRequest { id: Some(ID.to_owned()), stay: false }).await?;
+            client.freeze(&request).await?;
             let opened = fork::open(&client, ID).await?;
             client.forget(ID).await?;
             Ok(opened)

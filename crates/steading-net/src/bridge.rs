@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
-use steading_plan::{AddressPlan, IfName, KERNEL_ROUTE_METRIC};
+use steading_plan::{AddressPlan, IfName, KERNEL_ROUTE_METRIC, MacAddr};
 use tokio::task::JoinSet;
 
 use crate::NetError;
@@ -83,6 +84,19 @@ impl Network {
         let handle = &self.own()?.handle;
         let loopback = link_index(handle, "lo").await?;
         add_address(handle, loopback, address, length, &"lo").await
+    }
+
+    /// Enters a VM into the neighbours of the host, as one that was known some time ago (`NUD_STALE`,
+    /// ip-neighbour(8)): what is sent to it needs no solicitation first.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn know(&self, address: Ipv6Addr, mac: MacAddr) -> Result<(), NetError> {
+        let Own { handle, bridge, .. } = self.own()?;
+        let request = handle.neighbours().add(*bridge, address.into()).link_layer_address(&mac.bytes());
+        let entered = request.state(NeighbourState::Stale).replace().execute().await;
+        entered.map_err(refused(|| format!("enter {address} as a neighbour")))
     }
 
     /// Makes this TAP a port of the bridge, and up.

@@ -39,6 +39,8 @@ fn main() -> ExitCode {
                 .test("one_draws_random_numbers", draws_random_numbers)
                 .test("another_draws_random_numbers", draws_random_numbers)
                 .test("vms_are_killed_started_and_rebooted", lifecycle)
+                .test("neighbours_are_known_from_the_beginning", neighbours_are_known)
+                .test("a_router_is_advertised", a_router_is_advertised)
                 .test("a_fork_is_frozen_and_forked_in_its_turn", frozen_again)
                 .test("a_journal_goes_on_without_loss_or_repetition", journal_goes_on)
                 .sequential("deeper", |section| {
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
             let busy = Busy::of(testnet);
             let client = testnet.vm("client");
             let shell = client.succeed("cat /run/counter.pid")?;
-            testnet.freeze()?;
+            testnet.freeze_settled(Duration::from_secs(1))?;
             busy.goes_on()?;
             ensure!(client.succeed("cat /run/counter.pid")? == shell, "it was started anew");
             journal_goes_on(testnet)
@@ -142,6 +144,27 @@ fn lifecycle(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Only those that are on.
+fn neighbours_are_known(testnet: &Context) -> anyhow::Result<()> {
+    let output = std::process::Command::new("ip").args(["-6", "neigh"]).output()?;
+    let known = String::from_utf8(output.stdout)?;
+    let is_known = |name: &str| {
+        let vm = testnet.vm(name);
+        let start = format!("{} dev ", vm.address());
+        known.lines().any(|line| line.starts_with(&start) && line.contains(&vm.plan().mac.to_string()))
+    };
+    let found = ["client", "server", "late"].map(is_known);
+    ensure!(found == [true, true, false], "the neighbours are:\n{known}");
+    Ok(())
+}
+
+/// Also to guests that know one.
+fn a_router_is_advertised(testnet: &Context) -> anyhow::Result<()> {
+    // The connection by which this is asked needs the route, too, and stands still until it is there again.
+    let lines = "ip -6 route del default && until ip -6 route show default | grep -q .; do sleep 1; done";
+    testnet.vm("client").succeed(lines).map(drop)
+}
+
 fn frozen_again(testnet: &Context) -> anyhow::Result<()> {
     let busy = Busy::of(testnet);
     testnet.freeze()?;
@@ -154,18 +177,26 @@ fn frozen_again(testnet: &Context) -> anyhow::Result<()> {
 /// Lines are numbered; those of this group's log must be without a gap.
 fn journal_goes_on(testnet: &Context) -> anyhow::Result<()> {
     let client = testnet.vm("client");
-    let counted: u64 = client.succeed("cat /run/count")?.trim().parse().context("no number")?;
-    client.wait_for_journal(&format!("counted {} times", counted + 3))?;
-    let log = fs_err::read_to_string(format!("{}/vms/client/journal.log", testnet.log_dir()))?;
-    let numbers: Vec<u64> = log
-        .lines()
-        .filter_map(|line| line.split_once("counted ")?.1.strip_suffix(" times")?.parse().ok())
-        .collect();
-    ensure!(numbers.len() >= 3, "the journal has {} numbers", numbers.len());
+    let mut counted: u64 = client.succeed("cat /run/count")?.trim().parse().context("no number")?;
+    counted += 3;
+    client.wait_for_journal(&format!("counted {counted} times"))?;
+    let mut numbers = numbers_in_journal(testnet)?;
+    // What was read is in the file a little later.
+    while numbers.len() < 3 {
+        counted += 1;
+        client.wait_for_journal(&format!("counted {counted} times"))?;
+        numbers = numbers_in_journal(testnet)?;
+    }
     for pair in numbers.windows(2) {
         ensure!(pair[1] == pair[0] + 1, "after {} came {}", pair[0], pair[1]);
     }
     Ok(())
+}
+
+fn numbers_in_journal(testnet: &Context) -> anyhow::Result<Vec<u64>> {
+    let log = fs_err::read_to_string(format!("{}/vms/client/journal.log", testnet.log_dir()))?;
+    let number = |line: &str| line.split_once("counted ")?.1.strip_suffix(" times")?.parse().ok();
+    Ok(log.lines().filter_map(number).collect())
 }
 
 fn the_group_itself_goes_on(testnet: &Context) -> anyhow::Result<()> {

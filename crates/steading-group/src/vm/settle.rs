@@ -1,18 +1,22 @@
-//! How long the guests of a fork are left in peace before their journals are asked for.
+//! When a guest has come to rest.
 //!
 //! Under emulation all that a guest runs is translated anew in a fork, and what a test does first is to come
-//! first. So the journals are followed once the VM's process has come to rest, or somebody could begin to
-//! wonder where they are. Nothing is lost by it: the guest keeps them.
+//! first. So nothing is asked of a fork's guests until they have come to rest: not their journals, of which nothing
+//! is lost, since the guests keep them, and not to hear of routers, which they know. And what is to be forked often is
+//! frozen when its guests are at rest, or all its forks would do what they were about to do.
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use steading_api::VmState;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 
-use super::VmView;
+use super::{Vm, VmView};
 
-/// The longest that it is waited.
+/// The longest that a fork's guests are left in peace; somebody could begin to wonder where their journals are.
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// How often the process is looked at.
@@ -30,17 +34,69 @@ pub(crate) async fn watch(mut view: watch::Receiver<VmView>, settled: oneshot::S
     // One that is loaded stands still until all others are.
     let runs = |view: &VmView| view.status.state == VmState::Running;
     let Ok(pid) = view.wait_for(runs).await.map(|view| view.status.pid) else { return };
-    let end = Instant::now() + LIMIT;
-    let (mut before, mut at_rest) = (ticks(pid), 0);
-    while at_rest < PERIODS && Instant::now() < end {
-        sleep(PERIOD).await;
-        let now = ticks(pid);
-        let rests = before.zip(now).is_none_or(|(before, now)| now.saturating_sub(before) <= REST_TICKS);
-        at_rest = if rests { at_rest + 1 } else { 0 };
-        before = now;
-    }
+    rests(pid, LIMIT).await;
     // Where nobody follows any more, nobody waits.
     let _ = settled.send(());
+}
+
+/// Waits until all VMs of a fork that run have come to rest, or the first VM boots.
+pub(crate) fn at_rest_or_booting(vms: &[&Vm]) -> impl Future<Output = ()> + use<> {
+    // Whatever boots from now on is seen.
+    let booting: FuturesUnordered<_> = vms.iter().map(|vm| boots(vm.view(), vm.status().boot)).collect();
+    let at_rest = at_rest(vms, LIMIT);
+    async move {
+        tokio::pin!(booting);
+        tokio::select! {
+            _ = booting.next() => {}
+            () = at_rest => {}
+        }
+    }
+}
+
+async fn boots(mut view: watch::Receiver<VmView>, before: u32) {
+    if view.wait_for(|view| view.status.boot != before).await.is_err() {
+        // One that is gone boots no more.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until the VMs that run have come to rest, but not for longer than `limit`.
+pub(crate) fn at_rest(vms: &[&Vm], limit: Duration) -> impl Future<Output = ()> + use<> {
+    let running = vms.iter().map(|vm| vm.status()).filter(|status| status.state == VmState::Running);
+    let resting: Vec<_> = running.map(|status| rests(status.pid, limit)).collect();
+    async { drop(join_all(resting).await) }
+}
+
+async fn rests(pid: Option<i32>, limit: Duration) {
+    let end = Instant::now() + limit;
+    let mut rest = Rest::since(ticks(pid));
+    while Instant::now() < end {
+        sleep(PERIOD).await;
+        if rest.is_reached(ticks(pid)) {
+            return;
+        }
+    }
+}
+
+/// What was seen of a process, a look each period.
+struct Rest {
+    /// Its CPU time at the last look; none if it was gone.
+    ticks: Option<u64>,
+    /// How many periods in a row it has been at rest.
+    periods: u32,
+}
+
+impl Rest {
+    const fn since(ticks: Option<u64>) -> Self {
+        Self { ticks, periods: 0 }
+    }
+
+    fn is_reached(&mut self, ticks: Option<u64>) -> bool {
+        let before = std::mem::replace(&mut self.ticks, ticks);
+        let rests = before.zip(ticks).is_none_or(|(before, now)| now.saturating_sub(before) <= REST_TICKS);
+        self.periods = if rests { self.periods + 1 } else { 0 };
+        self.periods >= PERIODS
+    }
 }
 
 /// The CPU time of a process, while there is one.
@@ -65,6 +121,23 @@ mod tests {
         let stat = "42 (vm-a) 1 2) S 1 42 42 0 -1 4194304 100 0 0 0 70 30 0 0 20 0 4 0 100 1 2";
         assert_eq!(cpu_ticks(stat), Some(100));
         assert_eq!(cpu_ticks("42 (vm-a) S 1"), None);
+    }
+
+    #[test]
+    fn rest_is_three_quiet_periods_in_a_row() {
+        let looks = |ticks: &[u64]| -> Vec<bool> {
+            let mut rest = Rest::since(Some(0));
+            ticks.iter().map(|ticks| rest.is_reached(Some(*ticks))).collect()
+        };
+        assert_eq!(looks(&[3, 4, 7]), [false, false, true]);
+        assert_eq!(looks(&[3, 6, 10, 13, 13, 13]), [false, false, false, false, false, true]);
+        assert_eq!(looks(&[10, 20, 30, 40]), [false; 4]);
+    }
+
+    #[test]
+    fn what_has_ended_rests() {
+        let mut rest = Rest::since(None);
+        assert_eq!([None, None, None].map(|ticks| rest.is_reached(ticks)), [false, false, true]);
     }
 
     #[test]

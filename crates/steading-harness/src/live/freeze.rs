@@ -1,12 +1,14 @@
 //! Freezing a group from outside.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use clap::Args;
 use steading_api::FreezeRequest;
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
+use crate::live::wait::limit;
 
 /// How a group is to be frozen, or what is to be told of that.
 #[derive(Args, Clone, Debug)]
@@ -16,11 +18,15 @@ pub struct FreezeArgs {
     /// The group stands still afterwards, until `thaw`.
     #[arg(long)]
     stay: bool,
+    /// First wait until the guests have come to rest, for so long at most (5s): what they are about to
+    /// do, each fork does anew.
+    #[arg(long, value_name = "TIME", value_parser = limit)]
+    settle: Option<Duration>,
     /// Print what was kept of the group up to now; nothing is frozen.
-    #[arg(long, conflicts_with_all = ["id", "stay", "forget"])]
+    #[arg(long, conflicts_with_all = ["id", "stay", "settle", "forget"])]
     list: bool,
     /// Keep it no longer. Forks of it go on.
-    #[arg(long, requires = "id", conflicts_with = "stay")]
+    #[arg(long, requires = "id", conflicts_with_all = ["stay", "settle"])]
     forget: bool,
 }
 
@@ -36,7 +42,8 @@ pub(crate) async fn freeze(group: &LiveGroup, args: &FreezeArgs) -> anyhow::Resu
         group.client.forget(id).await?;
         return Ok(exit_code::PASSED);
     }
-    let request = FreezeRequest { id: args.id.clone(), stay: args.stay };
+    let request = FreezeRequest { id: args.id.clone(), stay: args.stay, ..FreezeRequest::default() };
+    let request = request.settled_within(args.settle.unwrap_or_default());
     let freeze = group.client.freeze(&request).await?;
     let stood = freeze.stood_seconds.map(|stood| format!("; it stood still for {stood:.3} s"));
     writeln!(out, "{}", freeze.id)?;

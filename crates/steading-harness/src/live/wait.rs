@@ -33,7 +33,7 @@ pub struct WaitArgs {
     limit: Option<Duration>,
 }
 
-fn limit(text: &str) -> Result<Duration, String> {
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
     let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
     Duration::try_from(limit).map_err(|_| "a duration before its beginning".to_owned())
 }

@@ -148,7 +148,7 @@ impl Follower {
     /// Keeps the testnet as it is.
     async fn freeze(&self, client: &Client) {
         const ID: &str = "failure";
-        let request = FreezeRequest { id: Some(ID.to_owned()), stay: false };
+        let request = FreezeRequest { id: Some(ID.to_owned()), ..FreezeRequest::default() };
         let frozen = async {
             // Of one group, the first failure counts.
             if client.freezes().await?.iter().any(|freeze| freeze.id == ID) {

@@ -23,7 +23,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::More;
-use crate::fork::{BootArgs, HoldArgs, Holding};
+use crate::fork::{BootArgs, HoldArgs, Holding, SETTLE_LIMIT};
 use crate::host::{available_memory_mib, host_resources};
 use crate::run::pictures::plain;
 use crate::suite::SectionId;
@@ -196,7 +196,8 @@ impl Forks {
         if let Some(id) = freezes.ids.get(&point) {
             return Ok(id.clone());
         }
-        let request = FreezeRequest { id: None, stay: self.in_group.load(Ordering::SeqCst) == 0 };
+        let stay = self.in_group.load(Ordering::SeqCst) == 0;
+        let request = FreezeRequest { stay, ..FreezeRequest::default() }.settled_within(SETTLE_LIMIT);
         let was_standing = std::mem::take(&mut freezes.stands);
         if was_standing {
             self.client.thaw().await?;

@@ -130,8 +130,10 @@ impl Qmp {
         let capabilities = capabilities.map(|name| json!({ "capability": name, "state": true }));
         self.order("migrate-set-capabilities", Some(json!({ "capabilities": capabilities }))).await?;
         // The usual limit of 128 MiB a second is for networks. What is not shared, such as the
-        // memory of a display, goes over too.
-        self.order("migrate-set-parameters", Some(json!({ "max-bandwidth": 1_u64 << 40 }))).await
+        // memory of a display, goes over too. And nobody has to be told where a guest went: its port
+        // of the bridge is as new as the bridge, or the one it had. Its network manager would hear of it.
+        let parameters = json!({ "max-bandwidth": 1_u64 << 40, "announce-rounds": 0 });
+        self.order("migrate-set-parameters", Some(parameters)).await
     }
 
     /// Begins to write the state of the devices of a machine that stands still into this pipe. Its
