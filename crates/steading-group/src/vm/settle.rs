@@ -22,8 +22,11 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// How often the process is looked at.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// How many periods in a row the process is to have been at rest.
+/// How many periods in a row the process of a VM in a fork is to have been at rest.
 const PERIODS: u32 = 3;
+
+/// The same for one that is to be frozen. Each fork saves what is waited for here.
+const PERIODS_BEFORE_FREEZE: u32 = 10;
 
 /// The ticks of CPU time in a period up to which it is at rest: three tenths of a CPU. A tick is 10 ms wherever
 /// Linux runs on x86 (`sysconf(_SC_CLK_TCK)`, proc_pid_stat(5)).
@@ -34,7 +37,7 @@ pub(crate) async fn watch(mut view: watch::Receiver<VmView>, settled: oneshot::S
     // One that is loaded stands still until all others are.
     let runs = |view: &VmView| view.status.state == VmState::Running;
     let Ok(pid) = view.wait_for(runs).await.map(|view| view.status.pid) else { return };
-    rests(pid, LIMIT).await;
+    rests(pid, PERIODS, LIMIT).await;
     // Where nobody follows any more, nobody waits.
     let _ = settled.send(());
 }
@@ -43,7 +46,7 @@ pub(crate) async fn watch(mut view: watch::Receiver<VmView>, settled: oneshot::S
 pub(crate) fn at_rest_or_booting(vms: &[&Vm]) -> impl Future<Output = ()> + use<> {
     // Whatever boots from now on is seen.
     let booting: FuturesUnordered<_> = vms.iter().map(|vm| boots(vm.view(), vm.status().boot)).collect();
-    let at_rest = at_rest(vms, LIMIT);
+    let at_rest = at_rest(vms, PERIODS, LIMIT);
     async move {
         tokio::pin!(booting);
         tokio::select! {
@@ -60,19 +63,23 @@ async fn boots(mut view: watch::Receiver<VmView>, before: u32) {
     }
 }
 
-/// Waits until the VMs that run have come to rest, but not for longer than `limit`.
-pub(crate) fn at_rest(vms: &[&Vm], limit: Duration) -> impl Future<Output = ()> + use<> {
+/// Waits until the VMs that run have come to rest and may be frozen, but not for longer than `limit`.
+pub(crate) async fn before_freeze(vms: &[&Vm], limit: Duration) {
+    at_rest(vms, PERIODS_BEFORE_FREEZE, limit).await;
+}
+
+fn at_rest(vms: &[&Vm], periods: u32, limit: Duration) -> impl Future<Output = ()> + use<> {
     let running = vms.iter().map(|vm| vm.status()).filter(|status| status.state == VmState::Running);
-    let resting: Vec<_> = running.map(|status| rests(status.pid, limit)).collect();
+    let resting: Vec<_> = running.map(|status| rests(status.pid, periods, limit)).collect();
     async { drop(join_all(resting).await) }
 }
 
-async fn rests(pid: Option<i32>, limit: Duration) {
+async fn rests(pid: Option<i32>, periods: u32, limit: Duration) {
     let end = Instant::now() + limit;
     let mut rest = Rest::since(ticks(pid));
     while Instant::now() < end {
         sleep(PERIOD).await;
-        if rest.is_reached(ticks(pid)) {
+        if rest.periods_after(ticks(pid)) >= periods {
             return;
         }
     }
@@ -91,11 +98,11 @@ impl Rest {
         Self { ticks, periods: 0 }
     }
 
-    fn is_reached(&mut self, ticks: Option<u64>) -> bool {
+    fn periods_after(&mut self, ticks: Option<u64>) -> u32 {
         let before = std::mem::replace(&mut self.ticks, ticks);
         let rests = before.zip(ticks).is_none_or(|(before, now)| now.saturating_sub(before) <= REST_TICKS);
         self.periods = if rests { self.periods + 1 } else { 0 };
-        self.periods >= PERIODS
+        self.periods
     }
 }
 
@@ -124,20 +131,20 @@ mod tests {
     }
 
     #[test]
-    fn rest_is_three_quiet_periods_in_a_row() {
-        let looks = |ticks: &[u64]| -> Vec<bool> {
+    fn quiet_periods_in_a_row_are_counted() {
+        let looks = |ticks: &[u64]| -> Vec<u32> {
             let mut rest = Rest::since(Some(0));
-            ticks.iter().map(|ticks| rest.is_reached(Some(*ticks))).collect()
+            ticks.iter().map(|ticks| rest.periods_after(Some(*ticks))).collect()
         };
-        assert_eq!(looks(&[3, 4, 7]), [false, false, true]);
-        assert_eq!(looks(&[3, 6, 10, 13, 13, 13]), [false, false, false, false, false, true]);
-        assert_eq!(looks(&[10, 20, 30, 40]), [false; 4]);
+        assert_eq!(looks(&[3, 4, 7]), [1, 2, 3]);
+        assert_eq!(looks(&[3, 6, 10, 13, 13, 13]), [1, 2, 0, 1, 2, 3]);
+        assert_eq!(looks(&[10, 20, 30, 40]), [0; 4]);
     }
 
     #[test]
     fn what_has_ended_rests() {
         let mut rest = Rest::since(None);
-        assert_eq!([None, None, None].map(|ticks| rest.is_reached(ticks)), [false, false, true]);
+        assert_eq!([None, None, None].map(|ticks| rest.periods_after(ticks)), [1, 2, 3]);
     }
 
     #[test]

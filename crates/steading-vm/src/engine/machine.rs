@@ -94,7 +94,7 @@ impl Machine {
         let program = Program {
             argv: QemuCommand::derive(vm, facts, beginning).argv().to_vec(),
             package: Some(QEMU_PACKAGE),
-            env: Vec::new(),
+            env: large_pages(),
             cwd: None,
             fds,
             network_capabilities: false,
@@ -103,6 +103,16 @@ impl Machine {
             program.start().map_err(|source| EngineError::Start { vm: vm.name.clone(), source })?;
         let errors = pipe::Receiver::from_owned_fd(stderr.into()).map_err(socket)?;
         Ok(Self { pid, monitor, console, agent, thaw, errors: Some(errors), memory: Some(memory) })
+    }
+}
+
+/// Has QEMU's C library ask for large pages for what it allocates, where the kernel gives them on request. It is the GNU C
+/// Library's matter (tunables, 2.35 and later); others pass over it. What somebody has set is left.
+fn large_pages() -> Vec<(String, String)> {
+    const VARIABLE: &str = "GLIBC_TUNABLES";
+    match std::env::var_os(VARIABLE) {
+        Some(_) => Vec::new(),
+        None => vec![(VARIABLE.to_owned(), "glibc.malloc.hugetlb=1".to_owned())],
     }
 }
 
