@@ -174,10 +174,12 @@ impl QemuCommand {
             let slot = index + 1;
             self.option("-device", format!("pcie-root-port,id=port{slot},chassis={slot},slot={slot}"));
             self.option("-netdev", format!("tap,id=net{slot},fd={}", handle.number()));
-            self.option(
-                "-device",
-                format!("virtio-net-pci,bus=port{slot},netdev=net{slot},mac={mac},romfile="),
+            // A guest that was asked to tell the network where it is would do so after each freeze; and QEMU
+            // that is told not to ask (`announce-rounds`) crashes when such a guest resets the card.
+            let device = format!(
+                "virtio-net-pci,bus=port{slot},netdev=net{slot},mac={mac},romfile=,guest_announce=off"
             );
+            self.option("-device", device);
         }
     }
 

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
                 .test("one_draws_random_numbers", draws_random_numbers)
                 .test("another_draws_random_numbers", draws_random_numbers)
                 .test("vms_are_killed_started_and_rebooted", lifecycle)
+                .test("one_that_goes_on_is_rebooted", one_that_goes_on_is_rebooted)
                 .test("neighbours_are_known_from_the_beginning", neighbours_are_known)
                 .test("a_router_is_advertised", a_router_is_advertised)
                 .test("a_fork_is_frozen_and_forked_in_its_turn", frozen_again)
@@ -142,6 +143,15 @@ fn lifecycle(testnet: &Context) -> anyhow::Result<()> {
     let has = client.succeed("ip -4 -o addr show dev enp2s0")?;
     ensure!(has.contains(&format!("inet {planned}/")), "its second card has {has}");
     Ok(())
+}
+
+/// By its power button: the same process of QEMU, which began frozen, boots.
+fn one_that_goes_on_is_rebooted(testnet: &Context) -> anyhow::Result<()> {
+    let server = testnet.vm("server");
+    server.reboot()?;
+    server.wait_for_ssh()?;
+    ensure!(server.status()?.boot == 2, "it was booted {} times", server.status()?.boot);
+    server.succeed("cat /root/set-up").map(drop)
 }
 
 /// Only those that are on.

@@ -131,7 +131,7 @@ impl Qmp {
         self.order("migrate-set-capabilities", Some(json!({ "capabilities": capabilities }))).await?;
         // The usual limit of 128 MiB a second is for networks. What is not shared, such as the
         // memory of a display, goes over too. And nobody has to be told where a guest went: its port
-        // of the bridge is as new as the bridge, or the one it had. Its network manager would hear of it.
+        // of the bridge is as new as the bridge, or the one it had.
         let parameters = json!({ "max-bandwidth": 1_u64 << 40, "announce-rounds": 0 });
         self.order("migrate-set-parameters", Some(parameters)).await
     }
