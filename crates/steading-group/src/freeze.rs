@@ -96,9 +96,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     let mut count = group.freezes.busy.lock().await;
     let id = group.freezes.name(request.id, &mut count)?;
     let vms: Vec<&Vm> = group.plan.vms.iter().filter_map(|vm| group.vms.get(vm.name.as_str())).collect();
-    if request.settle_ms > 0 {
-        settle::before_freeze(&vms, Duration::from_millis(request.settle_ms)).await;
-    }
+    settle::before_freeze(&vms, Duration::from_millis(request.settle_ms)).await;
     let began = Instant::now();
     let statuses: Vec<VmStatus> = vms.iter().map(|vm| vm.status()).collect();
     let qemu_version = vms.iter().find_map(|vm| Some(vm.view().borrow().qmp.as_ref()?.version().to_string()));
