@@ -164,9 +164,12 @@ impl OpenedGroup {
         self.vms[at].complete(vm, prepared)
     }
 
-    /// Has VMs that boot by UEFI find the firmware here, where this host has it.
-    pub fn firmware_code(&mut self, path: &str) {
-        path.clone_into(&mut self.description.plan.qemu.firmware_code);
+    /// Has VMs that boot find the firmware where this host has it, and learn how often its time stamp
+    /// counter counts.
+    pub fn boots_here(&mut self, firmware_code: &str, tsc_mhz: Option<u32>) {
+        let qemu = &mut self.description.plan.qemu;
+        firmware_code.clone_into(&mut qemu.firmware_code);
+        qemu.tsc_mhz = tsc_mhz;
     }
 
     /// What it is.

@@ -8,6 +8,7 @@ use steading_group::stored::Archive;
 use steading_group::{FrozenGroup, OpenedGroup};
 use steading_plan::{Acceleration, Handle, HostResources, ImageSource};
 use steading_report::{Event, Report};
+use steading_sys::tsc;
 use steading_vm::engine::{FIRMWARE_CODE, cpu, prepare as prepare_vm, qemu_version};
 use steading_vm::image::ImageCache;
 
@@ -39,9 +40,9 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     let archive = Archive::open(file)?;
     let group = archive.description().clone();
     let name = group.plan.group.to_string();
-    if let Some(message) =
-        check(&group, prepare::host_resources()).with_context(|| format!("cannot resume {file} here"))?
-    {
+    let warnings =
+        check(&group, prepare::host_resources()).with_context(|| format!("cannot resume {file} here"))?;
+    for message in warnings {
         report.tell(&Event::Warning { message });
     }
     let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(&name));
@@ -50,7 +51,7 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     fs::create_dir_all(&run_dir)?;
     report.tell(&Event::Warm { what: format!("it is unpacked from {file}") });
     let mut opened = archive.unpack(&scratch, &run_dir)?;
-    opened.firmware_code(FIRMWARE_CODE);
+    opened.boots_here(FIRMWARE_CODE, tsc::frequency_mhz());
     add_images(&mut opened)?;
     let frozen_at = group.frozen_at.strftime("%F %T UTC").to_string();
     let room = Ask::Broker(&args.broker, Copies::One);
@@ -68,8 +69,8 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     Ok(run::stay(&name, up, &report))
 }
 
-/// Whether the testnet can go on here; a warning, if it only may.
-fn check(group: &FrozenGroup, host: HostResources) -> anyhow::Result<Option<String>> {
+/// Whether the testnet can go on here; with warnings, where that is not certain to go well.
+fn check(group: &FrozenGroup, host: HostResources) -> anyhow::Result<Vec<String>> {
     group.plan.check(host)?;
     if group.plan.qemu.acceleration == Acceleration::Kvm {
         ensure!(
@@ -82,19 +83,33 @@ fn check(group: &FrozenGroup, host: HostResources) -> anyhow::Result<Option<Stri
             "it ran on another kind of CPU:\n{had}\nand this host has:\n{has}\nhint: under KVM guests see the host's own CPU; open it on a host of the same kind"
         );
     }
-    let (had, has) = (group.qemu_version.as_str(), qemu_version()?);
-    // The format of states is that of the machine type, which is named after both numbers.
-    let kind = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
-    if group.vms.iter().all(|vm| vm.files.files.is_empty()) || had == has {
-        return Ok(None);
+    if group.vms.iter().all(|vm| vm.files.files.is_empty()) {
+        return Ok(Vec::new());
     }
-    if kind(had) != kind(&has) {
+    let warnings = [other_qemu(group, &qemu_version()?)?, other_clock(group, tsc::frequency_mhz())];
+    Ok(warnings.into_iter().flatten().collect())
+}
+
+/// The format of states is that of the machine type, which is named after two numbers of QEMU's version.
+fn other_qemu(group: &FrozenGroup, has: &str) -> anyhow::Result<Option<String>> {
+    let had = group.qemu_version.as_str();
+    let kind = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
+    if kind(had) != kind(has) {
         bail!(
             "its VMs were frozen by QEMU {had}, and this host has QEMU {has}\nhint: open it where QEMU {} is installed",
             kind(had)
         );
     }
-    Ok(Some(format!("its VMs were frozen by QEMU {had}, and this host has QEMU {has}; that mostly works")))
+    let other =
+        || format!("its VMs were frozen by QEMU {had}, and this host has QEMU {has}; that mostly works");
+    Ok((had != has).then(other))
+}
+
+fn other_clock(group: &FrozenGroup, here_mhz: Option<u32>) -> Option<String> {
+    let error = group.plan.qemu.clock_error(here_mhz)?;
+    Some(format!(
+        "its guests learned another frequency of the time stamp counter than this host's: until they boot again, their clocks go at {error:.3} times their rate"
+    ))
 }
 
 /// Adds images that the file was written without, from this host.
@@ -177,5 +192,26 @@ mod tests {
         group.plan.qemu.acceleration = Acceleration::Kvm;
         let refused = check(&group, host(1 << 20)).unwrap_err().to_string();
         assert!(refused.contains("KVM"), "{refused}");
+    }
+
+    #[test]
+    fn another_frequency_of_the_counter_is_told_under_emulation_only() {
+        let mut group = group();
+        group.plan.qemu.tsc_mhz = Some(2000);
+        assert_eq!(other_clock(&group, Some(2001)), None);
+        assert_eq!(other_clock(&group, None), None);
+        let told = other_clock(&group, Some(3000)).unwrap();
+        assert!(told.contains("1.500 times"), "{told}");
+        group.plan.qemu.acceleration = Acceleration::Kvm;
+        assert_eq!(other_clock(&group, Some(3000)), None);
+    }
+
+    #[test]
+    fn another_qemu_is_told_and_one_with_another_machine_is_refused() {
+        let mut group = group();
+        group.qemu_version = "7.2.22".to_owned();
+        assert_eq!(other_qemu(&group, "7.2.22").unwrap(), None);
+        assert!(other_qemu(&group, "7.2.23").unwrap().unwrap().contains("mostly works"));
+        assert!(other_qemu(&group, "8.0.0").unwrap_err().to_string().contains("QEMU 7.2"));
     }
 }

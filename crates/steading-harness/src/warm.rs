@@ -67,7 +67,11 @@ impl Entry {
             return Ok(None);
         }
         let mut opened = open_directory(&self.path())?;
-        anyhow::ensure!(opened.description().plan == *plan, "{} is of another testnet", self.path());
+        let kept = &opened.description().plan;
+        anyhow::ensure!(unmeasured(kept) == unmeasured(plan), "{} is of another testnet", self.path());
+        if let Some(error) = kept.qemu.clock_error(plan.qemu.tsc_mhz) {
+            anyhow::bail!("its guests' clocks would go at {error:.3} times their rate here");
+        }
         opened.complete(plan, prepared)?;
         touch(&self.cache, &lock_name(&self.key.to_string()));
         Ok(Some(opened))
@@ -155,15 +159,20 @@ async fn booted(client: &Client, report: &Report) -> anyhow::Result<()> {
 
 /// Everything that shapes a booted testnet.
 #[derive(Serialize)]
-struct Shape<'a> {
+struct Shape {
     version: u32,
     steading: &'static str,
-    plan: &'a Plan,
+    plan: Plan,
     images: Vec<Option<Sha256>>,
     /// Programs, firmware, kernels, files of configuration.
     files: Vec<Identity>,
     /// Under KVM guests see the host's own.
     cpu: Option<String>,
+}
+
+/// The plan as far as it is the same each time.
+fn unmeasured(plan: &Plan) -> Plan {
+    Plan { qemu: plan.qemu.unmeasured(), ..plan.clone() }
 }
 
 /// What tells that a file is the very same, unchanged.
@@ -208,7 +217,7 @@ fn key(plan: &Plan, prepared: &[PreparedVm]) -> anyhow::Result<Sha256> {
     let shape = Shape {
         version: steading_group::FROZEN_VERSION,
         steading: env!("CARGO_PKG_VERSION"),
-        plan,
+        plan: unmeasured(plan),
         images: prepared.iter().map(PreparedVm::image_digest).collect(),
         files: paths.iter().map(|path| Identity::of(path)).collect::<Result<_, _>>()?,
         cpu,
@@ -342,5 +351,30 @@ fn remove(directory: &Utf8Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steading_plan::{HostFacts, HostResources, ImageSource, Testnet, VmSpec};
+
+    use super::*;
+
+    /// A testnet on a host whose counter was found to count so often.
+    fn plan(tsc_mhz: Option<u32>) -> Plan {
+        let mut facts = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+        facts.qemu.tsc_mhz = tsc_mhz;
+        let testnet = Testnet::new().vm(VmSpec::new("n1", Boot::Bios).disk(ImageSource::new("/disk")));
+        Plan::derive(&"etcd".parse().unwrap(), &testnet, &facts).unwrap()
+    }
+
+    #[test]
+    fn what_is_measured_anew_each_time_is_not_in_the_key() {
+        let key_of = |tsc_mhz| key(&plan(tsc_mhz), &[]).unwrap();
+        assert_eq!(key_of(Some(2445)), key_of(Some(2446)));
+        assert_eq!(key_of(Some(2445)), key_of(None));
+        let mut other = plan(Some(2445));
+        other.qemu.acceleration = Acceleration::Kvm;
+        assert_ne!(key(&other, &[]).unwrap(), key_of(Some(2445)));
     }
 }

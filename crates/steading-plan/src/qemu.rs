@@ -48,6 +48,26 @@ pub struct QemuFacts {
     pub tsc_mhz: Option<u32>,
 }
 
+/// Two measurements of one host's frequency differ by no more than a thousandth.
+const FREQUENCY_TOLERANCE: u32 = 1000;
+
+impl QemuFacts {
+    /// The same without what is measured, which differs a little each time.
+    #[must_use]
+    pub fn unmeasured(&self) -> Self {
+        Self { tsc_mhz: None, ..self.clone() }
+    }
+
+    /// How many times too fast the clocks of guests that learned this frequency go on a host of another, if
+    /// they do. Under emulation a guest's counter is the host's.
+    pub fn clock_error(&self, here_mhz: Option<u32>) -> Option<f64> {
+        let learned = self.tsc_mhz.filter(|_| self.acceleration == Acceleration::Tcg)?;
+        let here = here_mhz?;
+        let alike = here.abs_diff(learned) <= (learned / FREQUENCY_TOLERANCE).max(1);
+        (!alike).then(|| f64::from(here) / f64::from(learned))
+    }
+}
+
 impl Default for QemuFacts {
     fn default() -> Self {
         Self {
