@@ -21,7 +21,7 @@ use crate::log::Log;
 use crate::processes::Processes;
 use crate::taken::Taken;
 use crate::vm::nested::{Inside, Told};
-use crate::vm::{Shared, Vm, settle};
+use crate::vm::{Shared, Vm};
 
 /// What one VM begins with.
 pub(crate) enum VmBeginning {
@@ -52,10 +52,14 @@ pub(crate) struct Making<'a> {
     pub(crate) taken: &'a Taken,
 }
 
-/// The VMs, by name, and the digests of their images.
+/// What was made.
 pub(crate) struct Made {
+    /// The VMs, by name.
     pub(crate) vms: BTreeMap<String, Vm>,
+    /// The digests of their images.
     pub(crate) images: BTreeMap<String, Sha256>,
+    /// Of VMs that go on, whose journals are followed once this is told.
+    pub(crate) journals: Vec<oneshot::Sender<()>>,
 }
 
 /// One whose files are open.
@@ -104,20 +108,18 @@ impl Making<'_> {
             taken: self.taken.clone(),
             libvirt: self.libvirt(&open).await?,
         };
-        let mut vms = BTreeMap::new();
+        let (mut vms, mut journals) = (BTreeMap::new(), Vec::new());
         for Open { index, plan, files, past, journal } in open {
             let inside = inside.remove(plan.name.as_str()).unwrap_or_default();
             let goes_on = past.as_ref().is_some_and(|past| past.frozen.was_on());
-            let (settled, begin) = goes_on.then(oneshot::channel).unzip();
+            let (told, begin) = goes_on.then(oneshot::channel).unzip();
+            journals.extend(told);
             let follow = |power, events| {
                 let follower = Follower::new(journal, power, events);
                 if let Some(begin) = begin { follower.beginning_when(begin) } else { follower }
             };
             let (vm, task) = Vm::new(index, plan.clone(), (files, past), inside, &shared, follow);
             background.spawn(task.run());
-            if let Some(settled) = settled {
-                background.spawn(settle::watch(vm.view(), settled));
-            }
             vms.insert(plan.name.to_string(), vm);
         }
         for Nested { index, plan, host, signs } in nested {
@@ -129,7 +131,7 @@ impl Making<'_> {
             background.spawn(task.run());
             vms.insert(plan.name.to_string(), vm);
         }
-        Ok(Made { vms, images })
+        Ok(Made { vms, images, journals })
     }
 
     fn open<'a>(&self, index: u32, plan: &'a VmPlan, beginning: VmBeginning) -> Result<Open<'a>, GroupError> {

@@ -2,53 +2,59 @@
 //!
 //! Under emulation all that a guest runs is translated anew in a fork, and what a test does first is to come
 //! first. So nothing is asked of a fork's guests until they have come to rest: not their journals, of which nothing
-//! is lost, since the guests keep them, and not to hear of routers, which they know. And what is to be forked often is
-//! frozen when its guests are at rest, or all its forks would do what they were about to do.
+//! is lost, since the guests keep them, and not to hear of routers, which they know. They come to rest together: one may
+//! wait for the other's answer. And what is to be forked often is frozen when its guests are at rest, or all its
+//! forks would do what they were about to do.
 
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt as _, Shared};
 use futures::stream::FuturesUnordered;
 use steading_api::VmState;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Vm, VmView};
 
+/// How often processes are looked at.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// The ticks of CPU time in a period up to which a process is at rest: three tenths of a CPU. A tick is 10 ms
+/// wherever Linux runs on x86 (`sysconf(_SC_CLK_TCK)`, proc_pid_stat(5)).
+const REST_TICKS: u64 = 3;
+
+/// What is taken for rest.
+#[derive(Clone, Copy)]
+struct Rule {
+    /// For how many periods in a row no process has more than the ticks.
+    periods: u32,
+    /// Whether one that would run and gets no CPU at the moment is at rest.
+    may_wait_for_cpu: bool,
+}
+
+/// Of a fork. It may be one of many that share the CPUs.
+const OF_A_FORK: Rule = Rule { periods: 3, may_wait_for_cpu: false };
+
+/// Of what is to be frozen. Each fork saves what is waited for here.
+const BEFORE_A_FREEZE: Rule = Rule { periods: 10, may_wait_for_cpu: true };
+
 /// The longest that a fork's guests are left in peace; somebody could begin to wonder where their journals are.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// How often the process is looked at.
-const PERIOD: Duration = Duration::from_millis(100);
+/// The rest of a fork's guests, for all who wait for it.
+pub(crate) type AtRest = Shared<BoxFuture<'static, ()>>;
 
-/// How many periods in a row the process of a VM in a fork is to have been at rest.
-const PERIODS: u32 = 3;
-
-/// The same for one that is to be frozen. Each fork saves what is waited for here.
-const PERIODS_BEFORE_FREEZE: u32 = 10;
-
-/// The ticks of CPU time in a period up to which it is at rest: three tenths of a CPU. A tick is 10 ms wherever
-/// Linux runs on x86 (`sysconf(_SC_CLK_TCK)`, proc_pid_stat(5)).
-const REST_TICKS: u64 = 3;
-
-/// Tells `settled` once the VM runs and has come to rest, or after some seconds.
-pub(crate) async fn watch(mut view: watch::Receiver<VmView>, settled: oneshot::Sender<()>) {
-    // One that is loaded stands still until all others are.
-    let runs = |view: &VmView| view.status.state == VmState::Running;
-    let Ok(pid) = view.wait_for(runs).await.map(|view| view.status.pid) else { return };
-    rests(pid, PERIODS, LIMIT).await;
-    // Where nobody follows any more, nobody waits.
-    let _ = settled.send(());
+/// Ends when all VMs of a fork that run now have come to rest, or after some seconds.
+pub(crate) fn at_rest(vms: &[&Vm]) -> AtRest {
+    rests(pids(vms), OF_A_FORK, LIMIT).boxed().shared()
 }
 
-/// Waits until all VMs of a fork that run have come to rest, or the first VM boots.
-pub(crate) fn at_rest_or_booting(vms: &[&Vm]) -> impl Future<Output = ()> + use<> {
+/// Ends when the VMs are at rest, or the first of them boots.
+pub(crate) fn at_rest_or_booting(vms: &[&Vm], at_rest: AtRest) -> impl Future<Output = ()> + use<> {
     // Whatever boots from now on is seen.
-    let booting: FuturesUnordered<_> = vms.iter().map(|vm| boots(vm.view(), vm.status().boot)).collect();
-    let at_rest = at_rest(vms, PERIODS, LIMIT);
+    let mut booting: FuturesUnordered<_> = vms.iter().map(|vm| boots(vm.view(), vm.status().boot)).collect();
     async move {
-        tokio::pin!(booting);
         tokio::select! {
             _ = booting.next() => {}
             () = at_rest => {}
@@ -65,58 +71,68 @@ async fn boots(mut view: watch::Receiver<VmView>, before: u32) {
 
 /// Waits until the VMs that run have come to rest and may be frozen, but not for longer than `limit`.
 pub(crate) async fn before_freeze(vms: &[&Vm], limit: Duration) {
-    at_rest(vms, PERIODS_BEFORE_FREEZE, limit).await;
+    rests(pids(vms), BEFORE_A_FREEZE, limit).await;
 }
 
-fn at_rest(vms: &[&Vm], periods: u32, limit: Duration) -> impl Future<Output = ()> + use<> {
+/// The processes of VMs that run.
+fn pids(vms: &[&Vm]) -> Vec<i32> {
     let running = vms.iter().map(|vm| vm.status()).filter(|status| status.state == VmState::Running);
-    let resting: Vec<_> = running.map(|status| rests(status.pid, periods, limit)).collect();
-    async { drop(join_all(resting).await) }
+    running.filter_map(|status| status.pid).collect()
 }
 
-async fn rests(pid: Option<i32>, periods: u32, limit: Duration) {
+/// Waits until all are at rest at once: one of them may wait for another's answer.
+async fn rests(pids: Vec<i32>, rule: Rule, limit: Duration) {
     let end = Instant::now() + limit;
-    let mut rest = Rest::since(ticks(pid));
-    while Instant::now() < end {
+    let ticks = || pids.iter().map(|pid| ticks(*pid)).collect::<Vec<_>>();
+    let (mut before, mut periods) = (ticks(), 0);
+    while !pids.is_empty() && Instant::now() < end {
         sleep(PERIOD).await;
-        if rest.periods_after(ticks(pid)) >= periods {
+        let now = ticks();
+        let all = before.iter().zip(&now).all(|(before, now)| rested(*before, *now))
+            && (rule.may_wait_for_cpu || !pids.iter().any(|pid| wants_cpu(*pid)));
+        periods = if all { periods + 1 } else { 0 };
+        if periods >= rule.periods {
             return;
         }
+        before = now;
     }
 }
 
-/// What was seen of a process, a look each period.
-struct Rest {
-    /// Its CPU time at the last look; none if it was gone.
-    ticks: Option<u64>,
-    /// How many periods in a row it has been at rest.
-    periods: u32,
-}
-
-impl Rest {
-    const fn since(ticks: Option<u64>) -> Self {
-        Self { ticks, periods: 0 }
-    }
-
-    fn periods_after(&mut self, ticks: Option<u64>) -> u32 {
-        let before = std::mem::replace(&mut self.ticks, ticks);
-        let rests = before.zip(ticks).is_none_or(|(before, now)| now.saturating_sub(before) <= REST_TICKS);
-        self.periods = if rests { self.periods + 1 } else { 0 };
-        self.periods
-    }
+/// Whether a process took little CPU time between two looks. One that has ended takes none.
+fn rested(before: Option<u64>, now: Option<u64>) -> bool {
+    before.zip(now).is_none_or(|(before, now)| now.saturating_sub(before) <= REST_TICKS)
 }
 
 /// The CPU time of a process, while there is one.
-fn ticks(pid: Option<i32>) -> Option<u64> {
-    let stat = fs_err::read_to_string(format!("/proc/{}/stat", pid?)).ok()?;
-    cpu_ticks(&stat)
+fn ticks(pid: i32) -> Option<u64> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(Stat::parse(&stat)?.ticks)
 }
 
-/// The fields utime and stime; the name before them may hold anything.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace().skip(11);
-    let mut field = || fields.next()?.parse::<u64>().ok();
-    Some(field()? + field()?)
+/// Whether a thread of the process runs, or waits for a CPU.
+fn wants_cpu(pid: i32) -> bool {
+    let threads = fs_err::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| fs_err::read_to_string(thread.path().join("stat")).ok())
+        .any(|stat| Stat::parse(&stat).is_some_and(|stat| stat.state == 'R'))
+}
+
+/// What is of interest of a process or a thread (proc_pid_stat(5)).
+struct Stat {
+    state: char,
+    /// The fields utime and stime.
+    ticks: u64,
+}
+
+impl Stat {
+    fn parse(stat: &str) -> Option<Self> {
+        // The name before may hold anything.
+        let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let mut fields = fields.skip(10);
+        let mut field = || fields.next()?.parse::<u64>().ok();
+        Some(Self { state, ticks: field()? + field()? })
+    }
 }
 
 #[cfg(test)]
@@ -124,32 +140,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_any_name() {
-        let stat = "42 (vm-a) 1 2) S 1 42 42 0 -1 4194304 100 0 0 0 70 30 0 0 20 0 4 0 100 1 2";
-        assert_eq!(cpu_ticks(stat), Some(100));
-        assert_eq!(cpu_ticks("42 (vm-a) S 1"), None);
+    fn state_and_cpu_time_are_found_behind_any_name() {
+        let stat = "42 (vm-a) 1 2) R 1 42 42 0 -1 4194304 100 0 0 0 70 30 0 0 20 0 4 0 100 1 2";
+        let stat = Stat::parse(stat).expect("it is one");
+        assert_eq!((stat.state, stat.ticks), ('R', 100));
+        assert!(Stat::parse("42 (vm-a) S 1").is_none());
     }
 
     #[test]
-    fn quiet_periods_in_a_row_are_counted() {
-        let looks = |ticks: &[u64]| -> Vec<u32> {
-            let mut rest = Rest::since(Some(0));
-            ticks.iter().map(|ticks| rest.periods_after(Some(*ticks))).collect()
-        };
-        assert_eq!(looks(&[3, 4, 7]), [1, 2, 3]);
-        assert_eq!(looks(&[3, 6, 10, 13, 13, 13]), [1, 2, 0, 1, 2, 3]);
-        assert_eq!(looks(&[10, 20, 30, 40]), [0; 4]);
+    fn who_takes_no_more_than_some_ticks_is_at_rest() {
+        assert!(rested(Some(10), Some(13)));
+        assert!(!rested(Some(10), Some(14)));
     }
 
     #[test]
     fn what_has_ended_rests() {
-        let mut rest = Rest::since(None);
-        assert_eq!([None, None, None].map(|ticks| rest.periods_after(ticks)), [1, 2, 3]);
+        assert!(rested(Some(10), None) && rested(None, None));
+        assert!(ticks(i32::MAX).is_none() && !wants_cpu(i32::MAX));
     }
 
     #[test]
-    fn ones_own_cpu_time_is_known() {
-        assert!(ticks(i32::try_from(std::process::id()).ok()).is_some());
-        assert_eq!(ticks(None), None);
+    fn a_process_that_computes_is_seen_to() {
+        let me = std::process::id().cast_signed();
+        assert!(ticks(me).is_some() && wants_cpu(me));
+    }
+
+    /// With a process of its own for each that computes or does not.
+    #[tokio::test]
+    async fn all_rest_only_when_none_computes() {
+        let start = |line: &str| {
+            let mut command = tokio::process::Command::new("sh");
+            command.args(["-c", line]).kill_on_drop(true).spawn().expect("a shell")
+        };
+        let pid = |child: &tokio::process::Child| child.id().expect("it runs").cast_signed();
+        let (idle, busy) = (start("exec tail -f /dev/null"), start("while :; do :; done"));
+        let limit = Duration::from_secs(60);
+        rests(vec![pid(&idle)], OF_A_FORK, limit).await;
+        let both = rests(vec![pid(&idle), pid(&busy)], OF_A_FORK, limit);
+        let waited = tokio::time::timeout(PERIOD * (OF_A_FORK.periods + 3), both).await;
+        assert!(waited.is_err(), "one computes");
+        let began = Instant::now();
+        rests(Vec::new(), OF_A_FORK, limit).await;
+        assert!(began.elapsed() < limit, "where nobody runs, nobody is waited for");
     }
 }
