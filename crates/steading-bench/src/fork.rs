@@ -152,10 +152,12 @@ async fn form(client: &Client, plan: &Plan) -> anyhow::Result<()> {
     let peers = peers.join(",");
     let starting = plan.vms.iter().map(async |vm| {
         let (peer, own) = (url(vm.address, 2380), url(vm.address, ETCD));
+        // The agent may answer before the guest has its address, and then etcd would not start.
+        let (peers_at, clients_at) = (url(Ipv6Addr::UNSPECIFIED, 2380), url(Ipv6Addr::UNSPECIFIED, ETCD));
         // Guests under emulation answer late; etcd's defaults would hold elections all the time.
         let settings = format!(
-            "ETCD_NAME={}\nETCD_LISTEN_PEER_URLS={peer}\nETCD_INITIAL_ADVERTISE_PEER_URLS={peer}\n\
-             ETCD_LISTEN_CLIENT_URLS={own}\nETCD_ADVERTISE_CLIENT_URLS={own}\nETCD_INITIAL_CLUSTER={peers}\n\
+            "ETCD_NAME={}\nETCD_LISTEN_PEER_URLS={peers_at}\nETCD_INITIAL_ADVERTISE_PEER_URLS={peer}\n\
+             ETCD_LISTEN_CLIENT_URLS={clients_at}\nETCD_ADVERTISE_CLIENT_URLS={own}\nETCD_INITIAL_CLUSTER={peers}\n\
              ETCD_HEARTBEAT_INTERVAL=500\nETCD_ELECTION_TIMEOUT=5000\n",
             vm.name
         );

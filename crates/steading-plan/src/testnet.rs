@@ -281,7 +281,7 @@ pub enum Boot {
     Bios,
     /// A Linux kernel, loaded by QEMU itself.
     Kernel {
-        /// The kernel (bzImage).
+        /// The kernel: a bzImage, or an ELF file with a PVH entry, which starts sooner.
         #[schemars(with = "String")]
         kernel: Utf8PathBuf,
         /// The initial file system.

@@ -36,8 +36,9 @@ struct Rule {
 /// Of a fork. It may be one of many that share the CPUs.
 const OF_A_FORK: Rule = Rule { periods: 3, may_wait_for_cpu: false };
 
-/// Of what is to be frozen. Each fork saves what is waited for here.
-const BEFORE_A_FREEZE: Rule = Rule { periods: 10, may_wait_for_cpu: true };
+/// Of what is to be frozen. Each fork saves what is waited for here: the reference guest writes its journal to the
+/// disk two seconds after a message.
+const BEFORE_A_FREEZE: Rule = Rule { periods: 25, may_wait_for_cpu: true };
 
 /// The longest that a fork's guests are left in peace; somebody could begin to wonder where their journals are.
 const LIMIT: Duration = Duration::from_secs(4);
