@@ -348,6 +348,29 @@ static void set_network_defaults(void)
 	set("/proc/sys/net/ipv6/conf/default/use_tempaddr", "0");
 }
 
+/*
+ * The disk is the host's, which orders requests itself: here they pass unsorted and are not held back for each other
+ * (Documentation/block/switching-sched.rst, Documentation/ABI/stable/sysfs-block). A disk that has no such
+ * file, or was added later, keeps the kernel's ways.
+ */
+static void pass_requests_on(void)
+{
+	struct dirent *disk;
+	char path[320];
+	DIR *disks = opendir("/sys/block");
+
+	while (disks && (disk = readdir(disks))) {
+		if (strncmp(disk->d_name, "vd", 2))
+			continue;
+		snprintf(path, sizeof path, "/sys/block/%s/queue/scheduler", disk->d_name);
+		set(path, "none");
+		snprintf(path, sizeof path, "/sys/block/%s/queue/wbt_lat_usec", disk->d_name);
+		set(path, "0");
+	}
+	if (disks)
+		closedir(disks);
+}
+
 static void make_nodes(void)
 {
 	static const struct { const char *path; mode_t mode; unsigned minor; } nodes[] = {
@@ -391,6 +414,7 @@ int main(void)
 	set_network_defaults();
 	load_modules("/modules/order");
 	mount_root();
+	pass_requests_on();
 	read_ahead("/root/usr/lib/steading/readahead");
 	read_smbios();
 	make_nodes();

@@ -39,7 +39,12 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
+    let path = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;
+    let measured = measure_in(runs, path);
+    measured.map_err(|error| error.context(format!("the groups' logs are kept in {}", dir.keep().display())))
+}
+
+fn measure_in(runs: usize, dir: &Utf8Path) -> anyhow::Result<()> {
     let (mut cold, mut forks) = (Vec::new(), [Vec::new(), Vec::new()]);
     let (plan, prepared) = guests("bench-fork", MEMBERS)?;
     for _ in 0..runs {
@@ -52,15 +57,28 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
             }
         }
     }
-    let cold = percentile(&cold, 0.5).as_secs_f64();
-    println!("{MEMBERS} etcd VMs to all healthy, medians of {runs}: cold boot {cold:.2} s");
+    let at = |share| percentile(&cold, share).as_secs_f64();
+    println!(
+        "{MEMBERS} etcd VMs to all healthy: cold boot, median of {runs} {:.2} s ({:.1} to {:.1} s)",
+        at(0.5),
+        at(0.0),
+        at(1.0)
+    );
+    let cold = at(0.5);
     for (clock, times) in CLOCKS.into_iter().zip(&forks) {
         let what = match clock {
             Clock::Host => "its guests' clocks set",
             Clock::Still => "its guests' clocks left",
         };
-        let fork = percentile(times, 0.5).as_secs_f64();
-        println!("  fork, {what} (median of {}): {fork:.3} s, ratio {:.1}", times.len(), cold / fork);
+        let at = |share| percentile(times, share).as_secs_f64();
+        let fork = at(0.5);
+        println!(
+            "  fork, {what}: median of {} {fork:.3} s ({:.2} to {:.2} s), ratio {:.1}",
+            times.len(),
+            at(0.0),
+            at(1.0),
+            cold / fork
+        );
     }
     many(dir)?;
     warm(runs, dir)

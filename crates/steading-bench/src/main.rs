@@ -54,8 +54,8 @@ enum Bench {
     },
     /// Freezing, forking and warm starts, beside booting the same anew.
     Fork {
-        /// How often each.
-        #[arg(long, default_value_t = 3)]
+        /// How often each. Cold boots of a cluster differ by half, since its first election does.
+        #[arg(long, default_value_t = 7)]
         runs: usize,
     },
     /// Journals: an export parsed, merged and written, beside journalctl reading the same; and the
