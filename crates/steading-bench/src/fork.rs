@@ -179,7 +179,11 @@ async fn form(client: &Client, plan: &Plan) -> anyhow::Result<()> {
              ETCD_HEARTBEAT_INTERVAL=500\nETCD_ELECTION_TIMEOUT=5000\n",
             vm.name
         );
-        let line = format!("cat >/etc/default/etcd <<'END'\n{settings}END\nsystemctl start --no-block etcd");
+        // On a busy machine it is asked twice, and the second time must not disturb what the first has started.
+        let line = format!(
+            "cat >/etc/etcd.new <<'END'\n{settings}END\nmv /etc/etcd.new /etc/default/etcd\n\
+             systemctl start --no-block etcd"
+        );
         ask_agent(client, vm.name.as_str(), line).await
     });
     for outcome in futures::future::join_all(starting).await {
@@ -189,7 +193,7 @@ async fn form(client: &Client, plan: &Plan) -> anyhow::Result<()> {
 }
 
 async fn ask_agent(client: &Client, vm: &str, line: String) -> anyhow::Result<()> {
-    let command = GuestCommand { line, limit_ms: 5000 };
+    let command = GuestCommand { line, limit_ms: 30_000 };
     let asked = async {
         loop {
             // Before its agent runs, a guest does not answer.

@@ -466,19 +466,21 @@ async fn serve(
         Some(_) => go_on(&vms, &group, &network, clock).await,
     };
     if started.is_ok() {
-        let vms: Vec<&Vm> = vms.values().collect();
-        let at_rest = settle::at_rest(&vms);
-        if let Some(configuration) = group.plan.dnsmasq.clone().filter(|_| router_waits) {
-            let when = settle::at_rest_or_booting(&vms, at_rest.clone());
-            keeping.spawn(router::run_from(when, configuration, processes.clone(), log.clone()));
-        }
-        background.spawn(async move {
-            at_rest.await;
-            // Where nobody follows any more, nobody waits.
-            for begin in journals {
-                let _ = begin.send(());
+        if group.forked_from.is_some() {
+            let vms: Vec<&Vm> = vms.values().collect();
+            let at_rest = settle::at_rest(&vms);
+            if let Some(configuration) = group.plan.dnsmasq.clone().filter(|_| router_waits) {
+                let when = settle::at_rest_or_booting(&vms, at_rest.clone());
+                keeping.spawn(router::run_from(when, configuration, processes.clone(), log.clone()));
             }
-        });
+            background.spawn(async move {
+                at_rest.await;
+                // Where nobody follows any more, nobody waits.
+                for begin in journals {
+                    let _ = begin.send(());
+                }
+            });
+        }
         ready.write_all(READY).map_err(GroupError::io("tell that the group is up"))?;
         // The reader waits for the end of this pipe.
         close(ready)?;

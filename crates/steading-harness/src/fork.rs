@@ -47,7 +47,7 @@ pub struct ForkArgs {
 /// What guests' clocks show when they go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClockArg {
-    /// The host's time, set by the guests' agents.
+    /// The host's time, to which guests are set when they go on.
     #[default]
     Host,
     /// The time at which they were frozen.
