@@ -46,5 +46,5 @@ pub use isolation::{
     has_capabilities,
 };
 pub use key::LoginKey;
-pub use owner::{Admission, GroupConfig, Origin, Owner, spawn};
+pub use owner::{Admission, GroupConfig, Origin, Owner, in_a_line, spawn};
 pub use steading_names::AuthorityKey;

@@ -53,12 +53,14 @@ pub(crate) struct Log(mpsc::Sender<Message>);
 pub(crate) struct LogTask {
     log: TestLog,
     messages: mpsc::Receiver<Message>,
+    /// What went wrong with its files.
+    problems: Vec<String>,
 }
 
 impl Log {
     pub(crate) fn new(log: TestLog) -> (Self, LogTask) {
         let (sender, messages) = mpsc::channel(WAITING);
-        (Self(sender), LogTask { log, messages })
+        (Self(sender), LogTask { log, messages, problems: Vec::new() })
     }
 
     pub(crate) async fn console(&self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleAlarm> {
@@ -132,7 +134,8 @@ impl Log {
         self.ask(Message::Subscribe).await
     }
 
-    /// Writes all that is left. Nothing is taken after it. Returns what went wrong at the last.
+    /// Writes all that is left. Nothing is taken after it. Returns what went wrong with the log, also what was
+    /// told as a warning: whoever listened may have left a moment before.
     pub(crate) async fn finish(&self) -> Vec<String> {
         self.ask(Message::Finish).await.unwrap_or_default()
     }
@@ -163,9 +166,10 @@ impl LogTask {
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(Message::Finish(reply)) => {
-                        let problems = self.log.finish();
+                        let last = self.log.finish();
+                        self.problems.extend(last.iter().map(|problem| steading_api::chain(problem)));
                         // Who asked may have given up.
-                        let _ = reply.send(problems.iter().map(|problem| steading_api::chain(problem)).collect());
+                        let _ = reply.send(self.problems);
                         return;
                     }
                     Some(message) => self.take(message),
@@ -177,7 +181,9 @@ impl LogTask {
                 () = due => self.log.tick(),
             }
             for problem in self.log.take_problems() {
-                self.warn(None, steading_api::chain(&problem));
+                let problem = steading_api::chain(&problem);
+                self.problems.push(problem.clone());
+                self.warn(None, problem);
             }
         }
     }
@@ -236,5 +242,30 @@ impl LogTask {
             }
             Message::Finish(_) => unreachable!("run takes it"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_went_wrong_with_the_log_is_said_at_its_end_whoever_heard_it_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Utf8Path::from_path(dir.path()).expect("a path in UTF-8");
+        // It takes nothing (full(4)).
+        std::os::unix::fs::symlink("/dev/full", dir.join("log.jsonl")).expect("a link");
+        let (log, task) = Log::new(TestLog::open(dir).expect("a log"));
+        let running = tokio::spawn(task.run());
+        log.driver(None, "something").await;
+        let mut records = log.subscribe().await.expect("records");
+        // It is written after a moment.
+        while records.recv().await.expect("a record").priority != Some(WARNING) {}
+        let problems = log.finish().await;
+        running.await.expect("it ends");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("No space left on device"), "{problems:?}");
     }
 }

@@ -202,8 +202,8 @@ impl Owner {
         Ok(status)
     }
 
-    /// Waits for the owner's end, and returns what it complained about at the last: log files
-    /// that could not be written, one a line.
+    /// Waits for the owner's end, and returns what it complained about: log files that could not be written, each
+    /// [in a line](in_a_line). Some of it may have been told before, as warnings.
     ///
     /// # Errors
     ///
@@ -265,12 +265,18 @@ fn run(
     place.leave(keeper);
     match outcome {
         Ok(problems) => {
+            let lines: Vec<String> = problems.iter().map(|problem| in_a_line(problem)).collect();
             // When nobody listens, nobody wants to know.
-            let _ = farewell.write_all(problems.join("\n").as_bytes());
+            let _ = farewell.write_all(lines.join("\n").as_bytes());
             0
         }
         Err(error) => give_up(&mut ready, &error),
     }
+}
+
+/// A problem as [`Owner::wait_for_farewell`] returns it.
+pub fn in_a_line(problem: &str) -> String {
+    problem.lines().collect::<Vec<_>>().join("; ")
 }
 
 /// Where the owner is, and what it holds open.

@@ -11,7 +11,7 @@ use steading_sys::signal::Signals;
 
 use crate::broker::Copies;
 use crate::exit_code;
-use crate::run::watch::{News, Watch, redrawing};
+use crate::run::watch::{News, Told, Watch, redrawing};
 use crate::run::{Start, Up, bring_up, fail};
 use crate::up_args::UpArgs;
 
@@ -34,8 +34,9 @@ pub fn run_command(group: &str, testnet: &Testnet, up: &UpArgs, argv: &[String],
 pub(crate) fn command_in(up: Up, argv: &[String], report: &Report) -> u8 {
     let Up { owner, log_dir, .. } = up;
     let client = Client::new(socket_path(owner.pid()));
+    let mut told = Told::default();
     let ran = crate::live::wait_for(async {
-        let status = follow(owner.pid(), &client, argv, report).await;
+        let status = follow(owner.pid(), &client, argv, report, &mut told).await;
         // When it cannot be asked it has ended.
         let _ = client.tear_down().await;
         status
@@ -44,7 +45,7 @@ pub(crate) fn command_in(up: Up, argv: &[String], report: &Report) -> u8 {
         owner.kill();
     }
     let problems = owner.wait_for_farewell().unwrap_or_default();
-    for problem in problems.lines() {
+    for problem in problems.lines().filter(|problem| told.add(problem)) {
         report.tell(&Event::Warning { message: problem.to_owned() });
     }
     match ran {
@@ -63,7 +64,13 @@ enum Come {
     Signal(std::io::Result<Signal>),
 }
 
-async fn follow(owner: i32, client: &Client, argv: &[String], report: &Report) -> anyhow::Result<u8> {
+async fn follow(
+    owner: i32,
+    client: &Client,
+    argv: &[String],
+    report: &Report,
+    told: &mut Told,
+) -> anyhow::Result<u8> {
     let mut watch = Watch::begin(client).await?;
     let signals = Signals::open(&[Signal::INT, Signal::TERM])?;
     let status = client.status().await?;
@@ -93,7 +100,10 @@ async fn follow(owner: i32, client: &Client, argv: &[String], report: &Report) -
                 }
             },
             Come::News(Some(News::Vm(vm, sign))) => report.tell(&Event::Vm { vm, sign }),
-            Come::News(Some(News::Problem(message))) => report.tell(&Event::Warning { message }),
+            Come::News(Some(News::Problem(message))) => {
+                told.add(&message);
+                report.tell(&Event::Warning { message });
+            }
             Come::News(None) => is_watching = false,
             Come::Signal(signal) => {
                 signal?;

@@ -33,6 +33,8 @@ pub(crate) enum Input {
     Signal(Signal),
     /// The owner complains about itself, or a guest's kernel does.
     Problem(String),
+    /// The owner of a fork has complained, perhaps not for the first time.
+    LastWord(String),
     /// Something happened to a VM.
     Vm(String, VmSign),
     /// The group's owner is no more.
@@ -97,7 +99,7 @@ impl Follower {
         }
         let complaints = fork.tear_down().await;
         for line in complaints.lines() {
-            self.tell(Input::Problem(format!("the fork of {name}: {line}"))).await;
+            self.tell(Input::LastWord(format!("the fork of {name}: {line}"))).await;
         }
     }
 

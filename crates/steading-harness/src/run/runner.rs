@@ -20,7 +20,7 @@ use crate::resume;
 use crate::run::attempt::Attempt;
 use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
-use crate::run::watch::redrawing;
+use crate::run::watch::{Told, redrawing};
 use crate::run::{Mode, Selection, Up, verdict};
 use crate::schedule::{Schedule, Step};
 use crate::suite::{Declared, FunctionId, Place, Role, WithoutForks};
@@ -59,6 +59,7 @@ pub(crate) struct Runner<'a> {
     staying: bool,
     owner_ended: bool,
     summary: Summary,
+    told: Told,
     /// The testnet of the first function that failed, as it was then.
     kept: Option<(String, Box<OpenedGroup>)>,
     inputs: mpsc::Receiver<Input>,
@@ -99,6 +100,7 @@ impl<'a> Runner<'a> {
             running: HashMap::new(),
             before: HashMap::new(),
             summary,
+            told: Told::default(),
             kept: None,
             suite,
             selection,
@@ -185,8 +187,13 @@ impl<'a> Runner<'a> {
             }
             Input::Vm(vm, sign) => self.report.tell(&Event::Vm { vm, sign }),
             Input::Problem(message) => {
-                self.summary.add_warning(message.clone());
-                self.report.tell(&Event::Warning { message });
+                self.told.add(&message);
+                warn(&mut self.summary, self.report, message);
+            }
+            Input::LastWord(message) => {
+                if self.told.add(&message) {
+                    warn(&mut self.summary, self.report, message);
+                }
             }
             Input::Signal(Signal::USR1) => self.tell_waits().await,
             Input::Signal(_) => self.interrupt().await,
@@ -459,8 +466,8 @@ impl<'a> Runner<'a> {
         let waited = tokio::task::spawn_blocking(move || self.owner.wait_for_farewell());
         match tokio::time::timeout(TEARDOWN_LIMIT, waited).await {
             Ok(Ok(Ok(problems))) => {
-                for problem in problems.lines() {
-                    self.report.tell(&Event::Warning { message: problem.to_owned() });
+                for problem in problems.lines().filter(|problem| self.told.add(problem)) {
+                    warn(&mut self.summary, self.report, problem.to_owned());
                 }
             }
             Ok(_) => {}
@@ -496,6 +503,11 @@ impl<'a> Runner<'a> {
         let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }
+}
+
+fn warn(summary: &mut Summary, report: &Report, message: String) {
+    summary.add_warning(message.clone());
+    report.tell(&Event::Warning { message });
 }
 
 /// Makes a page for each fork: its log, with the function that ran there.

@@ -16,6 +16,17 @@ pub(crate) enum News {
     Problem(String),
 }
 
+/// The problems that people were told. What an owner says at its end it may have told before.
+#[derive(Debug, Default)]
+pub(crate) struct Told(HashSet<String>);
+
+impl Told {
+    /// Remembers a problem; whether it is news.
+    pub(crate) fn add(&mut self, problem: &str) -> bool {
+        self.0.insert(steading_group::in_a_line(problem))
+    }
+}
+
 /// Waits for something, and meanwhile lets the seconds pass that stand on a screen.
 pub(crate) async fn redrawing<T>(report: &Report, awaited: impl Future<Output = T>) -> T {
     let mut awaited = std::pin::pin!(awaited);
@@ -102,6 +113,14 @@ mod tests {
         let told = sieve.take(record(Stream::Driver, Some("a"), Some(on.clone())));
         assert_eq!(told, Some(News::Vm("a".to_owned(), VmSign::Event(on))));
         assert_eq!(sieve.take(console()), spoke);
+    }
+
+    #[test]
+    fn a_problem_is_news_once_in_however_many_lines_it_is() {
+        let mut told = Told::default();
+        assert!(told.add("cannot write\nhint: free some space"));
+        assert!(!told.add("cannot write; hint: free some space"));
+        assert!(told.add("cannot read"));
     }
 
     #[test]

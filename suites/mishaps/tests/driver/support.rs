@@ -268,8 +268,14 @@ pub(crate) fn seed() -> u64 {
 
 /// Runs a program that a test needs.
 pub(crate) fn tool(program: &str, args: &[&str]) {
+    attempt(program, args).unwrap_or_else(|said| panic!("{program} {args:?}: {said}"));
+}
+
+/// Runs a program that a test needs; an error is what it said when it failed.
+pub(crate) fn attempt(program: &str, args: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
     let output =
         output.unwrap_or_else(|error| panic!("{program} (`cargo xtask setup` installs it): {error}"));
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or_else(said)
 }
