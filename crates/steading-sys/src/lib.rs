@@ -6,6 +6,7 @@
 pub mod capability;
 pub mod exec;
 pub mod mark;
+pub mod stat;
 pub mod sysctl;
 pub mod tap;
 

@@ -7,6 +7,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use steading_plan::ProcessMark;
 
+use crate::stat::Stat;
+
 /// Whether a process lives, as far as it can be told from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -36,9 +38,9 @@ pub fn current() -> io::Result<ProcessMark> {
 
 /// The mark of another process of this PID namespace, if it lives.
 pub fn of(pid: i32) -> Option<ProcessMark> {
-    let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    let stat = Stat::of(pid)?;
     let namespace = own_namespace().ok()?;
-    (!stat.has_ended).then_some(ProcessMark { pid, start: stat.start, namespace })
+    (!stat.has_ended()).then_some(ProcessMark { pid, start: stat.start, namespace })
 }
 
 /// Whether the process with this mark lives.
@@ -54,9 +56,8 @@ pub fn life(mark: &ProcessMark) -> Life {
     if let Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) = opened {
         return Life::Ended;
     }
-    let stat = fs::read_to_string(format!("/proc/{}/stat", mark.pid));
-    match stat.ok().and_then(|stat| Stat::parse(&stat)) {
-        Some(stat) if stat.start != mark.start || stat.has_ended => Life::Ended,
+    match Stat::of(mark.pid) {
+        Some(stat) if stat.start != mark.start || stat.has_ended() => Life::Ended,
         // One that is hidden is there.
         _ => Life::Lives,
     }
@@ -70,8 +71,8 @@ pub fn processes() -> impl Iterator<Item = i32> {
 
 /// The parent of a process, if there is such a process and it has not ended.
 pub fn parent(pid: i32) -> Option<i32> {
-    let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-    (!stat.has_ended).then_some(stat.parent)
+    let stat = Stat::of(pid)?;
+    (!stat.has_ended()).then_some(stat.parent)
 }
 
 /// The number of this process's PID namespace.
@@ -79,29 +80,6 @@ fn own_namespace() -> io::Result<u64> {
     let link = fs::read_link("/proc/self/ns/pid")?;
     let number = link.to_str().and_then(|link| link.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok());
     number.ok_or_else(|| io::Error::other("/proc/self/ns/pid is no namespace"))
-}
-
-/// What proc_pid_stat(5) says, as far as it matters.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    pid: i32,
-    parent: i32,
-    start: u64,
-    has_ended: bool,
-}
-
-impl Stat {
-    fn parse(text: &str) -> Option<Self> {
-        // The name may hold anything; the last parenthesis closes it.
-        let (head, tail) = text.rsplit_once(") ")?;
-        let pid = head.split_once(" (")?.0.parse().ok()?;
-        let mut fields = tail.split_ascii_whitespace();
-        // Fields 3, 4 and 22.
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let start = fields.nth(22 - 5)?.parse().ok()?;
-        Some(Self { pid, parent, start, has_ended: state == "Z" || state == "X" })
-    }
 }
 
 #[cfg(test)]
@@ -122,12 +100,5 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(life(&mark), Life::Ended);
-    }
-
-    #[test]
-    fn a_name_with_parentheses_does_not_confuse() {
-        let text = format!("7 (a) R (b) Z {} 42 0\n", "1 ".repeat(18).trim_end());
-        assert_eq!(Stat::parse(&text), Some(Stat { pid: 7, parent: 1, start: 42, has_ended: true }));
-        assert_eq!(Stat::parse(""), None);
     }
 }

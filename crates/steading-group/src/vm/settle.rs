@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _, Shared};
 use futures::stream::FuturesUnordered;
 use steading_api::VmState;
+use steading_sys::stat::Stat;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -106,47 +107,17 @@ fn rested(before: Option<u64>, now: Option<u64>) -> bool {
 
 /// The CPU time of a process, while there is one.
 fn ticks(pid: i32) -> Option<u64> {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(Stat::parse(&stat)?.ticks)
+    Stat::of(pid).map(|stat| stat.ticks)
 }
 
 /// Whether a thread of the process runs, or waits for a CPU.
 fn wants_cpu(pid: i32) -> bool {
-    let threads = fs_err::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads
-        .filter_map(|thread| fs_err::read_to_string(thread.path().join("stat")).ok())
-        .any(|stat| Stat::parse(&stat).is_some_and(|stat| stat.state == 'R'))
-}
-
-/// What is of interest of a process or a thread (proc_pid_stat(5)).
-struct Stat {
-    state: char,
-    /// The fields utime and stime.
-    ticks: u64,
-}
-
-impl Stat {
-    fn parse(stat: &str) -> Option<Self> {
-        // The name before may hold anything.
-        let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let mut fields = fields.skip(10);
-        let mut field = || fields.next()?.parse::<u64>().ok();
-        Some(Self { state, ticks: field()? + field()? })
-    }
+    Stat::of_threads(pid).any(|thread| thread.is_runnable())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn state_and_cpu_time_are_found_behind_any_name() {
-        let stat = "42 (vm-a) 1 2) R 1 42 42 0 -1 4194304 100 0 0 0 70 30 0 0 20 0 4 0 100 1 2";
-        let stat = Stat::parse(stat).expect("it is one");
-        assert_eq!((stat.state, stat.ticks), ('R', 100));
-        assert!(Stat::parse("42 (vm-a) S 1").is_none());
-    }
 
     #[test]
     fn who_takes_no_more_than_some_ticks_is_at_rest() {
