@@ -11,7 +11,7 @@ use steading_plan::{
     QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
 };
 use steading_vm::engine::{
-    AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration,
+    AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration, disabled_features,
     prepare as prepare_vm,
 };
 use steading_vm::image::{ImageCache, ImageError, Progress, free_bytes};
@@ -77,9 +77,12 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
     });
     let resources = host_resources();
     let tsc_mhz = steading_sys::tsc::frequency_mhz();
+    let cache = ImageCache::default_dir();
+    let disabled_features = disabled_features(&cache);
     let qemu = |acceleration| QemuFacts {
         program: QEMU.to_owned(),
         acceleration,
+        disabled_features: disabled_features.clone(),
         firmware_code: FIRMWARE_CODE.to_owned(),
         tsc_mhz,
     };
@@ -90,7 +93,7 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
         Ok(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
         Err(_) => None,
     };
-    let acceleration = choose_acceleration(&ImageCache::default_dir(), kernel);
+    let acceleration = choose_acceleration(&cache, kernel);
     let host = HostFacts { resources, qemu: qemu(acceleration.acceleration), engine };
     let plan = Plan::derive(&group, testnet, &host)?;
     Ok(Planned { plan, acceleration, note })

@@ -125,10 +125,15 @@ impl Xml<'_> {
         // Suspension states confuse guests whose host cannot wake them.
         self.line("  <features><acpi/><vmport state='off'/></features>");
         self.line("  <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>");
-        self.line(match self.facts.acceleration {
-            Acceleration::Kvm => "  <cpu mode='host-passthrough'/>",
-            Acceleration::Tcg => "  <cpu mode='maximum'><feature policy='disable' name='la57'/><feature policy='disable' name='erms'/></cpu>",
-        });
+        let facts = self.facts;
+        match facts.acceleration {
+            Acceleration::Kvm => self.line("  <cpu mode='host-passthrough'/>"),
+            Acceleration::Tcg => {
+                let off = facts.disabled_features.iter();
+                let off = off.map(|name| format!("<feature policy='disable' name='{name}'/>"));
+                self.line(format!("  <cpu mode='maximum'>{}</cpu>", off.collect::<String>()));
+            }
+        }
         self.line("  <clock offset='utc'/>");
         self.line("  <on_poweroff>destroy</on_poweroff>");
         self.line("  <on_reboot>restart</on_reboot>");

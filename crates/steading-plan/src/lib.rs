@@ -53,7 +53,9 @@ pub use names::{
 };
 pub use nested::NestedError;
 pub use plan::{HostFacts, Plan, PlanError, VmPlan};
-pub use qemu::{Acceleration, Beginning, QemuCommand, QemuFacts, THAW_PORT};
+pub use qemu::{
+    Acceleration, Beginning, QemuCommand, QemuFacts, SLOW_CPU_FEATURES, THAW_PORT, slow_features,
+};
 pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};
 pub use testnet::{
     Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,

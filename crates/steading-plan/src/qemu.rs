@@ -1,5 +1,7 @@
 //! The command line of a VM's QEMU process.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Boot, Handle, VmPlan};
@@ -22,16 +24,22 @@ impl Acceleration {
             Self::Tcg => "tcg",
         }
     }
+}
 
-    /// `max` is all that TCG can emulate, less two things that a guest would use to its disadvantage: five-level
-    /// page tables, whose walks have one level more for addresses nobody has, and fast string
-    /// instructions (ERMS), which are emulated byte by byte where others are by words.
-    const fn cpu(self) -> &'static str {
-        match self {
-            Self::Kvm => "host",
-            Self::Tcg => "max,la57=off,erms=off",
-        }
-    }
+/// Features of QEMU's emulated CPU model `max` that slow a guest down, by QEMU's names (`-cpu help`).
+///
+/// `la57` is five-level page tables: each walk has one level more, for addresses that nobody has. The others
+/// say that string instructions are fast, in more cases with each: QEMU emulates them byte by byte, and the
+/// instructions that a guest uses without them by words. They go together: Linux that
+/// finds `fsrm` without `erms` leaves out a check of lengths, and its first short `memmove` does not end
+/// (arch/x86/lib/memmove_64.S).
+pub const SLOW_CPU_FEATURES: [&str; 6] = ["la57", "erms", "fsrm", "fzrm", "fsrs", "fsrc"];
+
+/// The [slow features](SLOW_CPU_FEATURES) among those that a QEMU offers, in the order of that list: the ones
+/// to turn off. QEMU refuses the name of a feature that it does not know.
+pub fn slow_features<'a>(offered: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let offered: BTreeSet<&str> = offered.into_iter().collect();
+    SLOW_CPU_FEATURES.into_iter().filter(|name| offered.contains(name)).map(str::to_owned).collect()
 }
 
 /// What the host's QEMU is like, as far as command lines depend on it.
@@ -41,6 +49,9 @@ pub struct QemuFacts {
     pub program: String,
     /// What executes instructions.
     pub acceleration: Acceleration,
+    /// Features of the emulated CPU that are turned off. Not used under KVM.
+    #[serde(default = "slow_features_of_7_2")]
+    pub disabled_features: Vec<String>,
     /// The read-only part of the UEFI firmware.
     pub firmware_code: String,
     /// How often the host's time stamp counter counts in a second, in MHz, if that is known.
@@ -51,7 +62,23 @@ pub struct QemuFacts {
 /// Two measurements of one host's frequency differ by no more than a thousandth.
 const FREQUENCY_TOLERANCE: u32 = 1000;
 
+/// What QEMU 7.2 offers of the slow features.
+fn slow_features_of_7_2() -> Vec<String> {
+    slow_features(["la57", "erms"])
+}
+
 impl QemuFacts {
+    /// The value of `-cpu`.
+    pub fn cpu(&self) -> String {
+        match self.acceleration {
+            Acceleration::Kvm => "host".to_owned(),
+            Acceleration::Tcg => {
+                let off = self.disabled_features.iter().map(|name| format!(",{name}=off"));
+                std::iter::once("max".to_owned()).chain(off).collect()
+            }
+        }
+    }
+
     /// The same without what is measured, which differs a little each time.
     #[must_use]
     pub fn unmeasured(&self) -> Self {
@@ -73,6 +100,7 @@ impl Default for QemuFacts {
         Self {
             program: "qemu-system-x86_64".to_owned(),
             acceleration: Acceleration::Tcg,
+            disabled_features: slow_features_of_7_2(),
             firmware_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".to_owned(),
             tsc_mhz: None,
         }
@@ -136,7 +164,7 @@ impl QemuCommand {
         self.option("-machine", format!("q35,accel={accel},vmport=off,memory-backend=memory{boot}"));
         self.option("-global", "ICH9-LPC.disable_s3=1");
         self.option("-global", "ICH9-LPC.disable_s4=1");
-        self.option("-cpu", facts.acceleration.cpu());
+        self.option("-cpu", facts.cpu());
         self.option("-smp", vm.spec.vcpus.to_string());
         self.option("-m", format!("{}M", vm.spec.memory_mib));
         self.option("-uuid", vm.uuid.clone());
@@ -310,4 +338,32 @@ pub(crate) fn with_frequency(cmdline: &str, facts: &QemuFacts) -> String {
 /// QEMU's option parser takes a doubled comma for a comma.
 fn escaped(value: &str) -> String {
     value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names as `query-cpu-model-expansion` gives them, among others.
+    const OFFERED_BY_10: [&str; 9] =
+        ["fsrs", "sse2", "fzrm", "la57", "fsrc", "avx2", "fsrm", "erms", "rdpid"];
+
+    #[test]
+    fn guests_hung_on_qemu_10_whose_cpu_has_fast_short_moves() {
+        let facts = QemuFacts { disabled_features: slow_features(OFFERED_BY_10), ..QemuFacts::default() };
+        assert_eq!(facts.cpu(), "max,la57=off,erms=off,fsrm=off,fzrm=off,fsrs=off,fsrc=off");
+    }
+
+    #[test]
+    fn a_feature_that_this_qemu_does_not_know_is_not_named() {
+        assert_eq!(QemuFacts::default().cpu(), "max,la57=off,erms=off");
+        let facts = QemuFacts { disabled_features: slow_features(["sse2"]), ..QemuFacts::default() };
+        assert_eq!(facts.cpu(), "max");
+    }
+
+    #[test]
+    fn under_kvm_guests_see_the_cpu_of_the_host() {
+        let facts = QemuFacts { acceleration: Acceleration::Kvm, ..QemuFacts::default() };
+        assert_eq!(facts.cpu(), "host");
+    }
 }

@@ -18,9 +18,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
-use steading_plan::{Acceleration, Sha256, env_vars};
+use steading_plan::{Acceleration, env_vars};
 use steading_sys::process::Program;
 
+use super::remembered::{Remembered, installed_qemu};
 use super::{QEMU, QEMU_PACKAGE};
 
 /// How long a kernel may take under KVM. One that works needs less than a second; more is given
@@ -73,13 +74,13 @@ pub fn choose_acceleration(cache: &Utf8Path, kernel: Option<&Utf8Path>) -> Accel
         );
     };
     let kernel = kernel.as_path();
-    let remembered = cache.join("kvm").join(format!("{}.json", key(kernel)));
-    if let Some(choice) = recall(&remembered) {
+    let remembered = Remembered::new(cache, "kvm", &key(kernel));
+    if let Some(mut choice) = remembered.recall::<AccelerationChoice>() {
+        choice.reason.push_str(" (remembered)");
         return choice;
     }
     let choice = probe_kvm(kernel);
-    // Not being able to remember costs time at the next start, no more.
-    let _ = remember(&remembered, &choice);
+    remembered.keep(&choice);
     choice
 }
 
@@ -91,29 +92,14 @@ fn host_kernel() -> Option<Utf8PathBuf> {
 }
 
 /// Everything that the answer depends on: this boot of the host, its kernel, QEMU, what is booted.
-fn key(kernel: &Utf8Path) -> Sha256 {
+fn key(kernel: &Utf8Path) -> String {
     let boot = steading_sys::sysctl::read("kernel/random/boot_id").unwrap_or_default();
     let release = steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default();
-    let qemu = steading_sys::search::find(QEMU)
-        .and_then(|file| Some((file.clone(), fs::metadata(file).ok()?.modified().ok()?)));
+    let qemu = installed_qemu();
     let changed = fs::metadata(kernel).and_then(|data| data.modified()).ok();
     // Build systems give each action a link of its own to the same file.
     let kernel = kernel.canonicalize_utf8().unwrap_or_else(|_| kernel.to_owned());
-    Sha256::of(format!("{boot} {release} {qemu:?} {kernel} {changed:?}"))
-}
-
-fn recall(file: &Utf8Path) -> Option<AccelerationChoice> {
-    let mut choice: AccelerationChoice = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    choice.reason.push_str(" (remembered)");
-    Some(choice)
-}
-
-fn remember(file: &Utf8Path, choice: &AccelerationChoice) -> std::io::Result<()> {
-    let dir = file.parent().unwrap_or(file);
-    fs::create_dir_all(dir)?;
-    let aside = dir.join(format!(".{}", std::process::id()));
-    fs::write(&aside, serde_json::to_vec(choice)?)?;
-    fs::rename(&aside, file)
+    format!("{boot} {release} {qemu} {kernel} {changed:?}")
 }
 
 /// Boots this kernel under KVM, and says what came of it.

@@ -2,17 +2,20 @@
 
 mod accel;
 mod error;
+mod features;
 mod files;
 mod frozen;
 mod host;
 mod machine;
 mod memory;
 mod pipes;
+mod remembered;
 mod save;
 mod stream;
 
 pub use accel::{AccelerationChoice, choose_acceleration};
 pub use error::EngineError;
+pub use features::disabled_features;
 pub use files::{PreparedVm, Successors, VmFiles, prepare};
 pub use frozen::{FrozenNames, FrozenVm, reopen};
 pub use host::{cpu, qemu_version};
