@@ -173,7 +173,7 @@ compile_programs() { # compile_programs GUEST DIRECTORY
 # What the kernel of the reference guest, and of others made of it, is told wherever it boots from.
 # Why each of these is there: README.md, "The kernel's command line".
 # shellcheck disable=SC2034 # it is read by those who source this
-readonly boot_parameters='console=ttyS0 mitigations=off audit=0 cryptomgr.notests lsm=landlock,yama,bpf norandmaps init_on_alloc=0 transparent_hugepage=madvise'
+readonly boot_parameters='console=ttyS0 mitigations=off audit=0 cryptomgr.notests lsm=landlock,yama,bpf norandmaps init_on_alloc=0 transparent_hugepage=madvise no_timer_check'
 
 # --- The work, by one process at a time. ---------------------------------------------------------
 

@@ -13,7 +13,8 @@
  *   - the device nodes that load their module when opened.
  *
  * Credentials come as SMBIOS type 11 strings (QEMU: -smbios type=11,value=...), in the form that
- * systemd defines; systemd reads them again and hands them to services.
+ * systemd defines; systemd reads them again and hands them to services. Those that are too large for
+ * that come as files (QEMU: -fw_cfg), and systemd alone reads them.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -93,25 +94,29 @@ static void set(const char *path, const char *value)
 	write_file(path, 0, value, strlen(value));
 }
 
+/* Loads a module of the initial RAM disk, and frees its memory. */
+static void load_module(const char *name)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof path, "/modules/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* A device that this machine lacks (ENODEV) is no reason to worry anybody. */
+	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST && errno != ENODEV))
+		say("module %s: %s", name, strerror(errno));
+	close(fd);
+	unlink(path);
+}
+
 /* Loads the modules named, in order, in the file at `list`. */
 static void load_modules(const char *list)
 {
 	char *names = read_file(list, NULL), *rest = names, *name;
-	char path[256];
 
-	while ((name = strsep(&rest, "\n"))) {
-		int fd;
-
-		if (!*name)
-			continue;
-		snprintf(path, sizeof path, "/modules/%s", name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		/* A device that this machine lacks (ENODEV) is no reason to worry anybody. */
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST && errno != ENODEV))
-			say("module %s: %s", name, strerror(errno));
-		close(fd);
-		unlink(path);
-	}
+	while ((name = strsep(&rest, "\n")))
+		if (*name)
+			load_module(name);
 	free(names);
 }
 
@@ -288,6 +293,8 @@ static void use_credential(const char *name, const char *value, size_t length)
 static void use_oem_string(char *text)
 {
 	static const char plain[] = "io.systemd.credential:", binary[] = "io.systemd.credential.binary:";
+	/* There are more credentials, which systemd finds in /sys/firmware/qemu_fw_cfg. */
+	static const char more[] = "steading.credentials=fw_cfg";
 	bool encoded = !strncmp(text, binary, sizeof binary - 1);
 	char *name, *value;
 	ssize_t length;
@@ -296,8 +303,11 @@ static void use_oem_string(char *text)
 		name = text + sizeof binary - 1;
 	else if (!strncmp(text, plain, sizeof plain - 1))
 		name = text + sizeof plain - 1;
-	else
+	else {
+		if (!strcmp(text, more))
+			load_module("qemu_fw_cfg.ko");
 		return;
+	}
 	value = strchr(name, '=');
 	if (!value)
 		return;
@@ -387,12 +397,14 @@ static void make_nodes(void)
 }
 
 /*
- * systemd looks for every unit and for its drop-ins in each directory of its search path: without
- * those of the generators, of which there are none, and without the second name of /usr/lib, that is
- * half as many looks.
+ * systemd's search path for units (systemd.unit(5)) without the second name of /usr/lib, in which it
+ * would look for every unit and its drop-ins again. There are no generators in the image, but a package that
+ * a test installs may bring one.
  */
 static char unit_path[] = "SYSTEMD_UNIT_PATH=/etc/systemd/system.control:/run/systemd/system.control:"
-			  "/run/systemd/transient:/etc/systemd/system:/run/systemd/system:/usr/lib/systemd/system";
+			  "/run/systemd/transient:/run/systemd/generator.early:/etc/systemd/system:"
+			  "/run/systemd/system:/run/systemd/generator:/usr/local/lib/systemd/system:"
+			  "/usr/lib/systemd/system:/run/systemd/generator.late";
 
 int main(void)
 {

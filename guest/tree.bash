@@ -29,20 +29,30 @@ list_packages() {
     chroot "$root" dpkg-query --show --showformat='${Package} ${Version}\n'
 }
 
-# Makes the initial RAM disk `out/initrd`: a program, and the modules that lists name as `boot`, with their
-# dependencies before them, each once. It is not compressed: it is small, and unpacking is the emulated
+# The files of the modules that lists name as of this kind, with their dependencies before them, each once.
+modules_of() { # modules_of KIND LIST...
+    local kind=$1
+    shift
+    # modprobe names built-in ones too.
+    sed -n "s/^$kind //p" "$@" | while read -r module; do
+        modprobe --dirname "$root" --set-version "$release" --show-depends "$module"
+    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
+}
+
+# Makes the initial RAM disk `out/initrd`: a program, and the modules that lists name as `boot`, which it
+# loads in order, and `asked`. It is not compressed: it is small, and unpacking is the emulated
 # CPU's work.
 write_initrd() { # write_initrd INIT LIST...
     local initrd=$out/initrd.d
     mkdir -p "$initrd"/{dev,proc,sys,run,root,modules}
     cp "$1" "$initrd/init"
     shift
-    # modprobe names built-in ones too.
-    sed -n 's/^boot //p' "$@" | while read -r module; do
-        modprobe --dirname "$root" --set-version "$release" --show-depends "$module"
-    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r path; do
+    modules_of boot "$@" | while read -r path; do
         cp "$path" "$initrd/modules/"
         echo "${path##*/}" >>"$initrd/modules/order"
+    done
+    modules_of asked "$@" | while read -r path; do
+        cp "$path" "$initrd/modules/"
     done
     (cd "$initrd" && find . -print | LC_ALL=C sort | cpio --quiet --create --format newc --owner 0:0) >"$out/initrd"
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_group::Origin;
-use steading_plan::{Boot, Handle, Plan, VmPlan};
+use steading_plan::{Boot, Delivery, Handle, Plan, VmPlan};
 
 use crate::boot::{Prepared, waiter};
 use crate::group::{Up, bring_up, execute};
@@ -69,7 +69,7 @@ fn start(text: &mut String, prepared: &Prepared, vm: &VmPlan, dir: &Utf8Path) ->
         anyhow::bail!("the reference guest boots a kernel");
     };
     let key = dir.join("key");
-    fs::write(&key, "io.systemd.credential:ssh.authorized_keys.root=none")?;
+    fs::write(&key, Delivery::of(vm).smbios_structure("none"))?;
     let overlay = dir.join(format!("{name}.qcow2"));
     writeln!(
         text,
@@ -84,7 +84,7 @@ fn start(text: &mut String, prepared: &Prepared, vm: &VmPlan, dir: &Utf8Path) ->
         (Handle::Initrd, "<", initrd.as_ref().map_or("/dev/null", |path| path.as_str())),
         (Handle::Image, "<", image.path.as_str()),
         (Handle::Overlay, "<>", overlay.as_str()),
-        (Handle::AuthorizedKey, "<", key.as_str()),
+        (Handle::Credentials, "<", key.as_str()),
     ];
     for (handle, how, path) in files {
         write!(open, " {}{how}{path}", handle.number())?;

@@ -132,7 +132,8 @@ mod tests {
         assert!(first.contains(&format!("\nAddress={}/64\n", two.address)), "{first}");
         let second = &told["network.network.05-steading-2"];
         assert!(second.contains(&format!("\nAddress={}/24\n", two.second_address.unwrap())), "{second}");
-        assert!(two.qemu.argv().iter().any(|word| word.contains("05-steading-2=[Match]")), "{:?}", two.qemu);
+        let delivery = crate::Delivery::of(two);
+        assert!(delivery.smbios.contains(&("network.network.05-steading-2", second.as_str())));
         assert!(routed.vm("two").unwrap().spec.config.credentials.is_empty());
     }
 

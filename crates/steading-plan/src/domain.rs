@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::channels::{AUTHORIZED_KEY, FW_CFG_MARK, oem_string};
 use crate::qemu::with_frequency;
-use crate::{Acceleration, Boot, Handle, QemuFacts, VmPlan};
+use crate::{Acceleration, Boot, Delivery, FW_CFG_DIRECTORY, Handle, QemuFacts, VmPlan};
 
 /// What a domain says that is known only when its group comes up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct Held {
 /// The number of the private directory with that process.
 pub const HELD_DIRECTORY: u32 = 3;
 
-/// How many numbers each VM has there; [`Handle`]s' are less.
-const NUMBERS: u32 = 24;
+/// How many numbers each VM has there; those of [`Handle`]s and credentials are less.
+const NUMBERS: u32 = 32;
 
 impl Held {
     /// What stands in its place in a plan that is only looked at.
@@ -48,7 +49,11 @@ impl Held {
 
     /// The file of this VM behind this handle.
     pub fn file(&self, vm: u32, handle: Handle) -> String {
-        format!("{}/{}", self.descriptors, Self::number(vm, handle.number()))
+        self.numbered(vm, handle.number())
+    }
+
+    fn numbered(&self, vm: u32, number: u32) -> String {
+        format!("{}/{}", self.descriptors, Self::number(vm, number))
     }
 
     /// A socket of this VM, at which the owner listens and to which QEMU connects: that of the monitor,
@@ -186,18 +191,30 @@ impl Xml<'_> {
     }
 
     fn configuration(&mut self) {
-        let config = &self.vm.spec.config;
-        if config.ignition.is_some() {
-            let file = self.file(Handle::Ignition);
-            self.line(format!(
-                "  <sysinfo type='fwcfg'><entry name='opt/com.coreos/config' file='{file}'/></sysinfo>"
-            ));
+        let Delivery { smbios, fw_cfg } = Delivery::of(self.vm);
+        let marked = !fw_cfg.is_empty();
+        let ignition = self.vm.spec.config.ignition.is_some();
+        if ignition || marked {
+            self.line("  <sysinfo type='fwcfg'>");
+            if ignition {
+                let file = self.file(Handle::Ignition);
+                self.line(format!("    <entry name='opt/com.coreos/config' file='{file}'/>"));
+            }
+            for (place, (name, _)) in (0..).zip(fw_cfg) {
+                let name = escaped(&format!("{FW_CFG_DIRECTORY}{name}"));
+                let file = escaped(&self.held.numbered(self.index, Handle::credential_number(place)));
+                self.line(format!("    <entry name='{name}' file='{file}'/>"));
+            }
+            self.line("  </sysinfo>");
         }
         self.line("  <sysinfo type='smbios'>");
         self.line("    <oemStrings>");
-        let key = ("ssh.authorized_keys.root", self.held.authorized_key.as_str());
-        for (name, value) in self.vm.credentials().chain(std::iter::once(key)) {
-            let entry = escaped(&format!("io.systemd.credential:{name}={value}"));
+        let key = (AUTHORIZED_KEY, self.held.authorized_key.as_str());
+        if marked {
+            self.line(format!("      <entry>{FW_CFG_MARK}</entry>"));
+        }
+        for (name, value) in smbios.into_iter().chain(std::iter::once(key)) {
+            let entry = escaped(&oem_string(name, value));
             self.line(format!("      <entry>{entry}</entry>"));
         }
         self.line("    </oemStrings>");
@@ -315,6 +332,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channels::FW_CFG_FILES_MAX_LIBVIRT;
 
     #[test]
     fn what_means_something_in_xml_is_escaped() {
@@ -330,7 +348,8 @@ mod tests {
 
     #[test]
     fn numbers_of_files_do_not_meet() {
-        let most = Handle::ALL.into_iter().map(Handle::number).max().expect("some");
+        let most = Handle::credential_number(u32::try_from(FW_CFG_FILES_MAX_LIBVIRT).expect("few") - 1);
+        assert!(Handle::ALL.into_iter().all(|handle| handle.number() < most), "handles come first");
         assert!(most < NUMBERS && Held::number(0, 0) > HELD_DIRECTORY, "{most}");
         assert!(Held::number(0, most) < Held::number(1, 0));
     }

@@ -36,8 +36,8 @@ pub enum Handle {
     CloudInitDisk,
     /// The Ignition configuration.
     Ignition,
-    /// The public key that may log in, as a systemd credential.
-    AuthorizedKey,
+    /// The SMBIOS structure with systemd credentials, the public key that may log in among them.
+    Credentials,
     /// Where pictures of the display go.
     Screenshot,
     /// The guest's memory.
@@ -47,6 +47,10 @@ pub enum Handle {
     /// The socket of the guest's program that is told when the guest goes on after a freeze.
     Thaw,
 }
+
+/// The number of the first credential that goes over fw_cfg; the others follow, and there are never so many
+/// that they meet the layers ([`crate::FW_CFG_FILES_MAX`]).
+const FIRST_CREDENTIAL: u32 = Handle::Thaw.number() + 1;
 
 /// The number of the first frozen layer of a VM's disk; the others follow.
 const FIRST_LAYER: u32 = 100;
@@ -67,7 +71,7 @@ impl Handle {
         Self::ConfigDisk,
         Self::CloudInitDisk,
         Self::Ignition,
-        Self::AuthorizedKey,
+        Self::Credentials,
         Self::Screenshot,
         Self::Memory,
         Self::State,
@@ -95,7 +99,7 @@ impl Handle {
             Self::ConfigDisk => "config_disk",
             Self::CloudInitDisk => "cloud_init_disk",
             Self::Ignition => "ignition",
-            Self::AuthorizedKey => "authorized_key",
+            Self::Credentials => "credentials",
             Self::Screenshot => "screenshot",
             Self::Memory => "memory",
             Self::State => "state",
@@ -106,6 +110,11 @@ impl Handle {
     /// A path that opens it anew, for options of QEMU that take a file's name.
     pub fn path(self) -> String {
         format!("/proc/self/fd/{}", self.number())
+    }
+
+    /// The number of a credential that goes over fw_cfg, in the order of [`crate::Delivery`].
+    pub const fn credential_number(credential: u32) -> u32 {
+        FIRST_CREDENTIAL + credential
     }
 
     /// The number of a frozen layer of the VM's disk in the QEMU process; the oldest is 0.

@@ -9,6 +9,7 @@
 mod address;
 mod addressing;
 mod chain;
+mod channels;
 mod declared;
 mod dnsmasq;
 mod domain;
@@ -33,6 +34,9 @@ mod testnet_file;
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
 pub use addressing::Addressing;
 pub use chain::chain;
+pub use channels::{
+    AUTHORIZED_KEY_MAX, ChannelError, Delivery, FW_CFG_DIRECTORY, FW_CFG_FILES_MAX, SMBIOS_MAX,
+};
 pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
 pub use domain::{Domain, HELD_DIRECTORY, Held, libvirt_socket, socket_name};
 pub use engine::{Engine, ParseEngineError};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::addressing::{self, Addressing};
+use crate::channels::{self, ChannelError};
 use crate::dnsmasq;
 use crate::domain::{Domain, Held, unspeakable};
 use crate::engine::Engine;
@@ -52,6 +53,9 @@ pub enum PlanError {
     /// A VM that cannot be inside another.
     #[error(transparent)]
     Nested(#[from] NestedError),
+    /// More than a way into a guest carries.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// More than the host has.
     #[error(transparent)]
     Resources(#[from] ResourceError),
@@ -200,6 +204,7 @@ impl Plan {
         }
         let mut files = testnet.files.clone();
         files.extend(nested::tell(&mut vms, &addresses)?);
+        vms.iter().try_for_each(|vm| channels::check(vm, &host.qemu, host.engine))?;
         for (index, vm) in (0..).zip(&mut vms).filter(|(_, vm)| vm.spec.inside.is_none()) {
             match host.engine {
                 Engine::Qemu => vm.qemu = QemuCommand::derive(vm, &host.qemu, Beginning::default()),
@@ -309,7 +314,7 @@ impl VmPlan {
             | Handle::Console
             | Handle::Agent
             | Handle::Tap
-            | Handle::AuthorizedKey
+            | Handle::Credentials
             | Handle::Memory
             | Handle::Thaw => true,
             Handle::State => false,

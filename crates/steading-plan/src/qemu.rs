@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Boot, Handle, VmPlan};
+use crate::{Boot, Delivery, FW_CFG_DIRECTORY, Handle, VmPlan};
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -304,16 +304,24 @@ impl QemuCommand {
             let path = Handle::Ignition.path();
             self.option("-fw_cfg", format!("name=opt/com.coreos/config,file={path}"));
         }
-        self.option("-smbios", format!("type=11,path={}", Handle::AuthorizedKey.path()));
-        for (name, value) in vm.credentials() {
-            let value = escaped(value);
-            self.option("-smbios", format!("type=11,value=io.systemd.credential:{name}={value}"));
+        self.option("-smbios", format!("file={}", Handle::Credentials.path()));
+        let Delivery { fw_cfg, .. } = Delivery::of(vm);
+        if !fw_cfg.is_empty() {
+            // QEMU ends when there are more files than places for them.
+            self.option("-global", format!("fw_cfg_io.x-file-slots={}", FW_CFG_SLOTS + fw_cfg.len()));
+        }
+        for (number, (name, _)) in (0..).zip(fw_cfg) {
+            let number = Handle::credential_number(number);
+            self.option("-fw_cfg", format!("name={FW_CFG_DIRECTORY}{name},file=/proc/self/fd/{number}"));
         }
     }
 }
 
 /// The guest's name of the port by which it is told that it goes on after a freeze.
 pub const THAW_PORT: &str = "steading.thaw.0";
+
+/// How many files fw_cfg has places for by default (`FW_CFG_FILE_SLOTS_DFLT`), with which QEMU does for its own.
+const FW_CFG_SLOTS: usize = 32;
 
 /// What the guest flushes is handed to the host's kernel, and not forced to its disk: nothing is lost when QEMU is
 /// killed, and the file itself, which has no name, is lost with the host.

@@ -44,7 +44,8 @@ fn a_host_is_told_of_the_vm_inside_it() {
     assert_eq!(served, ["inner.kernel", "inner.initrd", "inner.disk"]);
     // It is the host that QEMU runs with what it is told.
     assert!(inner.qemu.argv().is_empty() && inner.taps().next().is_none());
-    assert!(outer.qemu.argv().iter().any(|argument| argument.contains("steading.nested.inner=")));
+    let delivery = steading_plan::Delivery::of(outer);
+    assert!(delivery.smbios.iter().any(|(name, _)| *name == "steading.nested.inner"));
 }
 
 #[test]

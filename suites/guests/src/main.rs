@@ -13,6 +13,17 @@ use steading::{CloudInit, Context, GuestConfig, Suite, Testnet, Vm, reference};
 /// What the guest is to find, by each way of configuring it.
 const IGNITION: &str = r#"{"ignition":{"version":"3.3.0"}}"#;
 const CREDENTIAL: &str = "with, a comma and = a sign";
+
+/// Credentials that are larger than the page that guests read over SMBIOS, with some that are not: names, and bytes
+/// of each.
+const LARGE_CREDENTIALS: [(&str, usize); 5] = [
+    ("steading.page", 3880),
+    ("steading.two", 1900),
+    ("three", 1900),
+    ("steading.large", 20_000),
+    ("vast", 100_000),
+];
+
 const USER_DATA: &str = "#cloud-config\nhostname: given\n";
 
 fn main() -> ExitCode {
@@ -26,6 +37,8 @@ fn main() -> ExitCode {
                 ..GuestConfig::default()
             };
             config.credentials.insert("steading.test".to_owned(), CREDENTIAL.to_owned());
+            let large = LARGE_CREDENTIALS.map(|(name, bytes)| (name.to_owned(), content(name, bytes)));
+            config.credentials.extend(large);
             Ok(Testnet::new()
                 .vm(guest.vm("configured").second_card().config(config))
                 .vm(guest.vm_uefi("uefi").display())
@@ -38,11 +51,13 @@ fn main() -> ExitCode {
         .test("a_cloud_init_disk_is_there", cloud_init_disk)
         .test("an_ignition_configuration_is_there", ignition)
         .test("a_credential_is_there", credential)
+        .test("credentials_beyond_a_page_arrive_whole", large_credentials)
         .test("files_are_copied_both_ways", copies)
         .test("the_agent_answers_with_the_network_cut", agent)
         .test("a_unit_and_a_journal_can_be_waited_for", units_and_journals)
         .test("a_guest_boots_by_uefi", |testnet| boots(&testnet.vm("uefi"), "test -d /sys/firmware/efi"))
         .test("a_guest_boots_by_bios", |testnet| boots(&testnet.vm("bios"), "test ! -d /sys/firmware/efi"))
+        .test("what_a_package_brings_for_the_boot_acts_at_the_next_one", package)
         .test("a_guest_without_systemd_needs_no_more_than_an_address", small::test)
         .test("a_screenshot_is_a_picture", screenshot)
         .test("a_guest_that_floods_its_console_costs_no_other_its_lines", flood)
@@ -100,6 +115,57 @@ fn ignition(testnet: &Context) -> anyhow::Result<()> {
 fn credential(testnet: &Context) -> anyhow::Result<()> {
     let read = testnet.vm("configured").succeed("systemd-creds --system cat steading.test")?;
     ensure!(read == CREDENTIAL, "the guest reads {read:?}");
+    Ok(())
+}
+
+/// Text of this many bytes, another for each name.
+fn content(name: &str, bytes: usize) -> String {
+    format!("{name}, ").chars().cycle().take(bytes).collect()
+}
+
+fn large_credentials(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("configured");
+    for (name, bytes) in LARGE_CREDENTIALS {
+        let read = vm.succeed(&format!("systemd-creds --system cat {name}"))?;
+        ensure!(read == content(name, bytes), "{name}: {} of {bytes} bytes arrived", read.len());
+    }
+    Ok(())
+}
+
+/// As PostgreSQL's packages do, which make their directory in /run by tmpfiles.d and their units by a generator.
+const PACKAGE: &str = "
+mkdir -p /usr/lib/systemd/system-generators /usr/lib/sysusers.d
+cat >/usr/lib/tmpfiles.d/package.conf <<END
+d /run/package 0751 daemon daemon
+END
+cat >/usr/lib/sysusers.d/package.conf <<END
+u package-user -
+END
+cat >/usr/lib/systemd/system/package@.service <<END
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+User=daemon
+ExecStart=touch /run/package/%i
+END
+cat >/usr/lib/systemd/system-generators/package-generator <<'END'
+#!/bin/sh
+mkdir -p \"$1/multi-user.target.wants\"
+ln -s /usr/lib/systemd/system/package@.service \"$1/multi-user.target.wants/package@one.service\"
+END
+chmod +x /usr/lib/systemd/system-generators/package-generator
+touch /usr
+sync
+";
+
+fn package(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("bios");
+    vm.wait_for_ssh()?;
+    vm.succeed(PACKAGE)?;
+    vm.kill()?;
+    vm.start()?;
+    vm.wait_for_unit("package@one.service")?;
+    vm.succeed("test -e /run/package/one && id package-user")?;
     Ok(())
 }
 

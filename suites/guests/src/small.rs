@@ -48,7 +48,7 @@ pub(crate) fn vm(name: &str, reference: &ReferenceGuest) -> anyhow::Result<VmSpe
     let boot = Boot::Kernel {
         kernel: reference.kernel(),
         initrd: Some(path),
-        cmdline: "console=ttyS0 panic=0 mitigations=off tsc=reliable".to_owned(),
+        cmdline: "console=ttyS0 panic=0 mitigations=off tsc=reliable no_timer_check".to_owned(),
     };
     Ok(VmSpec::new(name, boot).memory_mib(256))
 }

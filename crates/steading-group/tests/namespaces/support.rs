@@ -71,7 +71,7 @@ pub(crate) fn stopped_vm(dirs: &Utf8Path) -> VmSpec {
 
 /// A VM whose kernel finds no root file system, so it panics, and then stands still.
 pub(crate) fn panicking_vm(kernel: Utf8PathBuf) -> VmSpec {
-    let cmdline = "console=ttyS0 panic=0 mitigations=off tsc=reliable".to_owned();
+    let cmdline = "console=ttyS0 panic=0 mitigations=off tsc=reliable no_timer_check".to_owned();
     VmSpec::new("doomed", Boot::Kernel { kernel, initrd: None, cmdline }).memory_mib(256)
 }
 

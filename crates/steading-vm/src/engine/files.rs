@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_plan::{Boot, Handle, Sha256, VmName, VmPlan};
+use steading_plan::{Boot, Delivery, Handle, Sha256, VmName, VmPlan};
 
 use super::frozen::reopen;
 use super::{EngineError, FIRMWARE_VARS, FrozenVm, Saved};
@@ -94,6 +94,8 @@ pub struct VmFiles {
     files: BTreeMap<Handle, OwnedFd>,
     /// Frozen layers of the disk, below the overlay; the oldest comes first.
     layers: Vec<OwnedFd>,
+    /// Credentials that go over fw_cfg, in the order of the plan.
+    credentials: Vec<OwnedFd>,
     vm: VmName,
     scratch: Utf8PathBuf,
 }
@@ -151,12 +153,14 @@ impl VmFiles {
         if let Some(ignition) = &config.ignition {
             files.insert(Handle::Ignition, maker.text("Ignition configuration", ignition)?);
         }
-        let credential = format!("io.systemd.credential:ssh.authorized_keys.root={authorized_key}");
-        files.insert(Handle::AuthorizedKey, maker.text("credential", &credential)?);
+        let structure = Delivery::of(vm).smbios_structure(authorized_key);
+        files.insert(Handle::Credentials, maker.bytes("credentials", &structure)?);
         if vm.spec.display {
             files.insert(Handle::Screenshot, maker.text("screenshot", "")?);
         }
-        Ok(Self { files, layers: Vec::new(), vm: vm.name.clone(), scratch: scratch.to_owned() })
+        let credentials = maker.credentials(vm)?;
+        let (layers, scratch) = (Vec::new(), scratch.to_owned());
+        Ok(Self { files, layers, credentials, vm: vm.name.clone(), scratch })
     }
 
     /// The files of a VM that goes on from a frozen one, but for sockets and TAPs.
@@ -168,8 +172,10 @@ impl VmFiles {
         let FrozenVm { mut files, layers } = frozen;
         files.remove(&Handle::State);
         files.remove(&Handle::Memory);
-        let mut fork = Self { files, layers, vm: vm.name.clone(), scratch: scratch.to_owned() };
         let maker = Maker { vm: &vm.name, scratch };
+        // QEMU reads them again when it starts; of the guest's side a frozen VM has them in its memory.
+        let credentials = maker.credentials(vm)?;
+        let mut fork = Self { files, layers, credentials, vm: vm.name.clone(), scratch: scratch.to_owned() };
         if let Some(below) = fork.layers.last() {
             fork.files.insert(Handle::Overlay, fork.overlay_above(below)?);
         }
@@ -256,7 +262,9 @@ impl VmFiles {
     pub fn duplicates(&self) -> io::Result<Vec<(OwnedFd, u32)>> {
         let files = self.files.iter().map(|(handle, file)| (file, handle.number()));
         let layers = (0..).zip(&self.layers).map(|(layer, file)| (file, Handle::layer_number(layer)));
-        files.chain(layers).map(|(file, number)| Ok((file.try_clone()?, number))).collect()
+        let credentials = (0..).zip(&self.credentials);
+        let credentials = credentials.map(|(place, file)| (file, Handle::credential_number(place)));
+        files.chain(layers).chain(credentials).map(|(file, number)| Ok((file.try_clone()?, number))).collect()
     }
 }
 
@@ -268,8 +276,18 @@ struct Maker<'a> {
 impl Maker<'_> {
     /// A small text in memory.
     fn text(&self, what: &'static str, text: &str) -> Result<OwnedFd, EngineError> {
+        self.bytes(what, text.as_bytes())
+    }
+
+    /// Credentials that go over fw_cfg, a file each.
+    fn credentials(&self, vm: &VmPlan) -> Result<Vec<OwnedFd>, EngineError> {
+        let values = Delivery::of(vm).fw_cfg.into_iter();
+        values.map(|(_, value)| self.text("credential", value)).collect()
+    }
+
+    fn bytes(&self, what: &'static str, bytes: &[u8]) -> Result<OwnedFd, EngineError> {
         let made = unlinked::in_memory(what).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.rewind()?;
             Ok(file)
         });
