@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use clap::Subcommand;
 use steading_harness::{exit_code, warm};
 
+/// More MiB than this make no number of bytes.
+const MIB_MAX: u64 = u64::MAX >> 20;
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// List the booted testnets that are kept, the least recently used first.
@@ -13,7 +16,7 @@ pub(crate) enum Command {
     /// there goes on.
     Gc {
         /// How much they may take, in MiB [default: $STEADING_WARM_MIB, else 4096].
-        #[arg(long, value_name = "MIB")]
+        #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(..=MIB_MAX))]
         max_mib: Option<u64>,
     },
 }
@@ -28,7 +31,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<u8> {
             }
         }
         Command::Gc { max_mib } => {
-            for kept in warm::collect(max_mib.map_or_else(warm::limit, |mib| mib << 20), None)? {
+            let limit = max_mib.map_or_else(warm::limit, |mib| Ok(mib << 20))?;
+            for kept in warm::collect(limit, None)? {
                 println!("removed {:.16} ({} MiB)", kept.key, kept.bytes >> 20);
             }
         }

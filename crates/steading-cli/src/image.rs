@@ -8,6 +8,9 @@ use steading_harness::exit_code;
 use steading_plan::Sha256;
 use steading_vm::image::{ImageCache, Progress};
 
+/// More days than any file is old: 100 years.
+const DAYS_MAX: u64 = 36_600;
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// List the images in the cache.
@@ -23,7 +26,7 @@ pub(crate) enum Command {
     /// Remove images that nobody has used for some time.
     Gc {
         /// Days since the last use.
-        #[arg(long, default_value_t = 30)]
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=DAYS_MAX))]
         days: u64,
     },
 }

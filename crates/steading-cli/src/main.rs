@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::broker::BrokerOptions;
-use steading_harness::{EngineArgs, UpArgs, exit_code, live};
+use steading_harness::{EngineArgs, UpArgs, command_line, exit_code, live};
 
 #[derive(Parser)]
 #[command(
@@ -133,7 +133,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { group, command } = Cli::parse();
+    let Cli { group, command } = match command_line::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(exit_code::USAGE);
+        }
+    };
     let done = match command {
         Command::Up { topology, up } => topology::up(&topology, group.as_deref(), up),
         Command::Run { topology, up, command } => topology::run(&topology, group.as_deref(), &up, &command),

@@ -106,7 +106,9 @@ fn render(programs: &[Program], limits: Limits) -> String {
     let needs: Vec<_> = programs.iter().map(|program| limits.needs(program.description.resources)).collect();
     // A test takes as many threads of the group as of the whole. With so many threads, whichever tests
     // run at once, their memory fits.
-    let at_most = needs.iter().map(|needs| limits.memory_mib * needs.cpus.max(1) / needs.memory_mib.max(1));
+    let at_most = needs
+        .iter()
+        .map(|needs| limits.memory_mib.saturating_mul(needs.cpus.max(1)) / needs.memory_mib.max(1));
     let at_most = at_most.min().unwrap_or(limits.cpus).clamp(1, limits.cpus);
     let mut text = format!(
         "# Made by `steading nextest`, for {limits}. Make it anew when testnets change.\n\

@@ -165,7 +165,7 @@ impl Isolation {
 
 /// The launcher, if there is one.
 pub fn find_launcher() -> Option<Utf8PathBuf> {
-    if let Ok(named) = std::env::var(env_vars::STEADING_LAUNCHER) {
+    if let Some(named) = std::env::var(env_vars::STEADING_LAUNCHER).ok().filter(|named| !named.is_empty()) {
         return Some(Utf8PathBuf::from(named));
     }
     let own = std::env::current_exe().ok().and_then(|own| Utf8PathBuf::try_from(own).ok());

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading_api::chain;
+use steading_plan::VariableError;
 use steading_report::{Event, Report};
 
 use crate::bazel;
+use crate::command_line::{self, variable};
 use crate::describe;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
@@ -139,10 +141,16 @@ impl Suite {
 }
 
 fn main(mut suite: Declared) -> ExitCode {
-    let Parsed { command, mut run, libtest } = parse(std::env::args_os().collect());
     let report = Report::new();
+    let Parsed { command, mut run, libtest } = match parse(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            report.tell(&Event::Error { message: chain(&error) });
+            return ExitCode::from(exit_code::USAGE);
+        }
+    };
     if !libtest.list && matches!(command, None | Some(Command::Run(_))) {
-        if let Err(error) = bazel::obey(&mut suite, &mut run, &|name| std::env::var(name).ok()) {
+        if let Err(error) = bazel::obey(&mut suite, &mut run, &variable) {
             report.tell(&Event::Error { message: chain(error.as_ref()) });
             return ExitCode::from(exit_code::USAGE);
         }
@@ -158,7 +166,7 @@ fn main(mut suite: Declared) -> ExitCode {
     }
     let code = match command {
         None if libtest.list => list_as_libtest(suite, &run, libtest.format, &report),
-        None | Some(Command::Run(_)) => run::run(suite, &run, Mode::Tests, &report),
+        None | Some(Command::Run(_)) => run_tests(suite, &run, &report),
         Some(Command::Up(_)) => run::run(suite, &run, Mode::SetupOnly, &report),
         Some(Command::List) => {
             for test in suite.tree.tests() {
@@ -183,6 +191,19 @@ fn main(mut suite: Declared) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Runs the tests. Bazel is told that they have ended, whatever came of them.
+fn run_tests(suite: &Declared, args: &RunArgs, report: &Report) -> u8 {
+    let ran = bazel::Unended::begin(&variable).and_then(|unended| {
+        let code = run::run(suite, args, Mode::Tests, report);
+        unended.end()?;
+        Ok(code)
+    });
+    ran.unwrap_or_else(|error| {
+        report.tell(&Event::Error { message: chain(error.as_ref()) });
+        exit_code::HOST
+    })
+}
+
 struct Parsed {
     command: Option<Command>,
     /// Those of the command, if it has some.
@@ -190,15 +211,15 @@ struct Parsed {
     libtest: LibtestArgs,
 }
 
-fn parse(args: Vec<OsString>) -> Parsed {
+fn parse(args: Vec<OsString>) -> Result<Parsed, VariableError> {
     // Words that libtest's callers say and people hardly do.
     let says = |word: &str| args.iter().any(|arg| arg == word);
     let is_libtest = says("--list") || says("--nocapture") || says("--no-capture") || says("--exact");
     let is_command = args.get(1).is_some_and(|arg| arg == "run" || arg == "up") && !says("--nocapture");
     let (command, options) = if is_libtest && !is_command {
-        (None, AsLibtest::parse_from(args).options)
+        (None, command_line::parse::<AsLibtest>(args)?.options)
     } else {
-        let Cli { command, options } = Cli::parse_from(args);
+        let Cli { command, options } = command_line::parse(args)?;
         (command, options)
     };
     let Options { group, run, libtest } = options;
@@ -206,7 +227,7 @@ fn parse(args: Vec<OsString>) -> Parsed {
         Some(Command::Run(args) | Command::Up(args)) => args.clone(),
         _ => run,
     };
-    Parsed { command, run: RunArgs { group: group.group, ..run }, libtest }
+    Ok(Parsed { command, run: RunArgs { group: group.group, ..run }, libtest })
 }
 
 /// `name: test`, one a line, and in the pretty format a line with their number.
@@ -233,7 +254,8 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Parsed {
-        parse(std::iter::once("suite").chain(line.split_whitespace()).map(OsString::from).collect())
+        let words = std::iter::once("suite").chain(line.split_whitespace());
+        parse(words.map(OsString::from).collect()).expect("the environment is that of the tests")
     }
 
     #[test]

@@ -13,10 +13,11 @@ use steading_api::{
     ActiveFault, ActiveFileFault, Client, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest,
     GroupStatus, LogLine, Note,
 };
-use steading_plan::{Fault, FileFault, FileSource, Plan, env_vars};
+use steading_plan::{Fault, FileFault, FileSource, Plan, env_vars, integer_variable, number_variable};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
+use crate::command_line::variable;
 use crate::fault::FaultGuard;
 use crate::http::{HttpClient, HttpClientBuilder, Source};
 use crate::metrics::Metrics;
@@ -58,8 +59,8 @@ impl Context {
             builder.worker_threads(1).enable_all().build().context("cannot start the event loop")?;
         let client = Client::new(socket);
         let status = runtime.block_on(client.status())?;
-        let factor = std::env::var(env_vars::STEADING_TIMEOUT_FACTOR).ok().and_then(|text| text.parse().ok());
-        let limit = LIMIT.mul_f64(factor.filter(|factor| *factor > 0.0).unwrap_or(1.0));
+        let factor = number_variable(env_vars::STEADING_TIMEOUT_FACTOR, &variable)?;
+        let limit = LIMIT.mul_f64(factor.unwrap_or(1.0));
         let function = function.to_owned();
         let shared = Shared { client, status, runtime, connections: Mutex::default(), limit, end, function };
         Ok(Self { shared: Arc::new(shared) })
@@ -130,7 +131,9 @@ impl Context {
 
     /// Which attempt at this test this is; the first is 1.
     pub fn attempt(&self) -> u32 {
-        std::env::var(env_vars::STEADING_ATTEMPT).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+        // The environment was checked when this process began.
+        let attempt = integer_variable(env_vars::STEADING_ATTEMPT, &variable);
+        attempt.ok().flatten().and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1)
     }
 
     /// Freezes the testnet, all VMs at one instant. It goes on at once, as the first fork of what was

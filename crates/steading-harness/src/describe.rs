@@ -65,14 +65,15 @@ pub(crate) fn print(suite: &Declared, report: &Report) -> u8 {
 }
 
 /// The longest time of one test, alone.
-fn limit(suite: &Declared) -> Duration {
+pub(crate) fn limit(suite: &Declared) -> Duration {
     let of = |role: Role| suite.tree.all().filter(move |function| function.role == role);
-    let around: Duration = of(Role::Setup).map(|function| function.limit).sum();
-    let after: Duration = of(Role::Teardown).map(|function| function.limit).sum();
-    let tests = of(Role::Test).map(|test| test.limit.saturating_mul(1 + test.options.retries));
+    let sum = |role| of(role).map(|function| function.limit).fold(Duration::ZERO, Duration::saturating_add);
+    let (around, after) = (sum(Role::Setup), sum(Role::Teardown));
+    let tests = of(Role::Test).map(|test| test.limit.saturating_mul(test.options.retries.saturating_add(1)));
     let longest = tests.max().unwrap_or_default();
     // The limit of the whole run is no limit of teardowns.
-    BRING_UP + (around + longest).min(suite.overall_limit) + after
+    let run = around.saturating_add(longest).min(suite.overall_limit);
+    BRING_UP.saturating_add(run).saturating_add(after)
 }
 
 #[cfg(test)]

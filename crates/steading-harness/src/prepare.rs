@@ -1,5 +1,6 @@
 //! From a declared testnet to all that a group is made from: what is done before there is one.
 
+use crate::command_line::variable;
 pub use crate::host::host_resources;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -8,7 +9,7 @@ use steading_group::{Admission, GroupConfig, Isolation, IsolationError, Origin, 
 pub use steading_group::{Collected, find_launcher, probe_faults};
 use steading_plan::{
     Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError,
-    QemuFacts, Testnet, UndeclaredError, VmName, env_vars,
+    QemuFacts, Testnet, UndeclaredError, VariableError, VmName, env_vars, text_variable,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration, disabled_features,
@@ -41,6 +42,9 @@ pub enum PrepareError {
     /// A file cannot be served.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A variable has a value that it does not take.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
     /// A directory cannot be made.
     #[error("cannot make the directory for {what}{hint}")]
     Directory {
@@ -89,9 +93,10 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
     // A testnet that is declared wrongly is refused before anything is tried.
     let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg), engine };
     Plan::derive(&group, testnet, &draft)?;
-    let note = match std::env::var(env_vars::STEADING_DECLARED_VMS) {
-        Ok(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
-        Err(_) => None,
+    let declared = text_variable(env_vars::STEADING_DECLARED_VMS, &variable)?;
+    let note = match declared {
+        Some(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
+        None => None,
     };
     let acceleration = choose_acceleration(&cache, kernel);
     let host = HostFacts { resources, qemu: qemu(acceleration.acceleration), engine };
@@ -127,10 +132,8 @@ pub fn prepare(
 /// When they cannot be made.
 pub fn directories(log_dir: &Utf8Path) -> Result<(Utf8PathBuf, Utf8PathBuf), PrepareError> {
     let failed = |what, hint| move |source| PrepareError::Directory { what, hint, source };
-    let scratch = match std::env::var(env_vars::STEADING_SCRATCH_DIR) {
-        Ok(dir) => Utf8PathBuf::from(dir),
-        Err(_) => ImageCache::default_dir(),
-    };
+    let scratch = text_variable(env_vars::STEADING_SCRATCH_DIR, &variable)?;
+    let scratch = scratch.map_or_else(ImageCache::default_dir, Utf8PathBuf::from);
     fs::create_dir_all(&scratch)
         .map_err(failed("disks", "\nhint: set STEADING_SCRATCH_DIR to one with room"))?;
     fs::create_dir_all(log_dir).map_err(failed("logs", "\nhint: name another with --out DIR"))?;
@@ -141,7 +144,7 @@ pub fn directories(log_dir: &Utf8Path) -> Result<(Utf8PathBuf, Utf8PathBuf), Pre
 /// A warning, when the disks of a group could grow beyond the room there is for them.
 pub fn tight_room(config: &GroupConfig) -> Option<String> {
     let Origin::Prepared(prepared) = &config.origin else { return None };
-    let most: u64 = prepared.iter().map(PreparedVm::disk_bytes).sum();
+    let most = prepared.iter().map(PreparedVm::disk_bytes).fold(0, u64::saturating_add);
     let free = free_bytes(&config.scratch).ok()?;
     let mib = |bytes: u64| bytes >> 20;
     (free < most).then(|| {

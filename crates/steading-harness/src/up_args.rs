@@ -1,13 +1,13 @@
 //! How a testnet is to be brought up, as it is said on the command line.
 
-use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
 use steading_group::{Isolation, IsolationError, WantedIsolation};
-use steading_plan::{Engine, env_vars};
+use steading_plan::{Engine, env_vars, text_variable};
 
 use crate::broker::BrokerOptions;
+use crate::command_line::variable;
 
 /// How a testnet is to be brought up.
 #[derive(Args, Clone, Debug, Default)]
@@ -67,10 +67,8 @@ pub struct IsolationArgs {
 impl IsolationArgs {
     /// What the environment alone says, for commands that have no such option.
     pub(crate) fn from_environment() -> anyhow::Result<Self> {
-        let isolation = match std::env::var(env_vars::STEADING_ISOLATION) {
-            Ok(name) => name.parse().context("STEADING_ISOLATION says nothing that is known")?,
-            Err(_) => WantedIsolation::default(),
-        };
+        let isolation = text_variable(env_vars::STEADING_ISOLATION, &variable)?;
+        let isolation = isolation.map(|name| name.parse()).transpose()?.unwrap_or_default();
         Ok(Self { isolation })
     }
 

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use crate::backoff::Backoff;
 use crate::context::Shared;
 use crate::http::{HttpClientBuilder, HttpResponse};
+use crate::limit::bounded;
 use crate::ssh::{Ssh, SshError};
 
 /// How long one attempt to open a port may take.
@@ -49,7 +50,7 @@ impl Vm {
     /// The same VM, whose waits take at most so long.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
-        Self { limit, ..self.clone() }
+        Self { limit: bounded(limit), ..self.clone() }
     }
 
     /// Its name.

@@ -16,11 +16,12 @@ use steading_api::{Client, FreezeRequest, GuestCommand};
 use steading_group::stored::{open_directory, write_directory};
 use steading_group::{OpenedGroup, Owner};
 use steading_logs::VmEvent;
-use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, env_vars};
+use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, VariableError, env_vars, integer_variable};
 use steading_report::{Event, Report, VmSign};
 use steading_vm::engine::{FIRMWARE_VARS, PreparedVm, cpu};
 use steading_vm::image::{ImageCache, Lock, touch, touched};
 
+use crate::command_line::variable;
 use crate::fork;
 use crate::live::wait_for;
 use crate::run::watch::{News, Watch, redrawing};
@@ -109,7 +110,7 @@ impl Entry {
         }
         fs::rename(&aside, self.path())?;
         touch(&self.cache, &lock_name(&self.key.to_string()));
-        collect(limit(), Some(&self.key.to_string()))?;
+        collect(limit()?, Some(&self.key.to_string()))?;
         Ok(())
     }
 
@@ -320,9 +321,13 @@ pub fn collect(limit: u64, spared: Option<&str>) -> anyhow::Result<Vec<Kept>> {
 }
 
 /// How many bytes the cache may take.
-pub fn limit() -> u64 {
-    let mib = std::env::var(env_vars::STEADING_WARM_MIB).ok().and_then(|text| text.parse().ok());
-    mib.unwrap_or(LIMIT_MIB) << 20
+///
+/// # Errors
+///
+/// When `$STEADING_WARM_MIB` is no number of MiB.
+pub fn limit() -> Result<u64, VariableError> {
+    let mib = integer_variable(env_vars::STEADING_WARM_MIB, &variable)?;
+    Ok(mib.unwrap_or(LIMIT_MIB) << 20)
 }
 
 fn cache_dir() -> Utf8PathBuf {

@@ -41,6 +41,13 @@ pub struct ParseDeclaredError {
     source: serde_json::Error,
 }
 
+impl ParseDeclaredError {
+    /// What is wrong with the text.
+    pub fn reason(&self) -> String {
+        self.source.to_string()
+    }
+}
+
 impl DeclaredVms {
     /// Reads it.
     ///

@@ -1,12 +1,13 @@
-//! Every environment variable that Steading reads, and every one that it sets, by name.
+//! Every environment variable that Steading reads, and every one that it sets, by name. What each that is read may
+//! hold is in `variable.rs`.
 //!
 //! `cargo xtask docs` makes the reference page of this file: a line `// ## …` begins a section, and
 //! each constant's documentation is its description.
 
 // ## Read by `steading` and by test programs
 
-/// `kvm` or `tcg` (emulation): what runs guests, without a probe. With anything else, or nothing, KVM
-/// is used where it really boots a kernel, and emulation elsewhere.
+/// `kvm` or `tcg` (emulation): what runs guests, without a probe. When it is not set, KVM is used where it
+/// really boots a kernel, and emulation elsewhere.
 pub const STEADING_ACCEL: &str = "STEADING_ACCEL";
 
 /// What runs the VMs, as `--engine`: `qemu` or `libvirt`.
@@ -50,7 +51,7 @@ pub const STEADING_WARM_MIB: &str = "STEADING_WARM_MIB";
 /// `--warm`.
 pub const STEADING_WARM: &str = "STEADING_WARM";
 
-/// A number by which the limit of waits (300 s) is multiplied, for slow hosts.
+/// A number from 0.001 to 1000 by which the limit of waits (300 s) is multiplied, for slow hosts.
 pub const STEADING_TIMEOUT_FACTOR: &str = "STEADING_TIMEOUT_FACTOR";
 
 /// The directory by which groups that share this machine wait for each other, as `--broker-dir`. By default
@@ -72,6 +73,7 @@ pub const STEADING_OVERSUBSCRIPTION: &str = "STEADING_OVERSUBSCRIPTION";
 /// With anything but `0`, `false`, `no`, `off` and nothing, groups start at once and reserve nothing, as
 /// with `--no-broker`.
 pub const STEADING_NO_BROKER: &str = "STEADING_NO_BROKER";
+
 /// Followed by the name of an image, in capitals and with `_` for each character that is neither letter
 /// nor digit: the path of an image for `steading::image`. The rules for Bazel set it.
 pub const STEADING_IMAGE_PREFIX: &str = "STEADING_IMAGE_";
@@ -110,6 +112,10 @@ pub const TEST_SHARD_INDEX: &str = "TEST_SHARD_INDEX";
 
 /// A file that is made to say that the tests were divided.
 pub const TEST_SHARD_STATUS_FILE: &str = "TEST_SHARD_STATUS_FILE";
+
+/// A file that a test program creates when it starts its run, and removes when the run has ended in order. When
+/// Bazel finds it after the test, the test has failed, whatever its exit status was.
+pub const TEST_PREMATURE_EXIT_FILE: &str = "TEST_PREMATURE_EXIT_FILE";
 
 /// Where logs go when `--out` is not given. Bazel sets it.
 pub const TEST_UNDECLARED_OUTPUTS_DIR: &str = "TEST_UNDECLARED_OUTPUTS_DIR";

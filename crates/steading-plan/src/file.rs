@@ -78,6 +78,7 @@ impl FileSource {
             name if name.len() > NAME_MAX => "it is longer than 255 bytes",
             name if name.contains('/') => "it holds a slash",
             name if name.chars().any(char::is_control) => "it holds a control character",
+            TARGETS_NAME => "it is the list of metrics that the group serves itself",
             name if name.parse::<Sha256>().is_ok() => {
                 "it is a SHA-256 digest, of which each file has its own"
             }
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn what_means_something_else_in_a_url_is_no_name() {
         let digest = Sha256::of("").to_string();
-        for name in ["", ".", "..", "a/b", "a\nb", &digest, &"x".repeat(256)] {
+        for name in ["", ".", "..", "a/b", "a\nb", TARGETS_NAME, &digest, &"x".repeat(256)] {
             assert!(FileSource::new("f").name(name).served_name().is_err(), "{name:?}");
         }
         assert!(FileSource::new("/").served_name().is_err());

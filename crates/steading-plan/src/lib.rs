@@ -10,6 +10,7 @@ mod address;
 mod addressing;
 mod chain;
 mod channels;
+mod declaration;
 mod declared;
 mod dnsmasq;
 mod domain;
@@ -30,6 +31,8 @@ mod qemu;
 mod resources;
 mod testnet;
 mod testnet_file;
+pub mod text;
+mod variable;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
 pub use addressing::Addressing;
@@ -37,6 +40,7 @@ pub use chain::chain;
 pub use channels::{
     AUTHORIZED_KEY_MAX, ChannelError, Delivery, FW_CFG_DIRECTORY, FW_CFG_FILES_MAX, SMBIOS_MAX,
 };
+pub use declaration::{DISK_MIB_MAX, DeclarationError};
 pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
 pub use domain::{Domain, HELD_DIRECTORY, Held, libvirt_socket, socket_name};
 pub use engine::{Engine, ParseEngineError};
@@ -65,3 +69,7 @@ pub use testnet::{
     Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
 };
 pub use testnet_file::{Guest, GuestFiles, TestnetFile, TestnetFileError};
+pub use variable::{
+    Environment, Expected, VARIABLES, Variable, VariableError, check_variables, integer_variable,
+    number_variable, text_variable,
+};

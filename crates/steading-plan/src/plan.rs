@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::addressing::{self, Addressing};
 use crate::channels::{self, ChannelError};
+use crate::declaration::{self, DeclarationError};
 use crate::dnsmasq;
 use crate::domain::{Domain, Held, unspeakable};
 use crate::engine::Engine;
@@ -50,6 +51,9 @@ pub enum PlanError {
     /// A resolver that cannot be claimed.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// A value that cannot be honoured.
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
     /// A VM that cannot be inside another.
     #[error(transparent)]
     Nested(#[from] NestedError),
@@ -289,6 +293,7 @@ impl Plan {
 impl VmPlan {
     fn derive(group: &GroupName, addresses: &AddressPlan, spec: &VmSpec) -> Result<Self, PlanError> {
         let name: VmName = spec.name.parse()?;
+        declaration::check(&name, spec)?;
         check_spec(&name, spec)?;
         let mac = MacAddr::of_vm(group, &name);
         Ok(Self {

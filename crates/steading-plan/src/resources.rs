@@ -79,20 +79,20 @@ impl Resources {
     pub fn of(vms: &[VmSpec]) -> Self {
         // Those inside others take theirs from them.
         vms.iter().filter(|vm| vm.inside.is_none()).fold(Self::default(), |sum, vm| Self {
-            vcpus: sum.vcpus + u64::from(vm.vcpus),
-            memory_mib: sum.memory_mib + u64::from(vm.memory_mib),
-            overhead_mib: sum.overhead_mib + OVERHEAD_MIB,
+            vcpus: sum.vcpus.saturating_add(vm.vcpus.into()),
+            memory_mib: sum.memory_mib.saturating_add(vm.memory_mib.into()),
+            overhead_mib: sum.overhead_mib.saturating_add(OVERHEAD_MIB),
         })
     }
 
     /// All memory, in MiB.
     pub const fn total_mib(self) -> u64 {
-        self.memory_mib + self.overhead_mib
+        self.memory_mib.saturating_add(self.overhead_mib)
     }
 
     /// CPUs to reserve in a scheduler: `ceil((1 + vCPUs) / oversubscription)`; the 1 is the driver.
     pub const fn reserved_cpus(self, oversubscription: u64) -> u64 {
-        (1 + self.vcpus).div_ceil(oversubscription)
+        self.vcpus.saturating_add(1).div_ceil(oversubscription)
     }
 
     /// Refuses what can never fit on this host.

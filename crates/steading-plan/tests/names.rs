@@ -189,12 +189,24 @@ fn names_and_addresses_of_the_group_are_certified_and_no_others() {
 }
 
 #[test]
-fn a_vm_may_be_called_as_the_group_calls_its_own() {
+fn a_vm_cannot_take_a_name_that_the_group_has_itself() {
     let boot = Boot::Kernel { kernel: "/vmlinuz".into(), initrd: None, cmdline: String::new() };
-    let plan = derive(&Testnet::new().vm(VmSpec::new("acme", boot))).expect("a plan");
-    let zone = plan.zone(&[], []).expect("a zone");
-    assert_eq!(addresses(&zone, "acme"), [plan.vms[0].address.to_string()]);
-    assert_eq!(zone.acme_host(), format!("[{}]", plan.addresses.gateway));
+    let group = plan().zone(&[], []).expect("a zone");
+    let own: Vec<String> = group
+        .iter()
+        .filter_map(|(name, _)| name.as_str().strip_suffix(".g.test").map(str::to_owned))
+        .collect();
+    let own = own.iter().filter(|name| plan().vm(name).is_none());
+    // So that a service that is added later is thought of.
+    let mut count = 0;
+    for name in own {
+        let refused =
+            derive(&Testnet::new().vm(VmSpec::new(name, boot.clone()))).expect_err(name).to_string();
+        assert!(refused.starts_with(&format!("no VM can be named `{name}`: ")), "{refused}");
+        count += 1;
+    }
+    assert_eq!(count, 3, "{group:?}");
+    assert_eq!(group.acme_host(), "acme.g.test");
 }
 
 fn names() -> impl Strategy<Value = String> {

@@ -9,7 +9,7 @@ fn a_plan_of_two_vms() {
     let mut config = GuestConfig {
         config_dir: Some("/tests/config".into()),
         cloud_init: Some(CloudInit { user_data: "#cloud-config\n".to_owned(), ..CloudInit::default() }),
-        ignition: Some("{}".to_owned()),
+        ignition: Some(r#"{"ignition":{"version":"3.3.0"}}"#.to_owned()),
         ..GuestConfig::default()
     };
     config.credentials.insert("motd".to_owned(), "one, two".to_owned());

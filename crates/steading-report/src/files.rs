@@ -68,7 +68,7 @@ pub fn write(dir: &Utf8Path) -> Result<Utf8PathBuf, ReportError> {
     let mut log = LogReader::open(&dir.join(LOG_FILE))?;
     let rendered = render(&summary, &mut log, &pictures(&dir.join(PICTURES)))?;
     fs::write(dir.join("junit.xml"), &rendered.junit)?;
-    if let Some(path) = std::env::var_os(env_vars::XML_OUTPUT_FILE) {
+    if let Some(path) = std::env::var_os(env_vars::XML_OUTPUT_FILE).filter(|path| !path.is_empty()) {
         fs::write(path, &rendered.junit)?;
     }
     fs::write(dir.join("trace.json"), rendered.trace)?;

@@ -35,12 +35,23 @@ struct Manifest {
 impl Recipe {
     /// What was built: in the directory of the variable, else the newest in the cache.
     pub(crate) fn find(&self) -> anyhow::Result<Built> {
-        self.open(&self.directory()?)
+        let dir = self.directory()?;
+        let open = self.open(&dir);
+        if self.named().is_some() {
+            open.with_context(|| format!("{} is {dir}", self.variable))
+        } else {
+            open
+        }
+    }
+
+    /// The directory of the variable, if it is set.
+    fn named(&self) -> Option<Utf8PathBuf> {
+        std::env::var(self.variable).ok().filter(|dir| !dir.is_empty()).map(Utf8PathBuf::from)
     }
 
     /// Where it was built: the directory of the variable, else the newest in the cache.
     pub(crate) fn directory(&self) -> anyhow::Result<Utf8PathBuf> {
-        std::env::var(self.variable).map_or_else(|_| self.newest(), |dir| Ok(dir.into()))
+        self.named().map_or_else(|| self.newest(), Ok)
     }
 
     /// What was built into this directory.

@@ -68,14 +68,12 @@ pub(super) fn members(source: &str, name: &str) -> anyhow::Result<Vec<Item>> {
     for line in body.iter().take_while(|line| **line != "}") {
         if let Some(line) = line.strip_prefix("        ") {
             match (member(line), members.last_mut()) {
-                (Some(field), Some(variant)) => {
-                    variant.fields.push(Item { about: about_field.take(), ..field });
-                }
+                (Some(field), Some(variant)) => variant.fields.push(about_field.complete(field)),
                 _ => about_field.read(line),
             }
         } else if let Some(line) = line.strip_prefix("    ") {
             match member(line) {
-                Some(found) => members.push(Item { about: about.take(), ..found }),
+                Some(found) => members.push(about.complete(found)),
                 None => about.read(line),
             }
         }
@@ -83,7 +81,7 @@ pub(super) fn members(source: &str, name: &str) -> anyhow::Result<Vec<Item>> {
     Ok(members)
 }
 
-/// `name: Type,`, `Variant,`, `Variant {`, `Variant(Type),`; a name that serde is told is not known here.
+/// `name: Type,`, `Variant,`, `Variant {`, `Variant(Type),`.
 fn member(line: &str) -> Option<Item> {
     let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
     let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
@@ -102,15 +100,29 @@ fn member(line: &str) -> Option<Item> {
 #[derive(Default)]
 struct Documentation {
     lines: Vec<String>,
+    /// The name that serde reads and writes, where an attribute gives it.
+    renamed: Option<String>,
 }
 
 impl Documentation {
     fn read(&mut self, line: &str) {
         if let Some(text) = line.strip_prefix("///") {
             self.lines.push(text.trim().to_owned());
-        } else if !line.starts_with("#[") {
+        } else if line.starts_with("#[") {
+            // Not those of schemars: they rename types.
+            let attribute = line.strip_prefix("#[serde(").and_then(|rest| rest.split_once("rename = \""));
+            let name = attribute.and_then(|(_, rest)| rest.split_once('"'));
+            self.renamed = name.map(|(name, _)| name.to_owned()).or(self.renamed.take());
+        } else {
             self.lines.clear();
+            self.renamed = None;
         }
+    }
+
+    /// The item with what was read of it.
+    fn complete(&mut self, item: Item) -> Item {
+        let name = self.renamed.take().unwrap_or(item.name);
+        Item { name, about: self.take(), ..item }
     }
 
     fn take(&mut self) -> String {
@@ -140,7 +152,8 @@ mod tests {
     const TYPES: &str = "/// An event.\n#[derive(Debug)]\npub enum Event {\n    /// It is on.\n    On {\n        \
                          /// How often.\n        boot: u32,\n    },\n    /// It is off.\n    Off,\n    /// It holds.\n    \
                          Held(Failure),\n}\n\nstruct Row {\n    /// The name.\n    #[serde(default)]\n    \
-                         pub name: Option<String>,\n}\n";
+                         pub name: Option<String>,\n    /// The rows.\n    #[serde(default, rename = \"row\")]\n    \
+                         #[schemars(with = \"Vec<String>\")]\n    rows: Vec<Row>,\n    last: u8,\n}\n";
 
     #[test]
     fn variants_are_read_with_their_fields_and_fields_with_their_types() {
@@ -151,6 +164,12 @@ mod tests {
         let fields = members(TYPES, "Row").unwrap();
         assert_eq!((fields[0].name.as_str(), fields[0].value.as_str()), ("name", "Option<String>"));
         assert_eq!(fields[0].about, "The name.");
+    }
+
+    #[test]
+    fn a_field_has_the_name_by_which_it_is_parsed() {
+        let names: Vec<String> = members(TYPES, "Row").unwrap().into_iter().map(|field| field.name).collect();
+        assert_eq!(names, ["name", "row", "last"]);
     }
 
     #[test]

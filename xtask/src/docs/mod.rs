@@ -103,11 +103,13 @@ fn pages(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<Vec<Page>> 
         reference("environment", page::environment(&source("crates/steading-plan/src/env_vars.rs")?)),
         reference(
             "testnet",
-            page::testnet(
-                &source("crates/steading-plan/src/testnet_file.rs")?,
-                &source("crates/steading-plan/src/testnet.rs")?,
-                &source("crates/steading-plan/src/file.rs")?,
-            )?,
+            page::testnet(&page::TestnetSources {
+                file: source("crates/steading-plan/src/testnet_file.rs")?,
+                declared: source("crates/steading-plan/src/testnet.rs")?,
+                served: source("crates/steading-plan/src/file.rs")?,
+                record: source("crates/steading-plan/src/names/record.rs")?,
+                addressing: source("crates/steading-plan/src/addressing.rs")?,
+            })?,
         ),
         reference(
             "events",

@@ -67,7 +67,9 @@ pub(super) fn exit_status(source: &str) -> String {
 pub(super) fn environment(source: &str) -> String {
     let mut text = begin(
         "Environment",
-        "All variables that Steading reads or sets. It passes on all others to the programs that it starts.",
+        "All variables that Steading reads or sets. It passes on all others to the programs that it starts. A variable\n\
+         that is empty is treated as one that is not set. A variable with a value that it does not take ends the program\n\
+         with status 2 before anything starts, and the error names the variable.",
     );
     for group in item::constants(source) {
         let _ = writeln!(text, "\n## {}\n\n| variable | meaning |\n| --- | --- |", group.title);
@@ -79,8 +81,18 @@ pub(super) fn environment(source: &str) -> String {
     text
 }
 
+/// The sources of the types that a testnet in TOML is parsed into.
+pub(super) struct TestnetSources {
+    pub(super) file: String,
+    pub(super) declared: String,
+    pub(super) served: String,
+    pub(super) record: String,
+    pub(super) addressing: String,
+}
+
 /// Every field of a testnet in TOML.
-pub(super) fn testnet(file: &str, declared: &str, served: &str) -> anyhow::Result<String> {
+pub(super) fn testnet(sources: &TestnetSources) -> anyhow::Result<String> {
+    let TestnetSources { file, declared, served, record, addressing } = sources;
     let mut text = begin(
         "Testnets in TOML",
         "What `steading up`, `run` and `plan` read. `steading schema` prints the same as a JSON schema, for editors\n\
@@ -94,17 +106,7 @@ pub(super) fn testnet(file: &str, declared: &str, served: &str) -> anyhow::Resul
                 writeln!(text, "| `{}` | {} | {} |", field.name, toml_type(&field.value), cell(&field.about));
         }
     };
-    let mut top = item::members(file, "TestnetFile")?;
-    for field in &mut top {
-        if field.name == "vms" {
-            // As serde is told in the source.
-            "vm".clone_into(&mut field.name);
-        }
-        if field.name == "files" {
-            "file".clone_into(&mut field.name);
-        }
-    }
-    table("The file", "At its top:", &top);
+    table("The file", "At its top:", &item::members(file, "TestnetFile")?);
     table(
         "A VM",
         "One table `[[vm]]` for each. All but the name, and one of `guest` and `boot`, may be left out: then it has\n\
@@ -117,6 +119,11 @@ pub(super) fn testnet(file: &str, declared: &str, served: &str) -> anyhow::Resul
         "One table `[[file]]` for each file that VMs can download from the group's file server.",
         &item::members(served, "FileSource")?,
     );
+    table(
+        "A record",
+        "One table `[[record]]` for each: a name, and one of `address`, `vm`, `cname` and `txt`.",
+        &item::members(record, "RecordTable")?,
+    );
     table("Configuration", "A table `[vm.config]`.", &item::members(declared, "GuestConfig")?);
     table("cloud-init", "A table `[vm.config.cloud_init]`.", &item::members(declared, "CloudInit")?);
 
@@ -127,6 +134,8 @@ pub(super) fn testnet(file: &str, declared: &str, served: &str) -> anyhow::Resul
         }
         rows
     };
+    let addressing = variants(&item::members(addressing, "Addressing")?);
+    let _ = write!(text, "\n## Addressing\n\n`addressing` is one of:\n\n{addressing}");
     let _ = write!(text, "\n## Guests\n\n`guest` is one of:\n\n{}", variants(&item::members(file, "Guest")?));
     let boot = item::members(declared, "Boot")?;
     let _ = write!(text, "\n## Boot\n\n`boot` is one of:\n\n{}", variants(&boot));
@@ -215,9 +224,11 @@ fn toml_type(rust: &str) -> String {
     let word = match inner {
         "u32" | "u64" => "integer",
         "bool" => "boolean",
-        "String" | "Utf8PathBuf" | "Sha256" | "Ipv6Net" | "Guest" => "string",
+        "String" | "Utf8PathBuf" | "Sha256" | "Ipv6Net" | "IpAddr" | "Guest" | "Addressing" => "string",
         "Boot" => "string or table",
         "BTreeMap<String, String>" => "table of strings",
+        "Vec<u16>" => "array of integers",
+        "Vec<IpAddr>" => "array of strings",
         list if list.starts_with("Vec<") => "array of tables",
         _ => "table",
     };

@@ -8,6 +8,7 @@ use regex::Regex;
 
 use crate::context::Context;
 use crate::exit_code;
+use crate::limit::bounded;
 use crate::live::find::LiveGroup;
 use crate::live::shell::enter;
 
@@ -35,7 +36,7 @@ pub struct WaitArgs {
 
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
     let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
-    Duration::try_from(limit).map_err(|_| "a duration before its beginning".to_owned())
+    Duration::try_from(limit).map(bounded).map_err(|_| "a duration before its beginning".to_owned())
 }
 
 /// Waits for all that is named.

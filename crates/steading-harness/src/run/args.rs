@@ -21,7 +21,7 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "ignored")]
     pub(crate) include_ignored: bool,
     /// How many functions may run at once in parallel sections [default: as many as there are].
-    #[arg(long, short, alias = "test-threads", value_name = "N")]
+    #[arg(long, short, alias = "test-threads", value_name = "N", value_parser = count)]
     pub(crate) jobs: Option<usize>,
     /// How many forks of the testnet may run at once, for tests that get one each [default: by CPUs
     /// and memory].
@@ -52,6 +52,9 @@ pub(crate) struct RunArgs {
     /// A pattern that no line of the log may match; may be given more than once.
     #[arg(long, value_name = "REGEX")]
     pub(crate) log_forbid: Vec<String>,
+    /// A filter that matches no test selects none, and that is no error.
+    #[arg(skip)]
+    pub(crate) may_match_none: bool,
     /// The part of the tests that is run.
     #[arg(skip)]
     pub(crate) shard: Option<Shard>,
@@ -63,6 +66,15 @@ pub(crate) struct RunArgs {
     /// Of all commands; put here from there.
     #[arg(skip)]
     pub(crate) group: Option<String>,
+}
+
+/// A number of things that run at once. With none, nothing would ever run.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("expected an integer: {error}")),
+    }
 }
 
 /// One of several parts of the tests, for those who divide them among processes.

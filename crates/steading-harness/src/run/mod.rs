@@ -17,10 +17,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_broker::Peak;
 use steading_group::{Clock, GroupConfig, GroupError, Origin, Owner};
-use steading_plan::{Engine, Plan, PlanError, Resources, Testnet, VmPlan, env_vars};
+use steading_plan::{Engine, Plan, PlanError, Resources, Testnet, VmPlan, env_vars, text_variable};
 use steading_report::{Event, PlannedVm, Report, Reserved};
 
 use crate::broker::{Admitted, BrokerOptions, Copies, More, Refused, Room};
+use crate::command_line::variable;
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::suite::{Declared, Place, Suite};
@@ -278,7 +279,8 @@ fn blame(error: &anyhow::Error) -> u8 {
             PrepareError::Plan(_)
             | PrepareError::Name(_)
             | PrepareError::Declared(_)
-            | PrepareError::Undeclared(_),
+            | PrepareError::Undeclared(_)
+            | PrepareError::Variable(_),
         ) => exit_code::USAGE,
         _ => exit_code::HOST,
     }
@@ -290,7 +292,9 @@ pub(crate) fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
 }
 
 pub(crate) fn default_log_dir(group: &str) -> Utf8PathBuf {
-    if let Ok(dir) = std::env::var(env_vars::TEST_UNDECLARED_OUTPUTS_DIR) {
+    let outputs = text_variable(env_vars::TEST_UNDECLARED_OUTPUTS_DIR, &variable);
+    // The environment was checked when this process began.
+    if let Ok(Some(dir)) = outputs {
         return Utf8PathBuf::from(dir);
     }
     let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();

@@ -324,7 +324,7 @@ impl<'a> Runner<'a> {
             self.forks.leave_group();
         }
         let attempts = match function.role {
-            Role::Test => 1 + function.options.retries.max(self.selection.retries),
+            Role::Test => function.options.retries.max(self.selection.retries).saturating_add(1),
             Role::Setup | Role::Teardown => 1,
         };
         let is_stopped = self.interrupts > 0 || self.owner_ended || Instant::now() >= self.overall_end;

@@ -31,7 +31,7 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) fn new(tree: &Tree, args: &RunArgs, mode: Mode) -> anyhow::Result<Self> {
         let mut left_out = HashMap::new();
-        let mut is_any = args.filter.is_empty();
+        let mut is_any = args.filter.is_empty() || args.may_match_none;
         for (index, id) in tree.tests().enumerate() {
             let reason = reason(args, mode, &tree[id].name, tree[id].options.ignored.as_deref())
                 .or_else(|| args.shard.and_then(|shard| shard.leaves_out(index)));

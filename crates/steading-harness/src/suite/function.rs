@@ -1,5 +1,6 @@
 //! One function of a suite, and what may be said about it.
 
+use crate::limit::bounded;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -42,7 +43,7 @@ impl TestOptions {
     /// How long one attempt may take.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
+        self.limit = Some(bounded(limit));
         self
     }
 

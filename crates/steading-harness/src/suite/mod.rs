@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use steading_plan::Testnet;
 
 use crate::context::Context;
+use crate::limit::bounded;
 
 pub(crate) use function::Role;
 pub use function::TestOptions;
@@ -85,7 +86,7 @@ impl Suite {
     /// The limit of the whole run; an hour at first. Teardowns may go beyond it by their own limits.
     #[must_use]
     pub fn overall_limit(mut self, limit: Duration) -> Self {
-        self.overall_limit = limit;
+        self.overall_limit = bounded(limit);
         self
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::limit::bounded;
 use crate::suite::function::{Body, Function, Role, TestOptions};
 
 /// How long a function may take unless it says otherwise.
@@ -59,7 +60,7 @@ impl Section {
     /// The limit of the functions that are declared after it; 10 minutes at first.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.limit = bounded(limit);
         self
     }
 

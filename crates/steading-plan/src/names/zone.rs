@@ -28,7 +28,7 @@ const TIME: [&str; 2] = ["pool.ntp.org", "*.pool.ntp.org"];
 pub struct Zone {
     domain: String,
     prefix: Ipv6Net,
-    /// Where the ACME server is found: a name, or an address where a VM has that name.
+    /// The name of the ACME server.
     acme_host: String,
     /// What each name leads to.
     sets: BTreeMap<DnsName, Vec<ZoneData>>,
@@ -103,7 +103,7 @@ impl Zone {
         let mut zone = Self {
             domain: domain.clone(),
             prefix: addresses.prefix,
-            acme_host: format!("[{}]", addresses.gateway),
+            acme_host: format!("{ACME}.{domain}"),
             sets: BTreeMap::new(),
             nodes: BTreeSet::new(),
             own,
@@ -120,13 +120,6 @@ impl Zone {
         let services = [("gateway", &gateway[..]), (ACME, &gateway), ("files", &[addresses.files.into()])];
         for (service, leads_to) in services {
             let name = DnsName::derived(format!("{service}.{domain}"));
-            if zone.sets.contains_key(&name) {
-                // A VM of that name has it.
-                continue;
-            }
-            if service == ACME {
-                zone.acme_host = name.to_string();
-            }
             for address in leads_to {
                 zone.insert(name.clone(), ZoneData::Address(*address));
             }
