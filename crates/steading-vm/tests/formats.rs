@@ -5,7 +5,7 @@
 mod common;
 
 use camino::Utf8PathBuf;
-use common::{Fixture, bytes_of, disk, gzip, noise, padded, qcow2, qemu_img, tar, xz, zstd};
+use common::{Fixture, bytes_of, disk, gzip, lzma, noise, padded, qcow2, qemu_img, tar, xz, zstd};
 use proptest::prelude::*;
 use steading_plan::Sha256;
 use steading_sys::process;
@@ -41,6 +41,10 @@ fn every_format_gives_the_same_disk_whatever_its_name() {
         ("h.img", zstd(&in_tar), Format::Zstd),
         ("i.img", gzip(&in_tar_with_dot), Format::Gzip),
         ("j.img", xz(&in_tar), Format::Xz),
+        ("k.img", lzma(&disk), Format::Lzma),
+        ("l.xz", lzma(&in_tar), Format::Lzma),
+        // Tapes and tools that write by blocks leave zeros.
+        ("m.gz", [gzip(&disk), vec![0; 1000]].concat(), Format::Gzip),
     ] {
         check(&f, &f.file(name, &bytes), format);
     }
@@ -55,7 +59,7 @@ fn every_format_gives_the_same_disk_whatever_its_name() {
     for (index, options) in options.into_iter().enumerate() {
         check(&f, &qcow2(&f, &format!("q{index}.raw"), &disk, options), Format::Qcow2);
     }
-    assert_eq!(f.cache.list().expect("list").len(), 17);
+    assert_eq!(f.cache.list().expect("list").len(), 20);
 }
 
 #[test]
@@ -183,7 +187,8 @@ fn every_kind_of_truncation_is_told() {
     let f = Fixture::new();
     let disk = disk();
     let archive = tar(&[("disk.img", &disk)]);
-    for whole in [zstd(&disk), gzip(&disk), xz(&disk), zstd(&archive), gzip(&archive), xz(&archive)] {
+    let of_archive = [zstd(&archive), gzip(&archive), xz(&archive), lzma(&archive)];
+    for whole in [zstd(&disk), gzip(&disk), xz(&disk), lzma(&disk)].into_iter().chain(of_archive) {
         for cut in [whole.len() / 2, whole.len() - 1, whole.len() - 5, 40] {
             let (error, text) = f.refusal(&f.file("cut", &whole[..cut]));
             assert!(matches!(error, ImageError::Truncated { .. }), "{cut} of {}: {text}", whole.len());
@@ -210,6 +215,118 @@ fn damage_inside_of_a_wrapping_is_told_from_truncation() {
         bytes[at..at + 64].fill(0);
         let (error, text) = f.refusal(&f.file("damaged", &bytes));
         assert!(matches!(error, ImageError::Corrupt { .. }), "{text}");
+    }
+}
+
+/// Every error that a file can provoke, each by a file for it: the cause that is named is the real one.
+#[test]
+fn each_error_of_the_image_reader_names_the_real_cause() {
+    let f = Fixture::new();
+    let disk = disk();
+    let archive = tar(&[("disk.img", &disk)]);
+    let damaged = |mut bytes: Vec<u8>, at: usize| {
+        bytes[at] ^= 0xff;
+        bytes
+    };
+    let behind = |bytes: Vec<u8>, more: &[u8]| [&bytes[..], more].concat();
+    let mut gpt = vec![0; 4 << 20];
+    gpt[4096..4608].copy_from_slice(&gpt_header(4 << 20));
+    let linux = {
+        let mut kernel = vec![0; 4096];
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        kernel
+    };
+    let one_member = gzip(&disk);
+    let goes_on = |format: &str| format!("goes on behind the end of its {format} data");
+    let cases = [
+        ("bytes behind gzip", behind(gzip(&disk), b"!"), goes_on("gzip")),
+        ("a signature behind gzip", behind(gzip(&disk), &noise(7, 64)), goes_on("gzip")),
+        ("zeros and bytes behind gzip", behind(gzip(&disk), b"\0\0\0x"), goes_on("gzip")),
+        ("a newline behind xz", behind(xz(&disk), b"\n"), goes_on("xz")),
+        ("bytes behind zstd", behind(zstd(&disk), &noise(8, 64)), goes_on("zstd")),
+        ("bytes behind lzma", behind(lzma(&disk), &noise(9, 64)), goes_on("lzma")),
+        ("xz behind gzip", behind(gzip(&disk), &xz(&disk)), goes_on("gzip")),
+        (
+            "another member that is cut",
+            behind(gzip(&disk), &one_member[..2]),
+            "gzip data ends in the middle".to_owned(),
+        ),
+        (
+            "another member that is cut later",
+            behind(gzip(&disk), &one_member[..30]),
+            "gzip data ends in the middle".to_owned(),
+        ),
+        (
+            "the checksum of gzip",
+            damaged(gzip(&disk), gzip(&disk).len() - 6),
+            "its gzip data cannot be decoded".to_owned(),
+        ),
+        ("xz with an unknown check", xz_with_an_unknown_check(&disk), "uses a feature of xz".to_owned()),
+        (
+            "the header of the tar",
+            gzip(&damaged(tar(&[("other", b"x"), ("disk.img", &disk)]), 1024 + 150)),
+            "the tar in image".to_owned(),
+        ),
+        (
+            "the tar inside, cut in a header",
+            zstd(&tar(&[("other", b"x"), ("disk.img", &disk)])[..1024 + 100]),
+            "the tar in image".to_owned(),
+        ),
+        (
+            "the tar inside, cut in its data",
+            xz(&archive[..archive.len() / 2]),
+            "the tar inside ends after".to_owned(),
+        ),
+        ("a GPT for other sectors", gpt.clone(), "partitioned for sectors of 4096 bytes".to_owned()),
+        ("the same in gzip", gzip(&gpt), "partitioned for sectors of 4096 bytes".to_owned()),
+        (
+            "compress",
+            behind(b"\x1f\x9d\x90".to_vec(), &noise(10, 4096)),
+            "looks like data of `compress`".to_owned(),
+        ),
+        (
+            "lzop",
+            behind(b"\x89LZO\0\r\n\x1a\n".to_vec(), &noise(11, 4096)),
+            "looks like lzop data".to_owned(),
+        ),
+        ("a kernel", linux, "looks like a Linux kernel".to_owned()),
+        ("lzma twice", zstd(&lzma(&disk)), "what is inside looks like lzma data once more".to_owned()),
+    ];
+    for (what, bytes, said) in cases {
+        let (_, text) = f.refusal(&f.file("image", &bytes));
+        assert!(text.contains(&said), "{what}: {text}");
+        assert!(what.contains("cut") || !text.contains("ends in the middle"), "{what}: {text}");
+    }
+}
+
+/// The type of the check is in the flags of the stream's header and footer, each with a CRC (the .xz file format
+/// 1.2.1, section 2.1.1).
+fn xz_with_an_unknown_check(data: &[u8]) -> Vec<u8> {
+    let crc = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let mut bytes = xz(data);
+    bytes[7] = 0x0f;
+    let sum = crc(&bytes[6..8]);
+    bytes[8..12].copy_from_slice(&sum);
+    bytes
+}
+
+#[test]
+fn a_disk_that_is_larger_than_a_file_can_be_is_no_lack_of_room() {
+    let f = Fixture::new();
+    let path = f.dir().join("huge");
+    // ext4 has files of 16 TiB at most, tmpfs and XFS of 8 EiB; there the disk is made, and takes nothing.
+    qemu_img(["create", "-f", "qcow2", "-o", "cluster_size=2M", path.as_str(), "100T"]);
+    match f.prepare(&path) {
+        Ok(image) => assert_eq!(image.size, 100 << 40),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(matches!(error, ImageError::TooLarge { .. }), "{text}");
+            assert!(text.contains("is a disk of 104857600 MiB") && !text.contains("are needed"), "{text}");
+        }
     }
 }
 

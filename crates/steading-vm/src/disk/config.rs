@@ -17,14 +17,21 @@ use crate::unlinked;
 /// The file has no name; it lies on the file system of `scratch`, as a configuration may hold
 /// container images. Times and modes of the files are not kept.
 pub fn config_disk(dir: &Utf8Path, scratch: &Utf8Path) -> Result<File, DiskError> {
-    let nodes = read_tree(dir)?;
-    if !nodes.iter().any(has_files) {
-        return Err(DiskError::NoFiles { dir: dir.to_owned() });
-    }
+    let nodes = read_files(dir)?;
     let error = |source| DiskError::Write { place: scratch.to_string(), source };
     let disk = unlinked::create(scratch).map_err(error)?;
     fat::write(&disk, scratch.as_str(), *b"CONFIG     ", &nodes)?;
     Ok(disk)
+}
+
+/// Refuses a directory that makes no such disk, without making it.
+pub fn check_config_dir(dir: &Utf8Path) -> Result<(), DiskError> {
+    read_files(dir).map(drop)
+}
+
+fn read_files(dir: &Utf8Path) -> Result<Vec<Node>, DiskError> {
+    let nodes = read_tree(dir)?;
+    if nodes.iter().any(has_files) { Ok(nodes) } else { Err(DiskError::NoFiles { dir: dir.to_owned() }) }
 }
 
 fn has_files(node: &Node) -> bool {

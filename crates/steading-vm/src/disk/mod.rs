@@ -11,5 +11,5 @@ mod fat;
 mod fat_names;
 
 pub use cloud_init::{CloudInit, cloud_init_disk};
-pub use config::config_disk;
+pub use config::{check_config_dir, config_disk};
 pub use error::DiskError;

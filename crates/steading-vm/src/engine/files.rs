@@ -14,7 +14,7 @@ use steading_plan::{Boot, Delivery, Handle, Sha256, VmName, VmPlan};
 
 use super::frozen::reopen;
 use super::{EngineError, FIRMWARE_VARS, FrozenVm, Saved};
-use crate::disk::{CloudInit, cloud_init_disk, config_disk};
+use crate::disk::{CloudInit, check_config_dir, cloud_init_disk, config_disk};
 use crate::image::{self, Image, ImageCache, Progress};
 use crate::unlinked;
 
@@ -22,6 +22,7 @@ use crate::unlinked;
 #[derive(Clone, Debug)]
 pub struct PreparedVm {
     image: Option<Image>,
+    disk_bytes: u64,
 }
 
 impl PreparedVm {
@@ -49,7 +50,7 @@ impl PreparedVm {
 
     /// How large the VM's disk can grow, in bytes.
     pub fn disk_bytes(&self) -> u64 {
-        self.image.as_ref().map_or(0, |image| image.size)
+        self.disk_bytes
     }
 }
 
@@ -67,7 +68,7 @@ pub fn prepare(
 ) -> Result<PreparedVm, EngineError> {
     if vm.spec.inside.is_some() {
         // Its host downloads what it starts from, as it is.
-        return Ok(PreparedVm { image: None });
+        return Ok(PreparedVm { image: None, disk_bytes: 0 });
     }
     if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
         open(&vm.name, "kernel", kernel)?;
@@ -85,7 +86,13 @@ pub fn prepare(
             Some(image.map_err(|source| EngineError::Image { vm: vm.name.clone(), source })?)
         }
     };
-    Ok(PreparedVm { image })
+    let failed = |source| EngineError::Image { vm: vm.name.clone(), source };
+    let asked = vm.spec.disk_mib.map(|mib| mib << 20);
+    let disk_bytes = image.as_ref().map_or(Ok(0), |image| image.disk_size(asked)).map_err(failed)?;
+    if let Some(dir) = &vm.spec.config.config_dir {
+        check_config_dir(dir).map_err(|source| EngineError::Disk { vm: vm.name.clone(), source })?;
+    }
+    Ok(PreparedVm { image, disk_bytes })
 }
 
 /// The open files of one VM, by what QEMU knows them as.

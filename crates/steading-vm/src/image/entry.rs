@@ -40,15 +40,23 @@ impl Image {
         }
     }
 
+    /// The bytes of a disk that begins with this image: `size`, or as many as the image has.
+    ///
+    /// # Errors
+    ///
+    /// When the image does not fit.
+    pub fn disk_size(&self, size: Option<u64>) -> Result<u64, ImageError> {
+        match size {
+            Some(asked) if asked < self.size => Err(ImageError::OverlayTooSmall { asked, base: self.size }),
+            size => Ok(size.unwrap_or(self.size)),
+        }
+    }
+
     /// Makes an overlay for one VM, of the image's size or of `size` bytes, rounded up to 512.
     ///
     /// See [`empty_overlay`]. QEMU is given [`Image::open`] as its backing file.
     pub fn overlay(&self, scratch: &Utf8Path, size: Option<u64>) -> Result<File, ImageError> {
-        let size = size.unwrap_or(self.size);
-        if size < self.size {
-            return Err(ImageError::OverlayTooSmall { asked: size, base: self.size });
-        }
-        empty_overlay(scratch, size)
+        empty_overlay(scratch, self.disk_size(size)?)
     }
 }
 

@@ -48,7 +48,7 @@ pub enum ImageError {
     /// Something else than an image.
     #[error(
         "image {image} has the wrong format: {place}looks like {looks_like}\n\
-         hint: {advice}; accepted are raw, qcow2, and either raw or a tar with `disk.img` in zstd, gzip or xz"
+         hint: {advice}; accepted are raw, qcow2, and either raw or a tar with `disk.img` in zstd, gzip, xz or lzma"
     )]
     WrongFormat {
         /// The source.
@@ -115,6 +115,57 @@ pub enum ImageError {
         /// The decoder's reason.
         source: io::Error,
     },
+    /// Bytes behind the end of its wrapping.
+    #[error(
+        "image {image} goes on behind the end of its {format} data, with bytes that are neither {format} data nor zeros\n\
+         hint: something was appended to it, or two files were joined; fetch it again and compare its SHA-256"
+    )]
+    Trailing {
+        /// The source.
+        image: Utf8PathBuf,
+        /// The wrapping.
+        format: Format,
+    },
+    /// Its wrapping has a feature that is not known here.
+    #[error(
+        "image {image} uses a feature of {format} that is not supported\nhint: unpack it, and compress it again with zstd"
+    )]
+    UnsupportedWrapping {
+        /// The source.
+        image: Utf8PathBuf,
+        /// The wrapping.
+        format: Format,
+        /// The decoder's reason.
+        source: io::Error,
+    },
+    /// Partitioned for sectors that VMs' disks do not have.
+    #[error(
+        "image {image} is partitioned for sectors of {sector} bytes: its GPT header is at byte {sector}; VMs get disks \
+         with sectors of 512 bytes, on which no such partition is found\n\
+         hint: build it for sectors of 512 bytes, such as with `systemd-repart --sector-size=512` or mkosi's `SectorSize=512`"
+    )]
+    SectorSize {
+        /// The source.
+        image: Utf8PathBuf,
+        /// Bytes of a sector.
+        sector: u64,
+    },
+    /// Larger than a file can be where it is unpacked.
+    #[error(
+        "image {image} is a disk of {size}, and a file in {dir} ({file_system}) cannot be that large\n\
+         hint: name a directory on a file system for larger files, such as XFS, by STEADING_CACHE_DIR, or make a \
+         smaller disk"
+    )]
+    TooLarge {
+        /// The source.
+        image: Utf8PathBuf,
+        /// How large, for people.
+        size: String,
+        /// Where it is unpacked.
+        dir: Utf8PathBuf,
+        /// The file system's mount point and type, where they can be told.
+        file_system: String,
+    },
     /// A qcow2 file with metadata that makes no sense.
     #[error("image {image} is damaged: {evidence}\nhint: fetch it again; `qemu-img check` shows more")]
     Inconsistent {
@@ -132,6 +183,16 @@ pub enum ImageError {
         image: Utf8PathBuf,
         /// What it holds instead.
         what: String,
+    },
+    /// A tar that cannot be read, in a wrapping that can.
+    #[error(
+        "the tar in image {image} is damaged or cut short\nhint: pack it again, or fetch it again and compare its SHA-256"
+    )]
+    BrokenTar {
+        /// The source.
+        image: Utf8PathBuf,
+        /// What the reader of the tar says.
+        source: io::Error,
     },
     /// Another file than the one that was declared.
     #[error(

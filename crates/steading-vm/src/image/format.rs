@@ -22,6 +22,8 @@ pub enum Format {
     Gzip,
     /// xz around a raw image or a tar.
     Xz,
+    /// LZMA, the older format of xz, around a raw image or a tar.
+    Lzma,
 }
 
 impl fmt::Display for Format {
@@ -32,6 +34,7 @@ impl fmt::Display for Format {
             Self::Zstd => "zstd",
             Self::Gzip => "gzip",
             Self::Xz => "xz",
+            Self::Lzma => "lzma",
         })
     }
 }
@@ -83,6 +86,11 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"Rar!\x1a\x07", "a rar archive", UNPACK),
     (0, b"LZIP", "lzip data", UNPACK),
     (0, b"\x04\x22\x4d\x18", "lz4 data", UNPACK),
+    (0, b"\x02\x21\x4c\x18", "lz4 data", UNPACK),
+    (0, b"\x89LZO\0\r\n\x1a\n", "lzop data", UNPACK),
+    (0, b"\x1f\x9d", "data of `compress`", UNPACK),
+    (0, b"MSWIM\0\0\0", "a Windows image (wim)", UNPACK),
+    (0x202, b"HdrS", "a Linux kernel", "a kernel is given as `boot`, not as a disk"),
     (0, b"!<arch>\n", "an ar archive or Debian package", NO_DISK),
     (0, b"070701", "a cpio archive, such as an initrd", "an initrd is given beside a kernel, not as a disk"),
     (0, b"\x7fELF", "an ELF program", NO_DISK),
@@ -96,14 +104,9 @@ pub(crate) fn tell(head: &[u8], tail: &[u8]) -> Content {
     if at(0, b"QFI\xfb") {
         return Content::Image(Format::Qcow2);
     }
-    if at(0, b"\x28\xb5\x2f\xfd") || is_skippable_zstd_frame(head) {
-        return Content::Image(Format::Zstd);
-    }
-    if at(0, b"\x1f\x8b\x08") {
-        return Content::Image(Format::Gzip);
-    }
-    if at(0, b"\xfd7zXZ\0") {
-        return Content::Image(Format::Xz);
+    let wrapped = [Format::Zstd, Format::Gzip, Format::Xz, Format::Lzma];
+    if let Some(format) = wrapped.into_iter().find(|format| begins(*format, head)) {
+        return Content::Image(format);
     }
     if at(0, b"LUKS\xba\xbe") {
         return Content::Encrypted("LUKS");
@@ -132,6 +135,54 @@ pub(crate) fn tell(head: &[u8], tail: &[u8]) -> Content {
         return foreign("a Virtual PC disk (vhd, fixed size)", CONVERT);
     }
     Content::Image(Format::Raw)
+}
+
+/// Whether compressed data of this format begins like this.
+pub(super) fn begins(format: Format, head: &[u8]) -> bool {
+    match format {
+        Format::Zstd => head.starts_with(b"\x28\xb5\x2f\xfd") || is_skippable_zstd_frame(head),
+        Format::Gzip => head.starts_with(b"\x1f\x8b\x08"),
+        Format::Xz => head.starts_with(b"\xfd7zXZ\0"),
+        Format::Lzma => is_lzma(head),
+        Format::Raw | Format::Qcow2 => false,
+    }
+}
+
+/// Whether these are the first bytes of compressed data that ends inside of its signature.
+pub(super) fn begins_cut(format: Format, head: &[u8]) -> bool {
+    let signature: &[u8] = match format {
+        Format::Zstd => b"\x28\xb5\x2f\xfd",
+        Format::Gzip => b"\x1f\x8b\x08",
+        Format::Xz => b"\xfd7zXZ\0",
+        Format::Lzma => b"\x5d\0\0",
+        Format::Raw | Format::Qcow2 => return false,
+    };
+    head.len() < signature.len() && signature.starts_with(head)
+}
+
+/// The format has no signature: properties, the size of the dictionary, and the size of the data or all ones
+/// (`doc/lzma-file-format.txt` of XZ Utils). Taken for it are the properties that every tool writes, with sizes that
+/// `xz` accepts, too; and never a boot sector.
+fn is_lzma(head: &[u8]) -> bool {
+    const PROPERTIES: u8 = 0x5d;
+    const DICTIONARY_MIN: u32 = 4096;
+    const SIZE_MAX: u64 = 1 << 38;
+    let Some((&[properties, d0, d1, d2, d3, ref size @ ..], _)) = head.split_first_chunk::<13>() else {
+        return false;
+    };
+    let dictionary = u32::from_le_bytes([d0, d1, d2, d3]);
+    let size = u64::from_le_bytes(*size);
+    let rest = dictionary & dictionary.wrapping_sub(1);
+    // 2^n, or half as much again.
+    let is_round = rest == 0 || dictionary - rest == rest / 2;
+    let is_boot_sector = head.get(510..512) == Some(&[0x55, 0xaa]);
+    properties == PROPERTIES
+        && dictionary >= DICTIONARY_MIN
+        && is_round
+        && (size == u64::MAX || size < SIZE_MAX)
+        // The first byte of the range coder.
+        && head.get(13).is_none_or(|byte| *byte == 0)
+        && !is_boot_sector
 }
 
 /// A skippable frame, with which `pzstd` starts its files (RFC 8878, section 3.1.2).
@@ -224,6 +275,22 @@ mod tests {
         let mut broken = *header.as_bytes();
         broken[0] = b'D';
         assert_eq!(tell(&broken, &[]), Content::Image(Format::Raw));
+    }
+
+    #[test]
+    fn lzma_data_is_told_from_a_disk_that_begins_alike() {
+        let lzma = |dictionary: u32, size: u64| {
+            [&[0x5d][..], &dictionary.to_le_bytes(), &size.to_le_bytes(), &[0; 600]].concat()
+        };
+        for (dictionary, size) in [(1 << 23, u64::MAX), (3 << 20, 1 << 30), (4096, 0)] {
+            assert_eq!(tell(&lzma(dictionary, size), &[]), Content::Image(Format::Lzma), "{dictionary}");
+        }
+        for (dictionary, size) in [(0, u64::MAX), (5 << 20, 1), (1 << 23, 1 << 40)] {
+            assert_eq!(tell(&lzma(dictionary, size), &[]), Content::Image(Format::Raw), "{dictionary}");
+        }
+        let mut boot_sector = lzma(1 << 23, u64::MAX);
+        boot_sector[510..512].copy_from_slice(&[0x55, 0xaa]);
+        assert_eq!(tell(&boot_sector, &[]), Content::Image(Format::Raw));
     }
 
     #[test]

@@ -15,6 +15,8 @@ const SIGNATURE: &[u8] = b"EFI PART";
 /// What a disk's primary GPT header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gpt {
+    /// Bytes of a sector, which tell where the header is.
+    pub(crate) sector: u64,
     /// Bytes that the disk must have for its backup header and its last usable sector to be in it;
     /// `None` if the header's checksum is wrong, as with a leftover of an older table.
     pub(crate) minimum_size: Option<u64>,
@@ -48,7 +50,7 @@ fn parse(header: &[u8; 512], sector: u64) -> Gpt {
     };
     let (backup, last_usable) = (u64_at(32), u64_at(48));
     let minimum_size = backup.max(last_usable).saturating_add(1).saturating_mul(sector);
-    Gpt { minimum_size: is_sound.then_some(minimum_size) }
+    Gpt { sector, minimum_size: is_sound.then_some(minimum_size) }
 }
 
 /// A primary header for a disk of `size` bytes in 512-byte sectors, for tests.
@@ -82,15 +84,21 @@ mod tests {
     #[test]
     fn a_sound_header_tells_where_its_disk_ends() {
         let header = header_for(100 * 512);
-        assert_eq!(find(&disk(512, &header)).expect("read"), Some(Gpt { minimum_size: Some(51200) }));
-        assert_eq!(find(&disk(4096, &header)).expect("read"), Some(Gpt { minimum_size: Some(409_600) }));
+        assert_eq!(
+            find(&disk(512, &header)).expect("read"),
+            Some(Gpt { sector: 512, minimum_size: Some(51200) })
+        );
+        assert_eq!(
+            find(&disk(4096, &header)).expect("read"),
+            Some(Gpt { sector: 4096, minimum_size: Some(409_600) })
+        );
     }
 
     #[test]
     fn a_header_with_a_wrong_checksum_tells_nothing_but_that_it_is_there() {
         let mut header = header_for(51200);
         header[48] ^= 1;
-        assert_eq!(find(&disk(512, &header)).expect("read"), Some(Gpt { minimum_size: None }));
+        assert_eq!(find(&disk(512, &header)).expect("read"), Some(Gpt { sector: 512, minimum_size: None }));
         assert_eq!(find(&disk(1024, &header)).expect("read"), None);
     }
 }

@@ -20,6 +20,7 @@ mod source;
 mod space;
 mod sparse;
 mod unpack;
+mod wrapping;
 
 pub use aside::Aside;
 pub use cache::{Entry, ImageCache};

@@ -119,6 +119,11 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_disk_that_is_planned_is_the_largest_that_is_made() {
+        assert_eq!(steading_plan::DISK_MIB_MAX << 20, MAX_SIZE);
+    }
+
+    #[test]
     fn a_disk_beyond_the_largest_table_is_refused() {
         assert!(empty_overlay(temp_dir(), MAX_SIZE).is_ok());
         let error = empty_overlay(temp_dir(), MAX_SIZE + 1).expect_err("too large");

@@ -18,8 +18,15 @@ pub(crate) fn unpacked(file: &File, length: u64, head: &[u8], format: Format) ->
     match format {
         Format::Zstd => zstd::zstd_safe::get_frame_content_size(head).ok().flatten(),
         Format::Xz => xz_index_total(file, length).ok().flatten(),
+        Format::Lzma => lzma_size(head),
         Format::Raw | Format::Qcow2 | Format::Gzip => None,
     }
+}
+
+/// The size in the header of LZMA data, which may say that it is unknown.
+fn lzma_size(head: &[u8]) -> Option<u64> {
+    let size = head.get(5..13)?.try_into().ok().map(u64::from_le_bytes)?;
+    (size != u64::MAX).then_some(size)
 }
 
 /// The sum over the index at the end of a file of one stream (the .xz file format 1.2.1, sections 2.1.2 and 4).
@@ -37,7 +44,7 @@ fn xz_index_total(file: &File, length: u64) -> io::Result<Option<u64>> {
     file.read_exact_at(&mut index, index_at)?;
     Ok(sum_index(&index).and_then(|(packed, unpacked)| {
         // Another stream in front of this one would make the sum too small.
-        (XZ_HEADER + packed == index_at).then_some(unpacked)
+        (XZ_HEADER.checked_add(packed) == Some(index_at)).then_some(unpacked)
     }))
 }
 

@@ -116,8 +116,14 @@ impl Budget {
         }
     }
 
-    /// The error for a write that failed after `held` bytes.
-    pub(crate) fn write_error(&self, held: u64, source: io::Error) -> ImageError {
+    /// The error for a write that failed after `held` bytes, where the disk reaches to `end`.
+    pub(crate) fn write_error(&self, held: u64, end: u64, source: io::Error) -> ImageError {
+        // Holes take no room, but there is a largest file.
+        if source.kind() == io::ErrorKind::FileTooLarge {
+            let (image, dir) = (self.image.clone(), self.dir.clone());
+            let file_system = file_system_of(&self.dir);
+            return ImageError::TooLarge { image, size: Mib(end).to_string(), dir, file_system };
+        }
         if is_full(&source) { self.exhausted(held).into() } else { self.cache_error(source) }
     }
 
@@ -151,10 +157,7 @@ impl Budget {
 
 /// Whether the operating system refused a write for want of room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Mount point and type, such as `/var on ext4`, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).

@@ -38,7 +38,7 @@ pub(crate) fn copy(
     loop {
         let length = fill(from, &mut chunk).map_err(CopyError::Read)?;
         let data = write_runs(to, offset, &chunk[..length])
-            .map_err(|source| CopyError::Write(budget.write_error(held, source)))?;
+            .map_err(|source| CopyError::Write(budget.write_error(held, offset + length as u64, source)))?;
         offset += length as u64;
         held += data;
         if data > 0 {
@@ -50,7 +50,7 @@ pub(crate) fn copy(
             break;
         }
     }
-    to.set_len(offset).map_err(|source| CopyError::Write(budget.write_error(held, source)))?;
+    to.set_len(offset).map_err(|source| CopyError::Write(budget.write_error(held, offset, source)))?;
     Ok(offset)
 }
 

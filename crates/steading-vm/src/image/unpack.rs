@@ -5,7 +5,8 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read as _};
+
 use std::process::Stdio;
 
 use steading_plan::Sha256;
@@ -16,14 +17,13 @@ use super::qcow2::{self, Fault};
 use super::source::{Digesting, READ_SIZE, Source, accept, digest_of, inspect};
 use super::space::{Budget, Need};
 use super::sparse::{self, CopyError};
+use super::wrapping::{Unwrapped, WrappingError};
 use super::{Format, ImageError, Progress, gpt, size};
 
 /// Raw images are padded with zeros to a multiple of so many bytes, the largest sector of a disk.
 const PAD: u64 = 4096;
 /// The smallest disk, in bytes.
 const SECTOR: u64 = 512;
-/// The largest window of zstd on 64-bit machines (`ZSTD_WINDOWLOG_MAX`): `zstd --ultra --long=31`.
-const ZSTD_WINDOW_LOG_MAX: u32 = 31;
 const DISK_IN_TAR: &[u8] = b"disk.img";
 
 /// What became of a source.
@@ -85,7 +85,9 @@ fn check_raw(source: &Source, raw: &File) -> Result<u64, ImageError> {
         let evidence = format!("a disk of {length} bytes is shorter than one sector");
         return Err(ImageError::Truncated { image: image(), evidence });
     }
-    match gpt::find(raw).map_err(read_error)?.and_then(|gpt| gpt.minimum_size) {
+    let Some(gpt) = gpt::find(raw).map_err(read_error)? else { return Ok(length) };
+    match gpt.minimum_size {
+        Some(_) if gpt.sector != SECTOR => Err(ImageError::SectorSize { image: image(), sector: gpt.sector }),
         Some(minimum) if minimum > length => Err(ImageError::Truncated {
             image: image(),
             evidence: format!(
@@ -105,6 +107,7 @@ fn accept_raw(source: &Source, content: Content) -> Result<(), ImageError> {
         Format::Zstd => "zstd data once more",
         Format::Gzip => "gzip data once more",
         Format::Xz => "xz data once more",
+        Format::Lzma => "lzma data once more",
     };
     let advice = "take off the outer wrapping";
     Err(ImageError::WrongFormat { image: source.path.clone(), place, looks_like, advice })
@@ -152,16 +155,7 @@ fn decode(
     budget.check_need()?;
     read_once(source, progress, |reader, tick| {
         let read_error = |error| read_error(source, error);
-        let mut decoder: Box<dyn Read + '_> = match source.format {
-            Format::Zstd => {
-                let mut decoder = zstd::Decoder::with_buffer(reader).map_err(read_error)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(read_error)?;
-                Box::new(decoder)
-            }
-            Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-            Format::Xz => Box::new(lzma_rust2::XzReader::new(reader, true)),
-            Format::Raw | Format::Qcow2 => Box::new(reader),
-        };
+        let mut decoder = Unwrapped::new(source.format, reader);
         let mut head = vec![0; HEAD];
         let length = sparse::fill(&mut decoder, &mut head).map_err(read_error)?;
         head.truncate(length);
@@ -193,18 +187,18 @@ fn read_once(
 
 fn take_from_tar(
     source: &Source,
-    from: &mut dyn Read,
+    from: &mut dyn io::Read,
     to: &File,
     budget: &Budget,
     tick: &mut dyn FnMut(u64),
 ) -> Result<(), ImageError> {
-    let read_error = |error| read_error(source, error);
+    let broken = |error| broken_tar_error(source, error);
     let tar_error = |what: &str| ImageError::Tar { image: source.path.clone(), what: what.to_owned() };
     let mut archive = tar::Archive::new(from);
     let mut is_found = false;
     let mut others = Vec::new();
-    for entry in archive.entries().map_err(read_error)? {
-        let mut entry = entry.map_err(read_error)?;
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
         let path = entry.path_bytes().into_owned();
         if path.strip_prefix(b"./").unwrap_or(&path) != DISK_IN_TAR {
             others.push(String::from_utf8_lossy(&path).into_owned());
@@ -218,7 +212,10 @@ fn take_from_tar(
             return Err(tar_error("more than one `disk.img`"));
         }
         let size = entry.size();
-        let copied = sparse::copy(&mut entry, to, budget, tick).map_err(|error| copy_error(source, error))?;
+        let copied = sparse::copy(&mut entry, to, budget, tick).map_err(|error| match error {
+            CopyError::Read(error) => broken(error),
+            CopyError::Write(error) => error,
+        })?;
         if copied != size {
             let evidence = format!("the tar inside ends after {copied} of {size} bytes of `disk.img`");
             return Err(ImageError::Truncated { image: source.path.clone(), evidence });
@@ -229,7 +226,7 @@ fn take_from_tar(
         return Err(tar_error(&format!("no `disk.img`, but {}", others.join(", "))));
     }
     // The checksum of the wrapping comes at its very end.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(read_error)?;
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| read_error(source, error))?;
     Ok(())
 }
 
@@ -244,7 +241,7 @@ fn convert(
     let sha256 = source.digest(progress)?;
     let total_read = source.identity.size;
     progress(Progress::Unpacking { read: 0, total_read, written: 0 });
-    let write_error = |error| budget.write_error(0, error);
+    let write_error = |error| budget.write_error(0, virtual_size, error);
     to.set_len(virtual_size).map_err(write_error)?;
     // Both files are handed over as descriptors. So the file that was looked at is the one that is
     // converted, a name like `nbd:host` means nothing, and the result needs no name. /proc/self/fd of
@@ -280,18 +277,38 @@ fn copy_error(source: &Source, error: CopyError) -> ImageError {
     }
 }
 
-/// Sorts what a decoder reports: the file cannot be read, ends too early, or is nonsense.
+/// Sorts what a decoder reports: the file cannot be read, ends too early, goes on too long, or is nonsense.
 fn read_error(source: &Source, error: io::Error) -> ImageError {
-    let image = source.path.clone();
-    if error.raw_os_error().is_some() {
-        return ImageError::Read { image, source: error };
+    let (image, format) = (source.path.clone(), source.format);
+    match WrappingError::of(&error) {
+        Some(WrappingError::Cut) => {
+            let evidence =
+                format!("its {format} data ends in the middle, after {} bytes", source.identity.size);
+            ImageError::Truncated { image, evidence }
+        }
+        Some(WrappingError::Trailing) => ImageError::Trailing { image, format },
+        Some(WrappingError::Unsupported(_)) => {
+            ImageError::UnsupportedWrapping { image, format, source: error }
+        }
+        Some(WrappingError::Damaged(_)) => ImageError::Corrupt { image, format, source: error },
+        None => ImageError::Read { image, source: error },
     }
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        let evidence =
-            format!("its {} data ends in the middle, after {} bytes", source.format, source.identity.size);
-        return ImageError::Truncated { image, evidence };
+}
+
+/// Sorts what the reader of a tar reports: it may have got that from the decoder.
+fn broken_tar_error(source: &Source, error: io::Error) -> ImageError {
+    let is_tars = WrappingError::of(&error).is_none() && !is_of_system(&error);
+    if is_tars {
+        return ImageError::BrokenTar { image: source.path.clone(), source: error };
     }
-    ImageError::Corrupt { image, format: source.format, source: error }
+    read_error(source, error)
+}
+
+/// Whether the operating system reported it, maybe to a reader below.
+fn is_of_system(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.source());
+    let below = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
+    error.raw_os_error().is_some() || below.is_some_and(is_of_system)
 }
 
 fn fault_error(source: &Source, fault: Fault) -> ImageError {

@@ -117,6 +117,13 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("gzip")
 }
 
+pub(crate) fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::LzmaOptions::with_preset(0);
+    let mut encoder = lzma_rust2::LzmaWriter::new_use_header(Vec::new(), &options, None).expect("lzma");
+    encoder.write_all(bytes).expect("lzma");
+    encoder.finish().expect("lzma")
+}
+
 pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
     let options = lzma_rust2::XzOptions::with_preset(0);
     let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).expect("xz");
