@@ -6,6 +6,7 @@ use steading_broker::{Peak, Ticket, View, list_peaks};
 use steading_harness::broker::{BrokerOptions, clock};
 use steading_harness::exit_code;
 use steading_harness::prepare::cache_dir;
+use steading_plan::text;
 
 #[derive(Serialize)]
 struct All<'a> {
@@ -46,7 +47,7 @@ pub(crate) fn print(options: &BrokerOptions, json: bool) -> anyhow::Result<u8> {
         let plural = if peak.runs == 1 { "" } else { "s" };
         println!(
             "  {:<24} {:>6} of {:>6} MiB   {:>5.2} CPUs busy of {} vCPUs   {} run{plural}",
-            peak.group,
+            text::one_line(peak.group.as_str()),
             peak.memory_mib,
             peak.declared.total_mib(),
             peak.cpus,
@@ -68,7 +69,9 @@ fn shown(ticket: &Ticket) -> String {
     };
     let pid = request.pid_here().map(|pid| format!(", process {pid}")).unwrap_or_default();
     let measured = request.measured_mib.map(|mib| format!(", measured {mib} MiB")).unwrap_or_default();
-    format!("{}: {}{measured}; {since}; {} of {who}{pid}", request.group, request.needs, request.program)
+    // Anybody can write a ticket.
+    let (group, program) = (text::one_line(&request.group), text::one_line(&request.program));
+    format!("{group}: {}{measured}; {since}; {program} of {who}{pid}", request.needs)
 }
 
 /// A user's name (passwd(5)), or the number where it has none here.

@@ -4,6 +4,7 @@ use serde::Serialize;
 use steading_api::VmStatus;
 use steading_harness::exit_code;
 use steading_harness::live::{self, Found};
+use steading_plan::text;
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -19,7 +20,7 @@ struct Row<'a> {
 pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
     let Found { groups, strangers } = live::groups()?;
     for stranger in &strangers {
-        eprintln!("{stranger}");
+        eprintln!("{}", text::lines(&stranger.to_string()));
     }
     if json {
         let rows: Vec<Row> = groups

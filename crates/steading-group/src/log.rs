@@ -8,8 +8,11 @@ use steading_logs::{
     ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent,
     WARNING,
 };
-use steading_plan::VmName;
+use steading_plan::{VmName, text};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// How much is shown of each last line of a console, in bytes.
+const TAIL_LINE_MAX: usize = 1000;
 
 /// So many messages may wait. More hold up those who send: a console, and with it its guest, for
 /// as long as the disk takes.
@@ -222,7 +225,8 @@ impl LogTask {
             Message::Test(function, message) => log.test(function.as_deref(), &message),
             Message::Tail(vm, count, reply) => {
                 let console = log.console_entry(&vm);
-                let _ = reply.send(console.tail(count).into_iter().map(str::to_owned).collect());
+                let shown = |line: &str| text::bounded(&text::one_line(line), TAIL_LINE_MAX).into_owned();
+                let _ = reply.send(console.tail(count).into_iter().map(shown).collect());
             }
             Message::Positions(vm, reply) => {
                 let console = log.console_entry(&vm);

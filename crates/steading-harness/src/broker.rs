@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::process::Signal;
 use steading_broker::{BrokerError, Directory, Lease, Limits, Needs, Queue, Request, Ticket, View, peak_of};
-use steading_plan::{OVERSUBSCRIPTION, Plan, env_vars};
+use steading_plan::{OVERSUBSCRIPTION, Plan, env_vars, text};
 use steading_report::{Event, Report, Reserved};
 use steading_sys::signal::Caught;
 use steading_vm::image::ImageCache;
@@ -252,7 +252,10 @@ fn held(view: &View) -> String {
 fn holder(ticket: &Ticket) -> String {
     let since = ticket.held_since.map(clock).unwrap_or_default();
     match &ticket.request {
-        Some(request) => format!("{} ({}, since {since})", request.group, request.needs),
+        Some(request) => {
+            // Anybody can write a ticket.
+            format!("{} ({}, since {since})", text::one_line(&request.group), request.needs)
+        }
         None => format!("a ticket of user {} that this version cannot read", ticket.uid),
     }
 }

@@ -162,7 +162,7 @@ impl<R: BufRead> LogReader<R> {
                 self.skipped.too_long += 1;
             } else {
                 match serde_json::from_slice(&self.line) {
-                    Ok(record) => return Ok(Some(record)),
+                    Ok(record) => return Ok(Some(Record::safe(record))),
                     Err(_) => self.skipped.broken += 1,
                 }
             }

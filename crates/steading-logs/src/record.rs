@@ -8,7 +8,9 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use steading_plan::VmName;
+use steading_plan::{VmName, text};
+
+use crate::line::Stripper;
 
 /// The version of the file format that is written.
 pub const LOG_VERSION: u32 = 1;
@@ -216,6 +218,31 @@ impl Record {
         }
     }
 
+    /// The same record, safe to show: on a terminal, in a file that is read by lines, in XML. All records pass
+    /// through here, when they are made and when they are read. Sequences for a terminal are removed; other
+    /// characters become visible.
+    #[must_use]
+    pub fn safe(mut self) -> Self {
+        if self.message.chars().any(|character| text::is_unsafe(character) && character != '\n') {
+            let mut bare = String::new();
+            Stripper::new().push(self.message.as_bytes(), &mut bare);
+            let bare = bare.replace("\r\n", "\n");
+            self.message = text::lines(bare.trim_end_matches('\r')).into_owned();
+        }
+        self.identifier.iter_mut().chain(&mut self.unit).for_each(one_line);
+        if let Some(VmEvent::Off { reason: text } | VmEvent::Frozen { id: text }) = &mut self.event {
+            one_line(text);
+        }
+        if let Some(FaultEvent::Began { what, .. }) = &mut self.fault {
+            one_line(what);
+        }
+        if let Some(FileAccess { file, method, .. }) = &mut self.access {
+            one_line(file);
+            one_line(method);
+        }
+        self
+    }
+
     /// The text with who said it: `sshd[123] (err): message` for a journal entry.
     pub fn said(&self) -> String {
         let Some(who) = self.identifier.as_deref().or(self.unit.as_deref()) else {
@@ -224,6 +251,12 @@ impl Record {
         let pid = self.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
         let urgency = self.priority.and_then(urgency).map(|word| format!(" ({word})")).unwrap_or_default();
         format!("{who}{pid}{urgency}: {}", self.message)
+    }
+}
+
+fn one_line(text: &mut String) {
+    if text.chars().any(text::is_unsafe) {
+        *text = text::one_line(text).into_owned();
     }
 }
 
@@ -259,6 +292,22 @@ mod tests {
             r#"{"time":"2026-01-02T03:04:05.678Z","vm":"alpha","stream":"console","message":"hello"}"#
         );
         assert_eq!(serde_json::from_str::<Record>(&json).expect("record"), record());
+    }
+
+    #[test]
+    fn escape_sequences_and_line_ends_of_guests_are_not_shown_raw() {
+        let safe = |message: &str| Record { message: message.to_owned(), ..record() }.safe().message;
+        assert_eq!(safe("\x1b[31mred\x1b[0m \x1b]0;title\x07\u{9b}2J."), "red 2J.");
+        assert_eq!(safe("one\r\ntwo\r"), "one\ntwo");
+        assert_eq!(safe("10 %\r20 %"), "10 %\\r20 %");
+        assert_eq!(safe("\u{202e}gnp.exe \u{fffe}\u{2028}"), "\\u{202e}gnp.exe \\u{fffe}\\u{2028}");
+        assert_eq!(safe("a\tb €\n c"), "a\tb €\n c");
+        let mut named = record();
+        named.identifier = Some("x\n00:00:00 forged\x1b[2J".to_owned());
+        named.event = Some(VmEvent::Off { reason: "a\nb".to_owned() });
+        let named = named.safe();
+        assert_eq!(named.identifier.as_deref(), Some("x\\n00:00:00 forged\\u{1b}[2J"));
+        assert_eq!(named.event, Some(VmEvent::Off { reason: "a\\nb".to_owned() }));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use jiff::{SignedDuration, Timestamp};
+use steading_plan::text::one_line;
 use steading_plan::{VmName, chain};
 use tokio::sync::broadcast;
 
@@ -159,6 +160,7 @@ impl TestLog {
 
     /// Takes a record that somebody else made.
     pub fn record(&mut self, record: Record) {
+        let record = record.safe();
         // Nobody listening is no error.
         let _ = self.live.send(Arc::new(record.clone()));
         self.merger.push(record);
@@ -232,6 +234,7 @@ impl TestLog {
     fn console_lines(&mut self, vm: &VmName, time: Timestamp, lines: Vec<ConsoleLine>) -> Vec<ConsoleAlarm> {
         let mut alarms = Vec::new();
         for ConsoleLine { text, continued, boot, badness } in lines {
+            let text = one_line(&text).into_owned();
             self.files.console_line(vm, time, &text, continued);
             alarms.extend(badness.map(|badness| ConsoleAlarm { badness, line: text.clone() }));
             let mut record = Record::new(time, Some(vm.clone()), Stream::Console, text);
@@ -253,6 +256,7 @@ impl TestLog {
         record.pid = entry.pid;
         record.priority = entry.priority;
         record.cut = entry.cut;
+        let record = record.safe();
         self.files.journal_line(vm, &record);
         self.record(record);
     }

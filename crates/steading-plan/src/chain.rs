@@ -2,7 +2,16 @@
 
 use std::error::Error;
 
-/// An error with all that caused it, each said once; advice stays at the end.
+use crate::text::{bounded, lines};
+
+/// How much is said of an error, in bytes; what a program or a guest said may be in it.
+const SAID_MAX: usize = 16 << 10;
+
+/// How much is said of one cause.
+const CAUSE_MAX: usize = 8 << 10;
+
+/// An error with all that caused it, each said once; advice stays at the end. It is safe to show, and of bounded
+/// size.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut hints = Vec::new();
@@ -13,16 +22,18 @@ pub fn chain(error: &dyn Error) -> String {
             Some((said, hint)) => (said, Some(hint.trim())),
             None => (said.as_str(), None),
         };
-        if !text.contains(said) {
+        let said = bounded(said, CAUSE_MAX);
+        let said = lines(&said);
+        if !text.contains(&*said) {
             if !text.is_empty() {
                 text.push_str(": ");
             }
-            text.push_str(said);
+            text.push_str(&said);
         }
-        hints.extend(hint.map(|hint| format!("\nhint: {hint}")));
+        hints.extend(hint.map(|hint| format!("\nhint: {}", lines(&bounded(hint, CAUSE_MAX)))));
         next = cause.source();
     }
-    text + &hints.concat()
+    bounded(&text, SAID_MAX).into_owned() + &hints.concat()
 }
 
 #[cfg(test)]
@@ -42,6 +53,17 @@ mod tests {
     #[derive(Debug, Error)]
     #[error("VM a")]
     struct Vm(#[source] Read);
+
+    #[derive(Debug, Error)]
+    #[error("the guest said {0}")]
+    struct Guest(String);
+
+    #[test]
+    fn an_error_with_much_in_it_is_bounded_and_safe_to_show() {
+        let said = chain(&Guest(format!("\x1b[2J{}\u{202e}end", "x".repeat(192 << 10))));
+        assert!(said.len() < SAID_MAX && said.contains("bytes omitted"), "{} bytes", said.len());
+        assert!(said.starts_with("the guest said \\u{1b}[2Jxxx") && said.ends_with("\\u{202e}end"));
+    }
 
     #[test]
     fn advice_stays_at_the_end_of_an_error_and_nothing_is_said_twice() {

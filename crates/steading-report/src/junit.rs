@@ -68,8 +68,54 @@ const fn kind(failure: &Failure) -> NonSuccessKind {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Kind;
+
+    /// A summary with this text wherever there is one.
+    fn all_over(text: &str) -> Summary {
+        let mut summary = Summary::new(text);
+        let outcomes = [
+            Outcome::Passed,
+            Outcome::Skipped { reason: text.to_owned() },
+            Outcome::Failed(Failure::Rule { reason: text.to_owned() }),
+            Outcome::Failed(Failure::Group { reason: text.to_owned() }),
+            Outcome::Flaky { attempt: 2, before: Failure::Group { reason: text.to_owned() } },
+        ];
+        for outcome in outcomes {
+            let lines = vec![text.to_owned(), text.to_owned()];
+            summary.add(Row { lines, ..Row::new(text, Kind::Test, outcome) });
+        }
+        summary.add_warning(text.to_owned());
+        summary
+    }
+
+    fn parses(summary: &Summary) -> Result<usize, String> {
+        let xml = render(summary).map_err(|error| error.to_string())?;
+        let document = roxmltree::Document::parse(&xml).map_err(|error| format!("{error}: {xml:.2000}"))?;
+        Ok(document.descendants().filter(|node| node.has_tag_name("testcase")).count())
+    }
+
+    /// Each character of Unicode once, in every place where there is a text.
+    #[test]
+    fn the_document_parses_for_all_of_unicode() {
+        let all: Vec<char> = (0..=u32::from(char::MAX)).filter_map(char::from_u32).collect();
+        for piece in all.chunks(1 << 10) {
+            let text: String = piece.iter().collect();
+            assert_eq!(parses(&all_over(&text)), Ok(5), "{:?} to {:?}", piece.first(), piece.last());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_document_parses_whatever_guests_and_tests_say(text in any::<String>()) {
+            prop_assert_eq!(parses(&all_over(&text)), Ok(5));
+            // As results that another program wrote, or changed.
+            let read = Summary::parse(&serde_json::to_vec(&all_over(&text)).unwrap()).unwrap();
+            prop_assert_eq!(parses(&read), Ok(5));
+        }
+    }
 
     #[test]
     fn tests_are_cases_and_what_guests_said_is_escaped() {

@@ -8,6 +8,7 @@ mod files;
 mod html;
 mod junit;
 mod log;
+mod safe;
 mod screen;
 mod summary;
 mod terminal;

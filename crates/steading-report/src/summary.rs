@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Reserved};
+use crate::{Outcome, Reserved, safe};
 
 /// The version of the file that is written.
 const VERSION: u32 = 2;
@@ -97,9 +97,11 @@ impl Row {
 impl Summary {
     /// That of a run that has not begun.
     pub fn new(suite: &str) -> Self {
+        let mut suite = suite.to_owned();
+        safe::line(&mut suite);
         Self {
             steading_results: VERSION,
-            suite: suite.to_owned(),
+            suite,
             functions: Vec::new(),
             metrics: Vec::new(),
             warnings: Vec::new(),
@@ -125,10 +127,19 @@ impl Summary {
     pub fn parse(bytes: &[u8]) -> io::Result<Self> {
         let summary: Self = serde_json::from_slice(bytes)?;
         if summary.steading_results == VERSION {
-            return Ok(summary);
+            return Ok(summary.safe());
         }
         let found = summary.steading_results;
         Err(io::Error::other(format!("it has version {found}, and this program knows {VERSION}")))
+    }
+
+    /// The same results; the file may be anybody's.
+    fn safe(mut self) -> Self {
+        safe::line(&mut self.suite);
+        self.functions = self.functions.into_iter().map(Row::safe).collect();
+        self.metrics = self.metrics.into_iter().map(Metric::safe).collect();
+        self.warnings.iter_mut().for_each(safe::lines);
+        self
     }
 
     /// The suite.
@@ -139,16 +150,17 @@ impl Summary {
     /// Adds a function's end.
     pub fn add(&mut self, row: Row) {
         let lines = if matches!(row.outcome, Outcome::Failed(_)) { row.lines } else { Vec::new() };
-        self.functions.push(Row { lines, ..row });
+        self.functions.push(Row { lines, ..row }.safe());
     }
 
     /// Adds a measured value.
     pub fn add_metric(&mut self, metric: Metric) {
-        self.metrics.push(metric);
+        self.metrics.push(metric.safe());
     }
 
     /// Adds something that was not as it should be.
-    pub fn add_warning(&mut self, warning: String) {
+    pub fn add_warning(&mut self, mut warning: String) {
+        safe::lines(&mut warning);
         self.warnings.push(warning);
     }
 

@@ -80,6 +80,7 @@ impl Report {
         if self.is_silent {
             return;
         }
+        let event = &event.safe();
         let now = self.began.elapsed();
         let mut board = self.board.borrow_mut();
         board.take(event, now);

@@ -124,11 +124,16 @@ fn print_new<R: BufRead>(reader: &mut LogReader<R>, args: &LogsArgs) -> anyhow::
     Ok(stdout.flush()?)
 }
 
-/// A record as a line for people.
+/// A record for people: a line for each of its lines, all with its source.
 fn shown(record: &Record) -> String {
     let source = record.vm.as_ref().map_or("-", steading_plan::VmName::as_str);
     let time = record.time.strftime("%H:%M:%S%.3f");
-    format!("{time} {source} {} {}", record.stream.as_str(), record.said())
+    let said = record.said();
+    let lines = said.lines().chain(said.is_empty().then_some("")).enumerate().map(|(number, line)| {
+        let mark = if number == 0 { "" } else { "…" };
+        format!("{time} {source} {} {mark}{line}", record.stream.as_str())
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -153,6 +158,13 @@ mod tests {
         assert!(!wants(LogsArgs { stream: Some("console".to_owned()), ..LogsArgs::default() }));
         assert!(wants(LogsArgs { grep: Regex::new("elected").ok(), ..LogsArgs::default() }));
         assert!(!wants(LogsArgs { since: Some(Timestamp::now()), ..LogsArgs::default() }));
+    }
+
+    #[test]
+    fn a_line_within_a_record_cannot_be_taken_for_another_record() {
+        let shown = shown(&record("n1", "etcd.service", "one\n00:00:00.000 n2 journal forged"));
+        let lines: Vec<_> = shown.lines().map(|line| line.split_once(" n1 journal ").unwrap().1).collect();
+        assert_eq!(lines, ["etcd.service: one", "…00:00:00.000 n2 journal forged"]);
     }
 
     #[test]
