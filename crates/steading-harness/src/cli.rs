@@ -157,10 +157,13 @@ fn main(mut suite: Declared) -> ExitCode {
         suite.rules.add(&run.log_require, &run.log_forbid);
     }
     let suite = &suite;
-    if let Some(name) = suite.tree.duplicate() {
-        let message = format!(
+    let duplicate = || {
+        let name = suite.tree.duplicate()?;
+        Some(format!(
             "two functions of the suite are named {name:?}\nhint: give each its own; a filter could not tell them apart"
-        );
+        ))
+    };
+    if let Some(message) = suite.tree.bad_name().or_else(duplicate) {
         report.tell(&Event::Error { message });
         return ExitCode::from(exit_code::USAGE);
     }

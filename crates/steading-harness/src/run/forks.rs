@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use steading_api::{Client, ClientError, FreezeRequest, chain, socket_path};
 use steading_broker::{BrokerError, LEASE_FD, Lease, Stub};
 use steading_group::WantedIsolation;
-use steading_plan::{LABEL_MAX, Resources};
+use steading_plan::{LABEL_MAX, Resources, file_name};
 use steading_sys::process::{Program, RunError, Started};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
@@ -25,7 +25,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::broker::More;
 use crate::fork::{BootArgs, HoldArgs, Holding, SETTLE_LIMIT};
 use crate::host::{available_memory_mib, host_resources};
-use crate::run::pictures::plain;
 use crate::suite::SectionId;
 
 /// The directory of forks' logs, in that of the run's.
@@ -183,7 +182,7 @@ impl Forks {
     }
 
     fn log_dir(&self, name: &str, attempt: u32) -> Utf8PathBuf {
-        let mut dir = plain(name);
+        let mut dir = file_name(name);
         if attempt > 1 {
             dir = format!("{dir}.{attempt}");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{Client, VmState};
+use steading_plan::file_name;
 use steading_report::PICTURES;
 
 /// How long all of them may take; a guest that hangs has a picture all the same.
@@ -23,20 +24,14 @@ async fn take_all(client: &Client, function: &str, log_dir: &Utf8Path) -> anyhow
             let png = client.screenshot(vm.name.as_str()).await?.bytes()?;
             let dir = log_dir.join(PICTURES);
             fs::create_dir_all(&dir)?;
-            fs::write(dir.join(file_name(function, vm.name.as_str())), png)?;
+            fs::write(dir.join(picture_name(function, vm.name.as_str())), png)?;
         }
     }
     Ok(())
 }
 
-/// A function's name as any file system takes it.
-pub(crate) fn plain(function: &str) -> String {
-    let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
-    function.chars().map(plain).collect()
-}
-
-fn file_name(function: &str, vm: &str) -> String {
-    format!("{}.{vm}.png", plain(function))
+fn picture_name(function: &str, vm: &str) -> String {
+    format!("{}.{vm}.png", file_name(function))
 }
 
 #[cfg(test)]
@@ -45,6 +40,8 @@ mod tests {
 
     #[test]
     fn a_file_is_named_after_the_function_and_the_vm() {
-        assert_eq!(file_name("boots::by uefi/fast", "n1"), "boots--by-uefi-fast.n1.png");
+        assert_eq!(picture_name("boots::by_uefi", "n1"), "boots--by_uefi.n1.png");
+        let long = picture_name(&"by uefi/fast".repeat(30), &"v".repeat(63));
+        assert!(long.starts_with("by-uefi-fastby-uefi-fast") && long.len() <= 255, "{long}");
     }
 }

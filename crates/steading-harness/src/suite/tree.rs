@@ -3,8 +3,13 @@
 use std::collections::HashSet;
 use std::ops::Index;
 
+use steading_plan::text::{self, Shown};
+
 use crate::suite::function::{Function, Role};
 use crate::suite::section::{Child, Order, Section, WithoutForks};
+
+/// The longest name of a function with those of its sections, in bytes; far more than anybody reads.
+const NAME_MAX: usize = 4096;
 
 /// A function, by its place in [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +165,24 @@ impl Tree {
         self.functions.iter().find(|function| function.name == name)
     }
 
+    /// What is wrong with the name of a function, if anything is: it stands in lists of which programs read each
+    /// line, and is an argument of the process that runs the function.
+    pub(crate) fn bad_name(&self) -> Option<String> {
+        let wrong = |name: &str| {
+            let why = match name.chars().find(|character| text::is_unsafe(*character) || *character == '\t') {
+                _ if name.is_empty() || name.ends_with("::") => "has no name".to_owned(),
+                Some(character) => format!("has the character {character:?} in its name"),
+                None if name.len() > NAME_MAX => format!("has a name of {} bytes", name.len()),
+                None => return None,
+            };
+            Some(format!(
+                "a function of the suite {why}: {}\nhint: use 1 to {NAME_MAX} bytes of text, without line ends and other control characters",
+                Shown(name)
+            ))
+        };
+        self.functions.iter().find_map(|function| wrong(&function.name))
+    }
+
     /// The first name that two functions share.
     pub(crate) fn duplicate(&self) -> Option<&str> {
         let mut seen = HashSet::new();
@@ -175,6 +198,27 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "a test may fail")]
     fn nothing(_: &Context) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    #[test]
+    fn a_name_that_is_no_line_is_refused_with_what_is_wrong() {
+        let bad = |name: &str| Tree::new(Section::root().test(name, nothing)).bad_name();
+        for name in ["plain", "with blanks, and: signs", "é", &"x".repeat(300)] {
+            assert_eq!(bad(name), None, "{name}");
+        }
+        for (name, said) in [
+            ("a\nb", "has the character '\\n' in its name: \"a\\nb\""),
+            ("a\tb", "has the character '\\t'"),
+            ("\u{1b}[2J", "has the character '\\u{1b}'"),
+            ("\u{202e}a", "has the character '\\u{202e}'"),
+            ("", "has no name"),
+            (&"x".repeat(5000), "has a name of 5000 bytes"),
+        ] {
+            let error = bad(name).unwrap_or_else(|| panic!("{name} was accepted"));
+            assert!(error.contains(said) && error.contains("\nhint: "), "{error}");
+        }
+        let in_section = Section::root().sequential("a\rb", |section| section.test("c", nothing));
+        assert!(Tree::new(in_section).bad_name().is_some());
     }
 
     #[test]
