@@ -378,6 +378,9 @@ async fn serve(
             (Network::of_launcher(), Some(launched), listening)
         }
     };
+    if let Some(misled) = network.misled() {
+        log.warn(None, misled).await;
+    }
     let network = Arc::new(network);
     let mut router_end = None;
     let router_waits = matches!(origin, Origin::Frozen(..)) && launched.is_none();

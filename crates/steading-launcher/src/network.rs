@@ -21,18 +21,10 @@ const GROUPS_MAX: usize = 256;
 /// No name that is derived begins so.
 const UNFINISHED: &str = "vbr+";
 
-/// What the host is not to believe from a group's bridge, since guests and whoever holds a TAP can say
-/// anything there: routers, better ways, senders that are elsewhere. And it forwards nothing from there.
-const PRECAUTIONS: [(&str, &str, &str); 8] = [
-    ("ipv6", "accept_ra", "0"),
-    ("ipv6", "accept_redirects", "0"),
-    ("ipv6", "autoconf", "0"),
-    ("ipv6", "forwarding", "0"),
-    ("ipv4", "accept_redirects", "0"),
-    ("ipv4", "send_redirects", "0"),
-    ("ipv4", "rp_filter", "1"),
-    ("ipv4", "forwarding", "0"),
-];
+/// What goes beyond [`sysctl::DISTRUST`] on a group's bridge in the host's own network: the host believes no sender
+/// that is elsewhere, and forwards nothing from there.
+const PRECAUTIONS: [(&str, &str, &str); 3] =
+    [("ipv6", "forwarding", "0"), ("ipv4", "rp_filter", "1"), ("ipv4", "forwarding", "0")];
 
 /// Makes the network of a group, and hands it over. Whatever fails, nothing is left.
 pub(crate) fn make(
@@ -75,7 +67,7 @@ fn fill(
     let name = &plan.bridge;
     let record = record.to_string();
     let bridge = add_bridge(netlink, request, caller, &record)?;
-    for (family, parameter, value) in PRECAUTIONS {
+    for (family, parameter, value) in sysctl::DISTRUST.into_iter().chain(PRECAUTIONS) {
         let path = format!("net/{family}/conf/{name}/{parameter}");
         sysctl::write(&path, value).with_context(|| {
             format!("cannot set {path} to {value}, without which guests could mislead the host\nhint: is /proc/sys read-only here?")

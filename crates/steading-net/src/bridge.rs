@@ -16,7 +16,11 @@ use crate::NetError;
 
 /// The network of one group.
 #[derive(Debug)]
-pub struct Network(Option<Own>);
+pub struct Network {
+    own: Option<Own>,
+    /// Why guests can mislead the host about its routers, if they can.
+    misled: Option<String>,
+}
 
 /// One in the network namespace of the process that made it.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Network {
         let mut tasks = JoinSet::new();
         tasks.spawn(connection);
         skip_duplicate_address_detection();
+        let misled = distrust_guests().err();
         let loopback = link_index(&handle, "lo").await?;
         set_up(&handle, loopback, &"lo").await?;
         for address in addresses.driver_addresses() {
@@ -49,14 +54,20 @@ impl Network {
         add_address(&handle, bridge, addresses.gateway.into(), 64, name).await?;
         add_address(&handle, bridge, addresses.ipv4_gateway.into(), addresses.ipv4.prefix_len(), name)
             .await?;
-        let network = Self(Some(Own { handle, bridge, _connection: tasks }));
+        let network = Self { own: Some(Own { handle, bridge, _connection: tasks }), misled };
         network.ensure_source_route(addresses, addresses.management).await?;
         Ok(network)
     }
 
     /// One that the launcher has made, in the host's namespace. Nothing of it can be changed.
     pub const fn of_launcher() -> Self {
-        Self(None)
+        Self { own: None, misled: None }
+    }
+
+    /// Why guests can change the host's own routes, addresses and MTU by advertising themselves as routers, if they
+    /// can.
+    pub fn misled(&self) -> Option<&str> {
+        self.misled.as_deref()
     }
 
     /// Whether it can be changed.
@@ -69,7 +80,7 @@ impl Network {
     }
 
     fn own(&self) -> Result<&Own, NetError> {
-        self.0.as_ref().ok_or(NetError::OfLauncher)
+        self.own.as_ref().ok_or(NetError::OfLauncher)
     }
 
     /// Makes this an address of the host, as those of the driver are. VMs answer to it by their
@@ -242,4 +253,18 @@ fn skip_duplicate_address_detection() {
     for scope in ["all", "default"] {
         let _ = steading_sys::sysctl::write(&format!("net/ipv6/conf/{scope}/accept_dad"), "0");
     }
+}
+
+/// Has the host believe no router and no better way that guests tell of. Interfaces that are made later have it from
+/// `default`.
+fn distrust_guests() -> Result<(), String> {
+    for scope in ["all", "default"] {
+        steading_sys::sysctl::distrust(scope).map_err(|(parameter, error)| {
+            format!(
+                "guests can change the driver's own routes, addresses and MTU by advertising themselves as routers: \
+                 cannot set {parameter} to 0: {error}\nhint: is /proc/sys read-only here? Tests whose guests advertise routers need it writable"
+            )
+        })?;
+    }
+    Ok(())
 }

@@ -176,13 +176,13 @@ fn loss_is_by_chance() -> Outcome {
 }
 
 /// The cards of a group's VMs, which nobody has started: the owner's own descriptors of their TAPs.
-struct Cards<'a> {
+pub(crate) struct Cards<'a> {
     group: &'a Group,
     taps: BTreeMap<String, OwnedFd>,
 }
 
 impl<'a> Cards<'a> {
-    fn of(group: &'a Group) -> Self {
+    pub(crate) fn of(group: &'a Group) -> Self {
         let owner = group.owner();
         let pidfd = pidfd(owner).expect("the owner");
         let mut taps = BTreeMap::new();
@@ -199,6 +199,31 @@ impl<'a> Cards<'a> {
             }
         }
         Self { group, taps }
+    }
+
+    /// Sends any frame.
+    pub(crate) fn send_frame(&self, from: &str, frame: &[u8]) {
+        rustix::io::write(&self.taps[from], &[&HEADER[..], frame].concat()).expect("a frame is sent");
+    }
+
+    /// Waits for this very frame.
+    pub(crate) fn wait_for_frame(&self, at: &str, frame: &[u8], limit: Duration) {
+        let end = Instant::now() + limit;
+        let mut buffer = vec![0; 1 << 17];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut wanted = [PollFd::new(&self.taps[at], PollFlags::IN)];
+            let limit = Timespec::try_from(left).expect("a short time");
+            assert_ne!(
+                poll(&mut wanted, Some(&limit)).expect("it can be waited for"),
+                0,
+                "the frame did not arrive"
+            );
+            let length = rustix::io::read(&self.taps[at], &mut buffer).expect("a frame");
+            if buffer[..length].get(HEADER.len()..) == Some(frame) {
+                return;
+            }
+        }
     }
 
     fn send(&self, from: &str, to: &str, number: u32) {

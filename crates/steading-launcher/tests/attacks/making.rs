@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use steading_plan::{IfName, LaunchRequest};
+use steading_testing::frames;
 use steading_testing::process::{ends_within, wait_for_end};
 
 use crate::support::{SOON, everything, in_arena, interfaces, ip, packets, receive};
@@ -78,10 +79,49 @@ fn the_host_believes_nothing_that_a_guest_says() {
             ("ipv6", "forwarding", "0\n"),
             ("ipv4", "rp_filter", "1\n"),
             ("ipv4", "accept_redirects", "0\n"),
+            ("ipv4", "secure_redirects", "0\n"),
+            ("ipv6", "autoconf", "0\n"),
             ("ipv4", "forwarding", "0\n"),
         ] {
             assert_eq!(read(&format!("{family}/conf/{bridge}/{parameter}")), value, "{family} {parameter}");
         }
+        kept.close();
+    });
+}
+
+/// What a router could change.
+fn network_of(bridge: &IfName) -> String {
+    let links = ip("-o link");
+    let mtus = links
+        .lines()
+        .map(|line| line.split_whitespace().skip(1).step_by(2).take(3).collect::<Vec<_>>().join(" "));
+    let mut network: Vec<String> = mtus.collect();
+    network.extend(["-o addr show scope global", "-6 route show", "route show", "-6 rule"].map(ip));
+    for parameter in ["hop_limit", "mtu"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{bridge}/{parameter}");
+        network.push(std::fs::read_to_string(path).expect("a parameter"));
+    }
+    let all = network.iter().flat_map(|text| text.lines());
+    // Those of link-local addresses come a moment after a link is up.
+    all.filter(|line| !line.starts_with("fe80::")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_guest_that_advertises_a_router_changes_nothing_of_the_hosts_network() {
+    in_arena("making::a_guest_that_advertises_a_router_changes_nothing_of_the_hosts_network", |launcher| {
+        let kept = launcher.made("east a");
+        let request = request("east a");
+        let plan = request.addresses();
+        let before = network_of(&plan.bridge);
+        let (_, tap) = kept.handed.iter().find(|(what, _)| what.starts_with("tap ")).expect("a TAP");
+        let mac = [0x6a, 1, 2, 3, 4, 5];
+        let advertisement = frames::router_advertisement(mac);
+        let redirect = frames::redirect(mac, plan.bridge_mac.bytes(), plan.gateway);
+        for frame in [&advertisement, &advertisement, &redirect] {
+            // Behind the virtio header (`linux/virtio_net.h`).
+            rustix::io::write(tap, &[&[0; 10][..], frame].concat()).expect("a frame is sent");
+        }
+        assert_eq!(network_of(&plan.bridge), before);
         kept.close();
     });
 }
