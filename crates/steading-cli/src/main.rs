@@ -20,6 +20,7 @@ use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::broker::BrokerOptions;
 use steading_harness::{EngineArgs, UpArgs, command_line, exit_code, live};
+use steading_vm::image::ImageError;
 
 #[derive(Parser)]
 #[command(
@@ -177,7 +178,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {}", steading_harness::chain(error.as_ref()));
-            let is_host = error.downcast_ref::<topology::GuestNotFound>().is_some();
+            let is_host = error.downcast_ref::<topology::GuestNotFound>().is_some()
+                || error.downcast_ref::<ImageError>().is_some();
             ExitCode::from(if is_host { exit_code::HOST } else { exit_code::USAGE })
         }
     }

@@ -67,7 +67,8 @@ fn listed(file: &Utf8Path) -> anyhow::Result<Vec<Program>> {
     if file == "-" {
         std::io::stdin().read_to_string(&mut text)?;
     } else {
-        text = fs::read_to_string(file)?;
+        text =
+            fs::read_to_string(file).with_context(|| format!("cannot read the list of nextest `{file}`"))?;
     }
     let listed: Listed = serde_json::from_str(&text).with_context(|| {
         format!("{file} is no list of nextest's\nhint: cargo nextest list --list-type binaries-only --message-format json")

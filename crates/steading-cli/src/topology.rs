@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
-use fs_err as fs;
 use steading::{host, reference, universal};
 use steading_harness::{Suite, UpArgs, run_command};
-use steading_plan::{Guest, GuestFiles, Testnet, TestnetFile, VmSpec};
+use steading_plan::{Guest, GuestFiles, LABEL_MAX, Testnet, TestnetFile, VmSpec};
 use steading_report::Report;
 
 /// A testnet and the name of its group.
@@ -17,22 +17,44 @@ pub(crate) struct Topology {
     pub(crate) testnet: Testnet,
 }
 
-/// The size of the largest file that is read, in bytes: far more than anybody writes.
+/// The size of the largest text that is read, in bytes: far more than anybody writes.
 const LARGEST: u64 = 4 << 20;
 
 /// Reads a testnet. The group is named as asked for, else as the file.
 pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topology> {
-    let size = fs::metadata(file)?.len();
-    anyhow::ensure!(
-        size <= LARGEST,
-        "{file} has {size} bytes, and a testnet at most {LARGEST}\nhint: is it the right file?"
-    );
-    let text = fs::read_to_string(file)?;
+    let text = read_text(file, "testnet")?;
     let declared = TestnetFile::parse(&text).with_context(|| format!("cannot understand {file}"))?;
     let testnet = resolve(declared, find).with_context(|| format!("cannot use {file}"))?;
-    let group =
-        group.or(file.file_stem()).context("the file has no name\nhint: name the group with --group")?;
-    Ok(Topology { group: group.to_owned(), testnet })
+    let group = match group {
+        Some(group) => group.to_owned(),
+        None => group_of(file).with_context(|| {
+            format!("no name of a group can be made of {file}\nhint: name the group with --group")
+        })?,
+    };
+    Ok(Topology { group, testnet })
+}
+
+/// Reads a file that a person names, which may be a pipe; `what` is what it is to be.
+pub(crate) fn read_text(file: &Utf8Path, what: &str) -> anyhow::Result<String> {
+    let opened = std::fs::File::open(file).with_context(|| format!("cannot open the {what} `{file}`"))?;
+    let mut text = String::new();
+    let read = opened.take(LARGEST + 1).read_to_string(&mut text);
+    let length = read.with_context(|| format!("cannot read the {what} `{file}`"))?;
+    anyhow::ensure!(
+        u64::try_from(length).is_ok_and(|length| length <= LARGEST),
+        "the {what} `{file}` has more than {LARGEST} bytes\nhint: is it the right file?"
+    );
+    Ok(text)
+}
+
+/// The name of a group after its file: `My Net.toml` makes `my-net`.
+fn group_of(file: &Utf8Path) -> Option<String> {
+    let stem = file.file_stem()?.to_ascii_lowercase();
+    let parts = stem.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    let name = parts.collect::<Vec<_>>().join("-");
+    // It is ASCII.
+    let name = name[..name.len().min(LABEL_MAX)].trim_end_matches('-');
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// A VM of this guest, if this machine has it.
@@ -102,6 +124,24 @@ mod tests {
         assert_eq!(published.trim_end(), schema().unwrap());
     }
 
+    #[test]
+    fn a_group_is_named_after_its_file_whatever_that_is_called() {
+        for (file, group) in [
+            ("pair.toml", Some("pair")),
+            ("d/My Net.toml", Some("my-net")),
+            ("a.b.toml", Some("a-b")),
+            ("--x--.toml", Some("x")),
+            (".toml", Some("toml")),
+            ("名.toml", None),
+            ("/", None),
+        ] {
+            assert_eq!(group_of(Utf8Path::new(file)).as_deref(), group, "{file}");
+        }
+        let long = format!("{}-{}.toml", "x".repeat(62), "y".repeat(62));
+        let group = group_of(Utf8Path::new(&long)).unwrap();
+        assert!(group.parse::<steading_plan::GroupName>().is_ok(), "{group}");
+    }
+
     fn file(text: &str) -> TestnetFile {
         TestnetFile::parse(text).unwrap()
     }
@@ -116,7 +156,7 @@ mod tests {
     fn a_guest_that_is_built_is_found_with_its_kernel_and_disk() {
         let dir = tempfile::tempdir().unwrap();
         let manifest = r#"{"kernel": "vmlinuz", "initrd": "initrd", "disk": "disk", "cmdline": "quiet"}"#;
-        fs::write(dir.path().join("manifest.json"), manifest).unwrap();
+        fs_err::write(dir.path().join("manifest.json"), manifest).unwrap();
         let find = |guest, vm: &str| {
             assert_eq!(guest, Guest::Reference);
             Ok(reference::guest_in(Utf8Path::from_path(dir.path()).unwrap())?.vm(vm))

@@ -20,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What is said of a mistake of the caller.
 const USAGE: i32 = 2;
 
+/// What is said of what this machine does not have, or cannot use.
+const HOST: i32 = 3;
+
 /// Every command that is about a VM, which stands where `VM` does.
 const OF_A_VM: &[&[&str]] = &[
     &["exec", "VM", "true"],
@@ -377,25 +380,69 @@ fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
 #[test]
 fn files_and_directories_that_are_not_there_are_named() {
     let place = Place::new("nofile");
-    let cases: &[&[&str]] = &[
-        &["up", "missing"],
-        &["run", "missing", "--", "true"],
-        &["plan", "missing"],
-        &["report", "missing"],
-        &["image", "import", "missing"],
-        &["man", "missing"],
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["up", "missing"], USAGE, "cannot open the testnet `missing`: No such file"),
+        (&["run", "missing", "--", "true"], USAGE, "cannot open the testnet `missing`: No such file"),
+        (&["plan", "missing"], USAGE, "cannot open the testnet `missing`: No such file"),
+        (&["plan", "."], USAGE, "cannot read the testnet `.`: Is a directory"),
+        (&["report", "missing"], USAGE, "cannot read the results of a run in missing"),
+        (&["resume", "./disk"], USAGE, "./disk is no frozen group"),
+        (&["resume", "./missing"], USAGE, "cannot read the frozen group in ./missing"),
+        (&["image", "import", "missing"], HOST, "cannot open image missing"),
+        (&["nextest", "--binaries", "missing"], USAGE, "cannot read the list of nextest `missing`"),
+        (&["select", "--local", "missing"], USAGE, "no labels for --local"),
+        (&["man", "missing"], USAGE, "cannot write manual pages to missing"),
     ];
-    for words in cases {
+    for (words, status, part) in cases {
         let output = place.command(words).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(USAGE), "{words:?}: {said}");
-        assert!(said.contains("missing") && said.starts_with("error: "), "{words:?}: {said}");
+        assert_eq!(output.status.code(), Some(*status), "{words:?}: {said}");
+        assert!(said.contains(part) && said.starts_with("error: "), "{words:?}: {part:?} is not in {said}");
     }
     let name = format!("{}.toml", place.name);
     for (group, part) in [("", "name"), ("a b", "a b"), (&"x".repeat(300), "xxx")] {
         let output = place.command(&["up", &name, "--group", group]).output().unwrap();
         assert_told(&["up", group], &output, USAGE, &[part]);
     }
+}
+
+#[test]
+fn an_image_that_cannot_be_used_has_one_status_whoever_unpacks_it() {
+    let place = Place::new("image");
+    std::fs::write(place.dir.path().join("page"), "<html>").unwrap();
+    let testnet = "[[vm]]\nname = \"n1\"\nboot = \"bios\"\ndisk = { path = \"page\" }\n";
+    std::fs::write(place.dir.path().join("page.toml"), testnet).unwrap();
+    for words in [&["image", "import", "page"][..], &["run", "page.toml", "--", "true"], &["up", "page.toml"]]
+    {
+        let output = place.command(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(HOST), "{words:?}: {said}");
+        assert!(said.contains("image page has the wrong format: it looks like a web page\nhint: "), "{said}");
+    }
+}
+
+#[test]
+fn a_usage_shows_no_option_that_only_the_environment_gives() {
+    let place = Place::new("usage");
+    let mut command = place.command(&["run", "x.toml"]);
+    let output = command.env("STEADING_NO_BROKER", "1").env("STEADING_ENGINE", "qemu").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("Usage: steading run <TOPOLOGY> -- <COMMAND>..."), "{said}");
+}
+
+#[test]
+fn a_testnet_whose_file_is_called_like_no_group_has_a_derived_name() {
+    let place = Place::new("derived");
+    let testnet = "[[vm]]\nname = \"n1\"\nboot = \"bios\"\ndisk = { path = \"disk\" }\n";
+    for (file, group) in [("My Net.toml", "my-net"), ("a.b.toml", "a-b")] {
+        std::fs::write(place.dir.path().join(file), testnet).unwrap();
+        let output = place.command(&["plan", file]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains(&format!("group       {group}\n")), "{said}");
+    }
+    std::fs::write(place.dir.path().join("名.toml"), testnet).unwrap();
+    let output = place.command(&["plan", "名.toml"]).output().unwrap();
+    assert_told(&["plan"], &output, USAGE, &["名.toml", "--group"]);
 }
 
 #[test]

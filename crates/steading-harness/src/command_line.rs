@@ -1,7 +1,7 @@
 //! The command line and the environment of a program, read together: what both `steading` and test programs begin
 //! with.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
@@ -19,18 +19,30 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 ///
 /// When a variable of the environment has a value that it does not take; see [`steading_plan::VARIABLES`].
 pub fn parse<T: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<T, VariableError> {
-    let mut command = without_empty_variables(T::command());
-    let parsed = command.try_get_matches_from_mut(args).and_then(|mut matches| {
-        T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-    });
-    match parsed {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // Clap would read an empty variable as a value.
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    match parse_without::<T>(&is_empty, &args) {
         Err(error) if is_answer(error.kind()) => error.exit(),
         parsed => {
             // Before an error of clap, which names the option in place of the variable.
             check_variables(&variable)?;
-            Ok(parsed.unwrap_or_else(|error| error.exit()))
+            Ok(parsed.unwrap_or_else(|error| {
+                // Among what was given, the usage then shows options that only the environment gives.
+                parse_without::<T>(&|_| true, &args).err().unwrap_or(error).exit()
+            }))
         }
     }
+}
+
+/// Reads the arguments, and the environment but for these variables.
+fn parse_without<T: Parser>(
+    is_left_out: &dyn Fn(&OsStr) -> bool,
+    args: &[OsString],
+) -> Result<T, clap::Error> {
+    let mut command = without_variables(T::command(), is_left_out);
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 /// Whether it is no error, but what was asked for.
@@ -43,13 +55,11 @@ fn is_answer(kind: ErrorKind) -> bool {
     )
 }
 
-/// Treats an empty variable as one that is not set; clap would read it as a value.
-fn without_empty_variables(command: Command) -> Command {
+/// Has all options pass over these variables.
+fn without_variables(command: Command, is_left_out: &dyn Fn(&OsStr) -> bool) -> Command {
     let command = command.mut_args(|argument| {
-        let is_empty = argument
-            .get_env()
-            .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
-        if is_empty { argument.env(Resettable::Reset) } else { argument }
+        let is_without = argument.get_env().is_some_and(is_left_out);
+        if is_without { argument.env(Resettable::Reset) } else { argument }
     });
-    command.mut_subcommands(without_empty_variables)
+    command.mut_subcommands(|command| without_variables(command, is_left_out))
 }

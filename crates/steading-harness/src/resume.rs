@@ -48,7 +48,7 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(&name));
     let (scratch, log_dir) = prepare::directories(&log_dir)?;
     let run_dir = log_dir.join("run");
-    fs::create_dir_all(&run_dir)?;
+    fs::create_dir_all(&run_dir).context("cannot make the directory for the logs of the frozen run")?;
     report.tell(&Event::Warm { what: format!("it is unpacked from {file}") });
     let mut opened = archive.unpack(&scratch, &run_dir)?;
     opened.boots_here(FIRMWARE_CODE, tsc::frequency_mhz());

@@ -258,7 +258,7 @@ impl Vm {
 
     /// Copies a file into the guest, with its permissions.
     pub fn copy_to(&self, local: &Utf8Path, remote: &str) -> anyhow::Result<()> {
-        let data = fs::read(local)?;
+        let data = fs::read(local).with_context(|| format!("cannot copy a file to VM {}", self.name()))?;
         let mode = fs::metadata(local)?.permissions().mode() & 0o7777;
         let path = quoted(remote);
         let line = format!("cat >{path} && chmod {mode:o} {path}");
@@ -271,7 +271,7 @@ impl Vm {
         let path = quoted(remote);
         let line = format!("stat -c %a {path} >&2 && cat {path}");
         let (output, data) = self.copy(&format!("copying {remote} to {local}"), &line, &[])?;
-        fs::write(local, data)?;
+        fs::write(local, data).with_context(|| format!("cannot keep the file from VM {}", self.name()))?;
         let mode = u32::from_str_radix(output.stderr.trim(), 8).context("the guest told no file mode")?;
         Ok(fs::set_permissions(local, std::fs::Permissions::from_mode(mode & 0o777))?)
     }
@@ -291,7 +291,7 @@ impl Vm {
     pub fn screenshot(&self, file: &Utf8Path) -> anyhow::Result<()> {
         let shot = self.block_on(self.shared.client.screenshot(self.name()))?;
         let png = shot.bytes().context("the picture is not in base64")?;
-        Ok(fs::write(file, png)?)
+        fs::write(file, png).with_context(|| format!("cannot write the picture of VM {}", self.name()))
     }
 
     /// The last lines of its console.

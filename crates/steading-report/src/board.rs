@@ -21,6 +21,9 @@ const NAME: usize = 13;
 const ADDRESS: usize = 39;
 const STATE: usize = 14;
 
+/// Of a name at least so much is shown next to a whole state and address.
+const NAME_LEAST: usize = 6;
+
 /// How far a VM is that comes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -183,7 +186,7 @@ impl Board {
         let room = size.rows.saturating_sub(ROWS_SPARE).max(2);
         let functions = self.functions.iter().map(|function| function.shown(width, now)).collect();
         let functions: Vec<String> =
-            cut(functions, room.div_ceil(2).max(room.saturating_sub(self.vms.len())));
+            cut(functions, room.div_ceil(2).max(room.saturating_sub(self.vms.len())), width);
         let answering = self.vms.iter().filter(|vm| vm.state == State::Answering).count();
         let vms: Vec<String> = self.vms.iter().map(|vm| vm.shown(width, now)).collect();
         let queue = self.queue.iter().flat_map(|queue| queue.shown(width, now));
@@ -206,11 +209,11 @@ impl Board {
 }
 
 /// The first of them, and how many there are beside, in so many lines at most.
-fn cut(mut lines: Vec<String>, most: usize) -> Vec<String> {
+fn cut(mut lines: Vec<String>, most: usize, width: usize) -> Vec<String> {
     if lines.len() > most {
         let more = lines.len() + 1 - most;
         lines.truncate(most - 1);
-        lines.push(format!("  … {more} more run"));
+        lines.push(shortened(&format!("  … {more} more run"), width));
     }
     lines
 }
@@ -259,14 +262,30 @@ impl VmLine {
         };
         let seconds = seconds(self.until.unwrap_or(now).saturating_sub(self.since));
         let fixed = 2 + 1 + STATE + 1 + seconds.width();
+        if width < fixed + NAME_LEAST {
+            return self.narrow(width, &seconds);
+        }
         let (name, address) = match width.checked_sub(fixed + ADDRESS + 1) {
-            Some(room) if room >= 4 => (room.min(NAME), Some(self.address.to_string())),
+            Some(room) if room >= NAME_LEAST => (room.min(NAME), Some(self.address.to_string())),
             // An address that is cut is none.
-            _ => (width.saturating_sub(fixed).clamp(1, NAME), None),
+            _ => ((width - fixed).min(NAME), None),
         };
         let name = padded(&shortened(&self.name, name), name);
         let address = address.map(|address| format!(" {}", padded(&address, ADDRESS).dimmed()));
         format!("  {name}{} {state} {seconds}", address.unwrap_or_default())
+    }
+
+    /// On a screen where not all has room: the name first, then the seconds, then as much of the state as fits.
+    fn narrow(&self, width: usize, seconds: &str) -> String {
+        let name = shortened(&self.name, NAME.min(width.saturating_sub(2)));
+        let Some(room) = width.checked_sub(2 + name.width() + 1 + seconds.width()) else {
+            return shortened(&format!("  {name}"), width);
+        };
+        let state = match room.checked_sub(1) {
+            Some(room) if room >= 3 => format!(" {}", padded(&shortened(&self.state.shown(), room), room)),
+            _ => " ".repeat(room),
+        };
+        format!("  {name}{state} {seconds}")
     }
 }
 

@@ -129,7 +129,7 @@ fn no_line_is_wider_than_the_screen_and_none_is_more_than_it_has() {
         let lines = shown(&board, size, at(123_456));
         assert!(lines.len() <= rows.saturating_sub(ROWS_SPARE).max(2), "{columns}×{rows}: {}", lines.len());
         assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
-        if columns >= 40 {
+        if columns >= 20 {
             assert!(lines.iter().all(|line| line.width() <= columns - SPARE), "{columns}: {lines:#?}");
         }
     }
@@ -140,6 +140,23 @@ fn no_line_is_wider_than_the_screen_and_none_is_more_than_it_has() {
         lines[0].contains('…') && lines[0].contains("fd00:c38c:bd92:1000:6801:c4ff:fe86:22ee"),
         "{lines:#?}"
     );
+}
+
+#[test]
+fn a_line_has_the_name_of_its_vm_at_any_width_from_20_columns() {
+    for name in ["n1", "node-1", "a-long-name-of-a-vm"] {
+        let mut board = board(&[(planned(&[name]), 0), (Event::Starting, 0)]);
+        for state in [VmSign::Spoke, VmSign::Event(VmEvent::Reachable), VmSign::Event(VmEvent::Answering)] {
+            board.take(&sign(name, state), at(1));
+            for columns in 20..200 {
+                let size = Size { columns, rows: 24 };
+                let lines = shown(&board, size, at(99));
+                assert_eq!(lines.len(), 1, "{lines:?}");
+                assert!(lines[0].width() <= columns - SPARE, "{columns}: {lines:?}");
+                assert!(lines[0].contains(&name[..name.len().min(5)]), "{columns}: {lines:?}");
+            }
+        }
+    }
 }
 
 #[test]

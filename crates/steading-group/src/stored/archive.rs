@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::FileExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -20,6 +21,9 @@ const LEVEL: i32 = 3;
 
 /// Where the run that it comes from is, in the archive.
 const RUN: &str = "run";
+
+/// How each begins (RFC 8878, section 3.1.1).
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The largest index that is read, in bytes: far more than any has.
 const INDEX_MAX: u64 = 64 << 20;
@@ -126,6 +130,12 @@ impl Archive {
     pub fn open(path: &Utf8Path) -> Result<Self, StoredError> {
         let failed = |source| StoredError::Read { path: path.to_owned(), source };
         let file = fs::File::open(path).map_err(failed)?.into_parts().0;
+        let mut begin = [0; MAGIC.len()];
+        match file.read_exact_at(&mut begin, 0) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(failed(error)),
+            _ if begin != MAGIC => return Err(StoredError::Other { path: path.to_owned() }),
+            _ => {}
+        }
         let mut archive = tar::Archive::new(zstd::Decoder::new(file).map_err(failed)?);
         let mut bytes = Vec::new();
         let mut read_index = || -> io::Result<bool> {

@@ -46,6 +46,14 @@ pub enum StoredError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// It is no frozen group.
+    #[error(
+        "{path} is no frozen group\nhint: a run with --freeze-on-failure writes failure.steading into the directory of its logs"
+    )]
+    Other {
+        /// Where it is.
+        path: Utf8PathBuf,
+    },
     /// It is not what was written.
     #[error("the frozen group in {path} is damaged: {what}")]
     Damaged {

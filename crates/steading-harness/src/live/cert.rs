@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use fs_err as fs;
@@ -42,10 +43,11 @@ pub(crate) async fn run(group: &LiveGroup, args: &CertArgs) -> anyhow::Result<u8
     match &args.out {
         None => write!(out, "{}{}", certificate.chain, certificate.key)?,
         Some(dir) => {
-            fs::create_dir_all(dir)?;
-            fs::write(dir.join("cert.pem"), &certificate.chain)?;
-            fs::write(dir.join("ca.pem"), &certificate.authority)?;
-            write_key(&dir.join("key.pem"), &certificate.key)?;
+            fs::create_dir_all(dir).context("cannot make the directory for the certificate")?;
+            fs::write(dir.join("cert.pem"), &certificate.chain).context("cannot write the certificate")?;
+            fs::write(dir.join("ca.pem"), &certificate.authority)
+                .context("cannot write the certificate of the authority")?;
+            write_key(&dir.join("key.pem"), &certificate.key).context("cannot write the private key")?;
         }
     }
     writeln!(std::io::stderr(), "for {}", certificate.names.join(", "))?;

@@ -25,7 +25,8 @@ pub(crate) async fn act(group: &LiveGroup, verb: VmVerb, vms: &[String]) -> anyh
 pub(crate) async fn screenshot(group: &LiveGroup, vm: &str, file: &Utf8Path) -> anyhow::Result<u8> {
     group.vm(vm)?;
     let shot = group.client.screenshot(vm).await?;
-    fs::write(file, shot.bytes().context("the picture is not in base64")?)?;
+    let picture = shot.bytes().context("the picture is not in base64")?;
+    fs::write(file, picture).with_context(|| format!("cannot write the picture of {vm}"))?;
     Ok(exit_code::PASSED)
 }
 

@@ -17,8 +17,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_broker::Peak;
 use steading_group::{Clock, GroupConfig, GroupError, Origin, Owner};
+use steading_logs::TestLog;
 use steading_plan::{Engine, Plan, PlanError, Resources, Testnet, VmPlan, env_vars, text_variable};
-use steading_report::{Event, PlannedVm, Report, Reserved};
+use steading_report::{Event, Kind, Outcome, PlannedVm, Report, Reserved, Row, Summary};
 
 use crate::broker::{Admitted, BrokerOptions, Copies, More, Refused, Room};
 use crate::command_line::variable;
@@ -64,6 +65,10 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Err(error) => return fail(report, exit_code::USAGE, &error),
     };
     let group = args.group.as_deref().unwrap_or(&suite.name);
+    if selection.matches_none {
+        return skip_all(suite, &selection, args.up.out.as_deref(), report)
+            .unwrap_or_else(|error| fail(report, exit_code::HOST, &error));
+    }
     let forks = suite.tree.tests().filter(|id| !selection.left_out.contains_key(id));
     let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
     let copies = if has_forks { Copies::WithFork } else { Copies::One };
@@ -73,6 +78,30 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
         Ok(up) => drive(suite, &selection, up, report),
         Err((code, error)) => fail(report, code, &error),
     }
+}
+
+/// Reports each test as skipped, without a testnet: a run of many programs with one filter, which need not name a test
+/// of each.
+fn skip_all(
+    suite: &Declared,
+    selection: &Selection,
+    out: Option<&Utf8Path>,
+    report: &Report,
+) -> anyhow::Result<u8> {
+    let log_dir = out.map_or_else(|| default_log_dir(&suite.name), Utf8Path::to_owned);
+    fs_err::create_dir_all(&log_dir)?;
+    let mut summary = Summary::new(&suite.name);
+    for id in suite.tree.tests() {
+        let reason = selection.left_out.get(&id).cloned().unwrap_or_default();
+        summary.add(Row::new(&suite.tree[id].name, Kind::Test, Outcome::Skipped { reason }));
+    }
+    // The report has an empty log.
+    drop(TestLog::open(&log_dir)?);
+    summary.write(&log_dir)?;
+    let page = steading_report::write(&log_dir)?.into_string();
+    let log_dir = log_dir.into_string();
+    report.tell(&Event::Finished { summary, log_dir, report: Some(page), again: None });
+    Ok(exit_code::PASSED)
 }
 
 /// Stays with a group that is up, until it is interrupted or torn down.

@@ -26,12 +26,14 @@ pub(crate) struct Selection {
     /// Added to the retries of each test.
     pub(crate) retries: u32,
     pub(crate) mode: Mode,
+    /// The filter matches no test.
+    pub(crate) matches_none: bool,
 }
 
 impl Selection {
     pub(crate) fn new(tree: &Tree, args: &RunArgs, mode: Mode) -> anyhow::Result<Self> {
         let mut left_out = HashMap::new();
-        let mut is_any = args.filter.is_empty() || args.may_match_none;
+        let mut is_any = args.filter.is_empty();
         for (index, id) in tree.tests().enumerate() {
             let reason = reason(args, mode, &tree[id].name, tree[id].options.ignored.as_deref())
                 .or_else(|| args.shard.and_then(|shard| shard.leaves_out(index)));
@@ -41,7 +43,7 @@ impl Selection {
             }
         }
         anyhow::ensure!(
-            is_any || mode == Mode::SetupOnly,
+            is_any || args.may_match_none || mode == Mode::SetupOnly,
             "no test is selected by {}\nhint: `list` shows what there is",
             args.filter.join(" ")
         );
@@ -56,6 +58,7 @@ impl Selection {
             fail_fast: args.fail_fast,
             retries: args.retries,
             mode,
+            matches_none: !is_any && mode == Mode::Tests,
         })
     }
 }
