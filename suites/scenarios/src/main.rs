@@ -61,6 +61,12 @@ fn suite(name: &str) -> Option<Suite> {
         "parallel_2" => suite.parallel("all", |section| meeting(section, 2)),
         "parallel_3" => suite.parallel("all", |section| meeting(section, 3)),
         "nesting" => nesting(suite),
+        "line_end_in_a_name" => suite.test("first\nforged: test", passes).test("second", passes),
+        "noisy" => suite.test("speaks", |testnet| {
+            println!("\u{1b}[2J\u{1b}]0;title\u{7}cleared \u{202e}gnp.exe");
+            testnet.log("one\rtwo \u{1b}[31mred \u{fffe}");
+            bail!("it said \u{fffe}\u{1b}[1m\u{9b}2J {}", "x".repeat(100_000))
+        }),
         "duplicate" => suite.test("same", passes).test("same", passes),
         "orphan" => suite.test("leaves", act::leave_a_child).test("after", passes),
         "flood" => suite.test("floods", |_| act::flood(1 << 30)).test("after", passes),
