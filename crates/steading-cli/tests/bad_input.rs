@@ -332,6 +332,7 @@ fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
         (&["logs", "--since", "yesterday"], "neither a duration"),
         (&["logs", "--vm"], "value is required"),
         (&["wait", "node-1", "--port", "65536"], "65536"),
+        (&["wait", "node-1", "--port", "0"], "--port"),
         (&["wait", "node-1", "--port", "ssh"], "invalid digit"),
         (&["wait", "node-1", "--console", "["], "unclosed character class"),
         (&["wait", "node-1", "--limit", "soon"], "no duration"),

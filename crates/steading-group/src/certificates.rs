@@ -6,6 +6,7 @@ use std::sync::Arc;
 use steading_api::{AuthorityStatus, Certificate, CertificateRequest, Failure, FailureKind, chain};
 use steading_names::acme::{self, Account, Acme, AcmeListener, Asker};
 use steading_names::{Authority, AuthorityKey, Issued, SharedZone};
+use steading_plan::text::one_line;
 use steading_plan::{AddressPlan, Zone};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -114,7 +115,8 @@ impl AcmeTask {
             running.spawn(listener.run());
         }
         while let Some(told) = self.told.recv().await {
-            self.log.driver(None, &told).await;
+            // Guests choose names and paths.
+            self.log.driver(None, &one_line(&told)).await;
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use steading_api::{ActiveFileFault, Failure, FailureKind, FileFaultRequest, FileStatus, chain};
 use steading_files::{Access, Document, FileError, FileServer, ServedFile, digest};
 use steading_logs::{FaultEvent, FileAccess};
+use steading_plan::text::one_line;
 use steading_plan::{AddressPlan, FILES_PORT, FileFault, FileSource, Plan, TARGETS_NAME, VmName};
 use tokio::sync::{Mutex, mpsc};
 
@@ -248,7 +249,8 @@ fn described(access: &Access, vm: Option<&VmName>) -> String {
     let Access { method, file, sent, announced, .. } = access;
     // Of a VM the record says so.
     let who = if vm.is_some() { String::new() } else { format!("{}: ", access.peer) };
-    let mut text = format!("{who}{method} {file}: ");
+    // A guest chooses what it asks for.
+    let mut text = format!("{who}{} {}: ", one_line(method), one_line(file));
     let answered = match access.status {
         Some(status) => format!("{status}, {sent} bytes"),
         None => "reset".to_owned(),

@@ -28,7 +28,7 @@ use steading_plan::VmName;
 use thiserror::Error;
 
 use crate::reader::{LOG_FILE, LogReader, ReadLogError};
-use crate::record::{LOG_VERSION, LogHeader, Record, Stream};
+use crate::record::{LOG_VERSION, LogHeader, Record};
 
 /// What is buffered per file, in bytes; see [`LogFiles::flush`].
 const BUFFER: usize = 16 * 1024;
@@ -340,7 +340,7 @@ fn human_line(record: &Record) -> String {
     for line in said.lines().chain(said.is_empty().then_some("")) {
         let mark = if continued { "…" } else { "" };
         let _ = writeln!(out, "{time} {vm:<VM_COLUMN$} {:>7}| {mark}{line}", record.stream.as_str());
-        continued = record.stream == Stream::Journal;
+        continued = true;
     }
     out
 }

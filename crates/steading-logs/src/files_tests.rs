@@ -4,6 +4,7 @@ use camino_tempdir::Dir;
 
 use super::*;
 use crate::reader::Skipped;
+use crate::record::Stream;
 
 mod camino_tempdir {
     use camino::Utf8Path;

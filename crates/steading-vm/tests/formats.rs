@@ -299,6 +299,43 @@ fn each_error_of_the_image_reader_names_the_real_cause() {
     }
 }
 
+/// Fields of a qcow2 header with values that cannot be (`docs/interop/qcow2.txt` of QEMU), and what is said of each.
+#[test]
+fn each_field_of_a_qcow2_header_with_a_bad_value_is_named() {
+    let f = Fixture::new();
+    let sound = fs_err::read(qcow2(&f, "sound", &disk(), &[])).expect("read");
+    let large = u64::MAX.to_be_bytes();
+    let cases: &[(&str, usize, &[u8], &str)] = &[
+        ("version", 4, &[0, 0, 0, 1], "uses qcow version 1"),
+        ("version", 4, &[0, 0, 0, 4], "uses qcow version 4"),
+        ("backing file", 8, &large, "names the backing file"),
+        ("cluster bits", 20, &[0, 0, 0, 8], "its clusters would have 2^8 bytes"),
+        ("cluster bits", 20, &[0, 0, 0, 63], "its clusters would have 2^63 bytes"),
+        ("size", 24, &[0; 8], "its disk has no bytes"),
+        ("size", 24, &large, "its L1 table is too small for its disk"),
+        ("encryption", 32, &[0, 0, 0, 1], "is encrypted (qcow2 with AES)"),
+        ("encryption", 32, &[0, 0, 0, 9], "is encrypted (qcow2 with an unknown method)"),
+        ("L1 entries", 36, &[0xff; 4], "its L1 table would have 4294967295 entries"),
+        (
+            "L1 offset",
+            40,
+            &large,
+            "its L1 table at byte 18446744073709551615 ends behind the end of the file",
+        ),
+        ("refcount offset", 48, &large, "its refcount table at byte 18446744073709551615 ends behind"),
+        ("refcount clusters", 56, &[0xff; 4], "its refcount table at byte"),
+        ("corrupt", 79, &[2], "QEMU marked it as corrupt"),
+        ("data file", 79, &[4], "names an external data file"),
+        ("feature", 72, &[0x80], "uses the qcow2 features 0x8000000000000000"),
+    ];
+    for (field, at, value, said) in cases {
+        let mut bytes = sound.clone();
+        bytes[*at..*at + value.len()].copy_from_slice(value);
+        let (_, text) = f.refusal(&f.file("image", &bytes));
+        assert!(text.contains(said), "{field}: {said:?} is not in {text}");
+    }
+}
+
 /// The type of the check is in the flags of the stream's header and footer, each with a CRC (the .xz file format
 /// 1.2.1, section 2.1.1).
 fn xz_with_an_unknown_check(data: &[u8]) -> Vec<u8> {

@@ -18,7 +18,7 @@ pub struct WaitArgs {
     /// The VM.
     vm: String,
     /// Until this TCP port takes connections.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Until this systemd unit is active.
     #[arg(long, value_name = "UNIT")]
