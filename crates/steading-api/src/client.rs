@@ -116,6 +116,11 @@ impl Client {
         self.get(&format!("/vms/{}/ended", encoded(vm))).await
     }
 
+    /// Waits until a VM is in this boot or a later one, however long that takes. Ends with the VM.
+    pub async fn booted(&self, vm: &str, boot: u32) -> Result<VmStatus, ClientError> {
+        self.get(&format!("/vms/{}/booted/{boot}", encoded(vm))).await
+    }
+
     /// The last lines of a VM's console.
     pub async fn console_tail(&self, vm: &str) -> Result<Vec<String>, ClientError> {
         self.get(&format!("/vms/{}/console", encoded(vm))).await

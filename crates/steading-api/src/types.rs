@@ -76,10 +76,24 @@ pub struct VmStatus {
     pub boot: u32,
     /// Its kernel said that it panicked, in this boot.
     pub panicked: bool,
+    /// The guest has suspended itself, and does nothing until it wakes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// Why its guest seems to hang in its boot, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<String>,
     /// The process, while there is one.
     pub pid: Option<i32>,
     /// Why it is off, when it is.
     pub ended: Option<String>,
+}
+
+impl VmStatus {
+    /// Why its guest does not answer, as far as that can be seen from outside.
+    pub fn silence(&self) -> Option<String> {
+        let suspended = self.suspended.then(|| "the guest has suspended itself".to_owned());
+        self.stalled.clone().or(suspended)
+    }
 }
 
 /// What can be done to a VM from outside.

@@ -49,9 +49,16 @@ pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
             group.status.log_dir
         );
         for vm in &group.status.vms {
-            let panicked = if vm.panicked { ", its kernel has panicked" } else { "" };
+            let mut notes = String::new();
+            if vm.panicked {
+                notes.push_str(", its kernel has panicked");
+            }
+            if let Some(silence) = vm.silence() {
+                notes.push_str(", ");
+                notes.push_str(&silence);
+            }
             println!(
-                "  {:<16} {:<8} boot {:<3} {}{panicked}",
+                "  {:<16} {:<8} boot {:<3} {}{notes}",
                 vm.name.as_str(),
                 vm.state.as_str(),
                 vm.boot,

@@ -98,6 +98,7 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/group", get(status))
         .route("/vms/{vm}", get(vm_status))
         .route("/vms/{vm}/ended", get(ended))
+        .route("/vms/{vm}/booted/{boot}", get(booted))
         .route("/vms/{vm}/console", get(console_tail))
         .route("/vms/{vm}/console/wait", post(console_wait))
         .route("/vms/{vm}/console/output", get(console_output))
@@ -178,6 +179,13 @@ async fn act(
 
 async fn ended(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Ended>, Failed> {
     Ok(Json(console::ended(group.vm(&vm)?).await?))
+}
+
+async fn booted(
+    State(group): Shared,
+    Path((vm, boot)): Path<(String, u32)>,
+) -> Result<Json<VmStatus>, Failed> {
+    Ok(Json(console::booted(group.vm(&vm)?, boot).await?))
 }
 
 async fn console_tail(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Vec<String>>, Failed> {

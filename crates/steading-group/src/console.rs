@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::vm::{CONSOLE_SHOWN, Vm};
 
 /// Why a VM that is on is not waited for.
-const PANICKED: &str = "its kernel panicked";
+pub(crate) const PANICKED: &str = "its kernel panicked";
 
 /// Waits for a text on the console; ends at once with the VM, or with its kernel.
 pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Failure> {
@@ -72,8 +72,24 @@ pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
     Ok(Ended { reason, console: vm.log.tail(vm.name(), CONSOLE_SHOWN).await })
 }
 
+/// Waits until the VM is in this boot or a later one. A VM that is off may yet be started; one whose kernel has
+/// panicked boots no more by itself.
+pub(crate) async fn booted(vm: &Vm, boot: u32) -> Result<VmStatus, Failure> {
+    let has_booted = |status: &VmStatus| status.state != VmState::Off && status.boot >= boot;
+    let mut view = vm.view();
+    let seen = view
+        .wait_for(|view| has_booted(&view.status) || (is_over(vm, &view.status) && view.status.panicked))
+        .await;
+    let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
+    if has_booted(&status) {
+        return Ok(status);
+    }
+    let message = format!("VM {}: waiting for boot {boot}: {PANICKED} in boot {}", vm.name(), status.boot);
+    Err(vm.failure(FailureKind::VmEnded, message).await)
+}
+
 /// Whether nothing more is to be expected of a guest.
-fn is_over(vm: &Vm, status: &VmStatus) -> bool {
+pub(crate) fn is_over(vm: &Vm, status: &VmStatus) -> bool {
     status.state == VmState::Off || (status.panicked && !vm.plan.spec.reboots_on_panic)
 }
 

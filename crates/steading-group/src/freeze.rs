@@ -125,6 +125,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
         state: status.state,
         boot: status.boot,
         panicked: status.panicked,
+        suspended: status.suspended,
         ended: status.ended,
         image: group.images.get(vm.name().as_str()).copied(),
         journal,

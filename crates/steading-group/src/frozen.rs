@@ -80,6 +80,9 @@ pub struct FrozenRecord {
     pub boot: u32,
     /// Whether its kernel had panicked.
     pub panicked: bool,
+    /// Whether it had suspended itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// Why it was off, if it was.
     pub ended: Option<String>,
     /// The digest of its image's source, if it has one.

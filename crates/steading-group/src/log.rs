@@ -5,8 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
 use steading_logs::{
-    ConsoleAlarm, ConsoleMatch, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent,
-    WARNING,
+    ConsoleMatch, ConsoleSign, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent, WARNING,
 };
 use steading_plan::{VmName, text};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -19,7 +18,7 @@ const TAIL_LINE_MAX: usize = 1000;
 const WAITING: usize = 256;
 
 enum Message {
-    Console(VmName, Vec<u8>, oneshot::Sender<Vec<ConsoleAlarm>>),
+    Console(VmName, Vec<u8>, oneshot::Sender<Vec<ConsoleSign>>),
     Boot(VmName, oneshot::Sender<u32>),
     Reset(VmName, oneshot::Sender<Option<u32>>),
     GoOn(VmName, u32),
@@ -66,7 +65,7 @@ impl Log {
         (Self(sender), LogTask { log, messages, problems: Vec::new() })
     }
 
-    pub(crate) async fn console(&self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleAlarm> {
+    pub(crate) async fn console(&self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleSign> {
         self.ask(|reply| Message::Console(vm.clone(), bytes.to_vec(), reply)).await.unwrap_or_default()
     }
 

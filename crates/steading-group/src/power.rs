@@ -11,6 +11,7 @@ use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
 use steading_plan::Handle;
 use steading_vm::qmp::Qmp;
 
+use crate::console;
 use crate::switches::{Button, Switches, Trouble};
 use crate::vm::{Vm, VmView, nested};
 
@@ -43,7 +44,7 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
         VmVerb::Shutdown => {
             let switches = Switches::of(vm, "shut down").await?;
             let button = || switches.press(Button::Off);
-            press(vm, button, |view| view.status.state == VmState::Off).await
+            press(vm, "shut down", button, |view| view.status.state == VmState::Off).await
         }
         VmVerb::Reboot => reboot(vm).await,
     }
@@ -57,7 +58,8 @@ async fn reboot(vm: &Vm) -> Result<(), Failure> {
         (view.guest_shutdowns, view.status.boot)
     };
     done(vm, "reboot", switches.stand_still_when_off(true).await).await?;
-    let outcome = press(vm, || switches.press(Button::Again), |view| view.guest_shutdowns > before).await;
+    let button = || switches.press(Button::Again);
+    let outcome = press(vm, "reboot", button, |view| view.guest_shutdowns > before).await;
     let restored = switches.stand_still_when_off(false).await;
     outcome?;
     done(vm, "reboot", restored).await?;
@@ -105,19 +107,26 @@ pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
 }
 
 /// Presses the power button until the guest is off, by the given sign or in fact. A guest whose
-/// driver for the button is not loaded yet misses a press, so it is pressed again now and then.
+/// driver for the button is not loaded yet misses a press, so it is pressed again now and then. One whose kernel
+/// has panicked, or panics meanwhile, never answers.
 async fn press<F: Future<Output = Result<(), Trouble>>>(
     vm: &Vm,
+    action: &str,
     button: impl Fn() -> F,
     off: impl Fn(&VmView) -> bool,
 ) -> Result<(), Failure> {
     let mut again = tokio::time::interval(PRESS_AGAIN);
     let end = tokio::time::Instant::now() + POWER_OFF_LIMIT;
-    let powered_off = until(vm, |view| off(view) || view.status.state == VmState::Off);
+    let answers = |view: &VmView| off(view) || console::is_over(vm, &view.status);
+    let powered_off = until(vm, answers);
     tokio::pin!(powered_off);
     loop {
         tokio::select! {
-            _ = &mut powered_off => return Ok(()),
+            _ = &mut powered_off => {
+                let view = vm.view().borrow().clone();
+                let is_off = off(&view) || view.status.state == VmState::Off;
+                return if is_off { Ok(()) } else { Err(panicked(vm, action).await) };
+            }
             at = again.tick() => {
                 if at >= end {
                     return Err(ignored(vm).await);
@@ -130,6 +139,15 @@ async fn press<F: Future<Output = Result<(), Trouble>>>(
             }
         }
     }
+}
+
+async fn panicked(vm: &Vm, action: &str) -> Failure {
+    let message = format!(
+        "VM {}: cannot {action} it: {}\nhint: use `kill`, then `start`, to boot it again",
+        vm.name(),
+        console::PANICKED
+    );
+    vm.failure(FailureKind::VmEnded, message).await
 }
 
 async fn ignored(vm: &Vm) -> Failure {

@@ -30,6 +30,11 @@ const PORT_ATTEMPT: Duration = Duration::from_secs(2);
 /// A wait that is over before is not told.
 const ANNOUNCED_AFTER: Duration = Duration::from_secs(1);
 
+/// Succeeds in a guest that is not shutting down, with systemd or without. At the very end of a shutdown systemd is
+/// there no more, and `systemctl` says so (systemctl(1), "is-system-running").
+const IS_NOT_STOPPING: &str = "test ! -d /run/systemd/system || \
+     case $(systemctl is-system-running 2>/dev/null) in stopping|offline|unknown|'') false;; esac";
+
 /// How much of a command's output an error shows, in characters.
 const SHOWN: usize = 1500;
 
@@ -230,9 +235,37 @@ impl Vm {
         asked.with_context(|| format!("VM {}: asking port {port} for /{path}", self.name()))
     }
 
-    /// Waits until commands can be run.
+    /// Waits until commands can be run. A guest that is shutting down is not ready: its next boot is waited for.
     pub fn wait_for_ssh(&self) -> anyhow::Result<()> {
-        self.wait("waiting for its SSH server", self.run("true", &[])).map(|_| ())
+        self.repeat_until(IS_NOT_STOPPING, "waiting for its SSH server", |output| {
+            Ok((output.status == 0).then_some(()))
+        })
+    }
+
+    /// Returns the number of its present boot: how many times it was started or reset.
+    pub fn boot(&self) -> anyhow::Result<u32> {
+        Ok(self.status()?.boot)
+    }
+
+    /// Waits until it is in boot `number` or a later one, and commands can be run. So what a test starts to happen by
+    /// a command in the guest, such as `systemctl reboot`, is not mistaken for what was before.
+    ///
+    /// ```no_run
+    /// # fn test(vm: &steading_harness::Vm) -> anyhow::Result<()> {
+    /// let boot = vm.boot()?;
+    /// vm.execute("systemctl reboot")?;
+    /// vm.wait_for_boot(boot + 1)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_for_boot(&self, number: u32) -> anyhow::Result<()> {
+        let what = format!("waiting for boot {number}");
+        // It may be off for a moment.
+        let booted = async { Ok(self.shared.client.booted(self.name(), number).await?) };
+        self.block_on(self.announced(&what, self.limited(&what, booted)))?;
+        // Somebody may have connected to the boot that has ended since.
+        self.shared.forget_connection(self.name());
+        self.wait_for_ssh()
     }
 
     /// Waits for a text (a regular expression) on the console, from the beginning of this boot.
@@ -336,20 +369,30 @@ impl Vm {
             if status.state == VmState::Paused {
                 bail!("VM {}: {what}: it is paused\nhint: resume it first", self.name());
             }
-            let limit = self.limit();
             tokio::select! {
                 ended = self.shared.client.ended(self.name()) => Err(self.ended(what, &ended?)),
-                outcome = timeout(limit, future) => {
-                    if let Ok(outcome) = outcome {
-                        outcome.with_context(|| format!("VM {}: {what}", self.name()))
-                    } else {
-                        let tail = self.shared.client.console_tail(self.name()).await.unwrap_or_default();
-                        let bound = if limit < self.limit { ", as long as its function may take" } else { "" };
-                        bail!("VM {}: {what}: not within {:.0} s{bound}{}", self.name(), limit.as_secs_f64(), console(&tail))
-                    }
-                },
+                outcome = self.limited(what, future) => outcome,
             }
         }))
+    }
+
+    /// Waits for this, but no longer than the limit.
+    async fn limited<T>(
+        &self,
+        what: &str,
+        future: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let limit = self.limit();
+        if let Ok(outcome) = timeout(limit, future).await {
+            return outcome.with_context(|| format!("VM {}: {what}", self.name()));
+        }
+        let client = &self.shared.client;
+        let why = client.vm(self.name()).await.ok().and_then(|status| status.silence());
+        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+        let tail = client.console_tail(self.name()).await.unwrap_or_default();
+        let bound = if limit < self.limit { ", as long as its function may take" } else { "" };
+        let (name, seconds) = (self.name(), limit.as_secs_f64());
+        bail!("VM {name}: {what}: not within {seconds:.0} s{bound}{why}{}", console(&tail))
     }
 
     /// Tells the runner what is waited for, if it takes long enough to be of interest.

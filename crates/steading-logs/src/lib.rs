@@ -29,5 +29,5 @@ pub use line::{LINE_MAX, LineSplitter, SplitLine, Stripper};
 pub use merge::{Merger, REORDER_WINDOW};
 pub use reader::{LOG_FILE, LogReader, RECORD_MAX, ReadLogError, Skipped};
 pub use record::{FaultEvent, FileAccess, LOG_VERSION, LogHeader, Record, Stream, VmEvent, WARNING};
-pub use test_log::{ConsoleAlarm, TestLog};
+pub use test_log::{ConsoleSign, TestLog};
 pub use text::{ConsoleMatch, ConsoleText, ConsoleWait, TEXT_KEPT};

@@ -64,6 +64,10 @@ pub enum VmEvent {
     Resumed,
     /// Its kernel has panicked.
     Panicked,
+    /// The guest has suspended itself.
+    Suspended,
+    /// The guest goes on after it had suspended itself.
+    Woken,
     /// It was frozen, and goes on as the first fork of that.
     Frozen {
         /// The name of the freeze.
@@ -90,6 +94,8 @@ impl fmt::Display for VmEvent {
             Self::Paused => f.write_str("its CPUs stand still"),
             Self::Resumed => f.write_str("its CPUs go on"),
             Self::Panicked => f.write_str("its kernel has panicked"),
+            Self::Suspended => f.write_str("the guest has suspended itself"),
+            Self::Woken => f.write_str("the guest is awake again"),
             Self::Frozen { id } => write!(f, "it was frozen as {id}, and goes on"),
             Self::Forked { boot } => write!(f, "it goes on from where it was frozen, in boot {boot}"),
             Self::Off { reason } => write!(f, "it is off: {reason}"),

@@ -28,13 +28,34 @@ const SUBSCRIBER_BEHIND: usize = 4096;
 /// How long written records may stay in a buffer.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
-/// A line of a kernel in trouble.
+/// What a line of a console says about the state of its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsoleAlarm {
-    /// What it says.
-    pub badness: Badness,
-    /// The line.
-    pub line: String,
+pub enum ConsoleSign {
+    /// The kernel is in trouble.
+    Trouble {
+        /// Which.
+        badness: Badness,
+        /// The line.
+        line: String,
+    },
+    /// The guest suspends itself.
+    Suspended,
+    /// It goes on from that.
+    Woken,
+}
+
+impl ConsoleSign {
+    fn of(line: &str, badness: Option<Badness>) -> Option<Self> {
+        /// What Linux says (kernel/power/suspend.c and hibernate.c).
+        const SUSPENDS: [&str; 2] = ["PM: suspend entry (", "PM: hibernation: hibernation entry"];
+        const WAKES: [&str; 2] = ["PM: suspend exit", "PM: hibernation: hibernation exit"];
+        let says = |words: [&str; 2]| words.into_iter().any(|word| line.contains(word));
+        match badness {
+            Some(badness) => Some(Self::Trouble { badness, line: line.to_owned() }),
+            None if says(SUSPENDS) => Some(Self::Suspended),
+            None => says(WAKES).then_some(Self::Woken),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -119,8 +140,8 @@ impl TestLog {
         has_said_something.then(|| self.mark_boot(vm))
     }
 
-    /// Takes bytes of a VM's console. Returns the lines that tell of trouble.
-    pub fn console_bytes(&mut self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleAlarm> {
+    /// Takes bytes of a VM's console. Returns what its lines say about the guest's state.
+    pub fn console_bytes(&mut self, vm: &VmName, bytes: &[u8]) -> Vec<ConsoleSign> {
         self.files.console_raw(vm, bytes);
         self.written();
         let lines = self.vm(vm).console.push(bytes, Instant::now());
@@ -231,18 +252,18 @@ impl TestLog {
         self.vms.entry(vm.clone()).or_default()
     }
 
-    fn console_lines(&mut self, vm: &VmName, time: Timestamp, lines: Vec<ConsoleLine>) -> Vec<ConsoleAlarm> {
-        let mut alarms = Vec::new();
+    fn console_lines(&mut self, vm: &VmName, time: Timestamp, lines: Vec<ConsoleLine>) -> Vec<ConsoleSign> {
+        let mut signs = Vec::new();
         for ConsoleLine { text, continued, boot, badness } in lines {
             let text = one_line(&text).into_owned();
             self.files.console_line(vm, time, &text, continued);
-            alarms.extend(badness.map(|badness| ConsoleAlarm { badness, line: text.clone() }));
+            signs.extend(ConsoleSign::of(&text, badness));
             let mut record = Record::new(time, Some(vm.clone()), Stream::Console, text);
             record.boot = boot;
             record.cont = continued;
             self.record(record);
         }
-        alarms
+        signs
     }
 
     fn journal_entry(&mut self, vm: &VmName, entry: JournalEntry) {

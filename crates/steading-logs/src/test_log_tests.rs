@@ -72,11 +72,18 @@ fn a_reset_before_anything_was_said_begins_no_new_boot() {
 }
 
 #[test]
-fn trouble_of_the_kernel_is_an_alarm() {
+fn trouble_of_the_kernel_is_a_sign() {
     let (fixture, mut log) = Fixture::new();
-    let alarms = log.console_bytes(&fixture.vm, b"fine\n[ 1.0] Kernel panic - not syncing: x\n");
-    assert_eq!(alarms.len(), 1);
-    assert_eq!(alarms[0].badness, Badness::Panic);
+    let line = "[ 1.0] Kernel panic - not syncing: x";
+    let signs = log.console_bytes(&fixture.vm, format!("fine\n{line}\n").as_bytes());
+    assert_eq!(signs, [ConsoleSign::Trouble { badness: Badness::Panic, line: line.to_owned() }]);
+}
+
+#[test]
+fn a_guest_that_suspends_itself_says_so_on_its_console() {
+    let (fixture, mut log) = Fixture::new();
+    let said = "[ 8.2] PM: suspend entry (s2idle)\n[ 8.3] Filesystems sync: 0.019 seconds\n[ 9.1] PM: suspend exit\n";
+    assert_eq!(log.console_bytes(&fixture.vm, said.as_bytes()), [ConsoleSign::Suspended, ConsoleSign::Woken]);
 }
 
 #[test]

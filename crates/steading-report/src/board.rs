@@ -140,6 +140,8 @@ impl Board {
                 VmEvent::Paused
                 | VmEvent::Resumed
                 | VmEvent::Panicked
+                | VmEvent::Suspended
+                | VmEvent::Woken
                 | VmEvent::Frozen { .. }
                 | VmEvent::Forked { .. },
             ) => {}

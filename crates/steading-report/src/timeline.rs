@@ -150,10 +150,10 @@ fn spans(events: &[(i64, &VmEvent)], end: i64) -> Vec<Span> {
                 boot = *number;
                 ("on", event.to_string())
             }
-            VmEvent::Resumed | VmEvent::Frozen { .. } => {
+            VmEvent::Resumed | VmEvent::Woken | VmEvent::Frozen { .. } => {
                 (if answers { "on" } else { "booting" }, freeze(event))
             }
-            VmEvent::Paused => ("paused", event.to_string()),
+            VmEvent::Paused | VmEvent::Suspended => ("paused", event.to_string()),
             VmEvent::Panicked => ("panicked", event.to_string()),
             // Off is no span, and one whose address is up boots on.
             VmEvent::Off { .. } | VmEvent::Reachable => continue,

@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         .test("a_screenshot_is_a_picture", screenshot)
         .test("a_guest_that_floods_its_console_costs_no_other_its_lines", flood)
         .test("waiting_ends_when_the_vm_is_killed", waiting_ends)
+        .test("a_wait_after_a_reboot_was_met_by_the_boot_before", reboots_by_itself)
+        .test("a_guest_that_suspends_itself_was_shown_as_running", suspends)
+        .test("the_reboot_of_a_panicked_guest_was_waited_for", panics)
         .main()
 }
 
@@ -249,4 +252,51 @@ fn waiting_ends(testnet: &Context) -> anyhow::Result<()> {
     };
     ensure!(error.contains("plug was pulled") && error.contains("console"), "the wait says only: {error}");
     Ok(())
+}
+
+/// A guest that takes its time to stop, so that its old boot still answers when the wait begins.
+const SLOW_TO_STOP: &str = "systemd-run --unit=slow -p ExecStop='/bin/sleep 6' -p RemainAfterExit=yes true";
+
+fn reboots_by_itself(testnet: &Context) -> anyhow::Result<()> {
+    const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+    let vm = testnet.vm("uefi");
+    let (boot, before) = (vm.boot()?, vm.succeed(BOOT_ID)?);
+    vm.succeed(SLOW_TO_STOP)?;
+    vm.succeed("systemctl --no-block reboot")?;
+    vm.wait_for_ssh()?;
+    let after = vm.succeed(BOOT_ID)?;
+    ensure!(before != after && vm.boot()? == boot + 1, "boot {boot} was still there");
+
+    vm.succeed(SLOW_TO_STOP)?;
+    vm.succeed("systemctl --no-block reboot")?;
+    vm.wait_for_boot(boot + 2)?;
+    ensure!(vm.succeed(BOOT_ID)? != after, "boot {} was still there", boot + 1);
+    Ok(())
+}
+
+/// The power button wakes it, and only when it is pressed once more does the guest power off.
+fn suspends(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("uefi");
+    // The command ends before the guest does what it is told.
+    vm.succeed("systemd-run sh -c 'sleep 1; echo freeze >/sys/power/state'")?;
+    vm.wait_for_console("printk: Suspending console")?;
+    let ran = vm.within(Duration::from_secs(2)).execute("true");
+    let error = ran.err().context("a guest that is suspended runs commands")?.to_string();
+    ensure!(error.contains("the guest has suspended itself"), "the wait does not say why: {error}");
+    ensure!(vm.status()?.suspended, "it is not shown as suspended");
+    vm.reboot()?;
+    ensure!(!vm.status()?.suspended, "it is shown as suspended after its reboot");
+    vm.wait_for_ssh()
+}
+
+fn panics(testnet: &Context) -> anyhow::Result<()> {
+    let vm = testnet.vm("uefi");
+    vm.succeed("echo 1 >/proc/sys/kernel/sysrq; systemd-run sh -c 'sleep 1; echo c >/proc/sysrq-trigger'")?;
+    vm.wait_for_console("Kernel panic - not syncing")?;
+    for (verb, outcome) in [("reboot", vm.reboot()), ("shut down", vm.shutdown())] {
+        let error = outcome.err().with_context(|| format!("{verb}: a panicked guest did it"))?.to_string();
+        ensure!(error.contains("its kernel panicked") && error.contains("`kill`"), "{verb}: {error}");
+    }
+    vm.kill()?;
+    vm.start()
 }

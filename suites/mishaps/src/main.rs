@@ -15,8 +15,14 @@ use steading::{Boot, Context, ImageSource, Sha256, Suite, Testnet, VmSpec, Witho
 /// Names a disk image, for the mishaps that are about one.
 const IMAGE: &str = "MISHAP_IMAGE";
 
+/// Names the directory of the run, for what is made for it.
+const RUN: &str = "MISHAP_RUN";
+
 /// How long a function may take that waits for what never comes.
 const IN_VAIN: Duration = Duration::from_secs(20);
+
+/// The same, for one that waits until the driver has seen that a guest hangs: a minute and some boot.
+const UNTIL_SEEN: Duration = Duration::from_secs(85);
 
 /// How long a function may take that waits for guests, of which several boot at once.
 const BOOTS: Duration = Duration::from_secs(540);
@@ -37,6 +43,7 @@ fn suite(mishap: Mishap) -> Suite {
     let suite = Suite::new("mishaps").testnet(move || testnet(mishap)).limit(BOOTS);
     match mishap {
         Mishap::NeverBoots => suite.limit(IN_VAIN).test("waits", |testnet| testnet.vm("a").wait_for_ssh()),
+        Mishap::Hangs => suite.limit(UNTIL_SEEN).test("waits", |testnet| testnet.vm("spins").wait_for_ssh()),
         Mishap::Pictured => suite.test("fails", |_| anyhow::bail!("look at the picture")),
         Mishap::PowersOff | Mishap::Panics => suite
             .test("waits_for_ssh", |testnet| testnet.vm("a").wait_for_ssh())
@@ -82,6 +89,13 @@ fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
     match mishap {
         Mishap::FailsLate | Mishap::Warm => Ok(Testnet::new().vm(reference::guest()?.vm("a"))),
         Mishap::Image | Mishap::NeverBoots | Mishap::Freezes | Mishap::Shares => named("a"),
+        Mishap::Hangs => {
+            let vm = |name: &str, code: &[u8]| -> anyhow::Result<VmSpec> {
+                Ok(VmSpec::new(name, Boot::Bios).disk(boot_sector(name, code)?).memory_mib(64))
+            };
+            // With a display the firmware says nothing on the serial port.
+            Ok(Testnet::new().vm(vm("spins", SPIN)?).vm(vm("idles", HALT)?.display()))
+        }
         Mishap::Pictured => Ok(Testnet::new().vm(bios("a")?.display())),
         Mishap::WrongHash => {
             let other: Sha256 = "0".repeat(64).parse()?;
@@ -109,6 +123,24 @@ fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
             Ok(Testnet::new().vm(guest.vm("alpha")).vm(guest.vm("beta")))
         }
     }
+}
+
+/// `jmp` to itself.
+const SPIN: &[u8] = &[0xeb, 0xfe];
+
+/// `cli`, `hlt`, and a jump back to both.
+const HALT: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfc];
+
+/// A disk whose first sector is this program.
+fn boot_sector(name: &str, code: &[u8]) -> anyhow::Result<ImageSource> {
+    const SECTOR: usize = 512;
+    let mut disk = vec![0; 1 << 20];
+    disk[..code.len()].copy_from_slice(code);
+    disk[SECTOR - 2..SECTOR].copy_from_slice(&[0x55, 0xaa]);
+    let run = std::env::var(RUN).with_context(|| format!("{RUN} is not set"))?;
+    let path = format!("{run}/{name}.img");
+    std::fs::write(&path, disk)?;
+    Ok(ImageSource::new(path))
 }
 
 fn image() -> anyhow::Result<String> {

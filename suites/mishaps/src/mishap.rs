@@ -20,6 +20,8 @@ pub(crate) enum Mishap {
     SlashInName,
     /// That image, which holds nothing to boot.
     NeverBoots,
+    /// Two guests that hang: one computes without an end, the other does nothing at all.
+    Hangs,
     /// A test that fails while a VM with a display is on.
     Pictured,
     /// A guest that powers off as soon as it is up.
@@ -39,7 +41,7 @@ pub(crate) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [(Self, &str); 17] = [
+    const ALL: [(Self, &str); 18] = [
         (Self::Image, "image"),
         (Self::WrongHash, "wrong-hash"),
         (Self::TooMuchMemory, "too-much-memory"),
@@ -49,6 +51,7 @@ impl Mishap {
         (Self::SpaceInName, "space-in-name"),
         (Self::SlashInName, "slash-in-name"),
         (Self::NeverBoots, "never-boots"),
+        (Self::Hangs, "hangs"),
         (Self::Pictured, "pictured"),
         (Self::PowersOff, "powers-off"),
         (Self::Panics, "panics"),

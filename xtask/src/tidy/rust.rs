@@ -41,6 +41,7 @@ const SLEEPS: &[(&str, &str)] = &[
     ),
     ("crates/steading-group/src/relay/mod.rs", "a frame is to arrive later: that is what it is for"),
     ("crates/steading-group/src/vm/settle.rs", "the kernel does not tell when a process has come to rest"),
+    ("crates/steading-group/src/vm/stall.rs", "no event tells that a guest does nothing"),
     ("crates/steading-harness/src/backoff.rs", "back-off: a command's success or an open port tells nobody"),
     ("crates/steading-logs/src/journal/follow.rs", "back-off: no event tells that a guest begins to listen"),
     ("crates/steading-logs/src/journal/http.rs", "a time limit, raced against the answer"),

@@ -3,6 +3,7 @@
 mod freeze;
 pub(crate) mod nested;
 pub(crate) mod settle;
+mod stall;
 mod streams;
 mod task;
 
@@ -113,7 +114,8 @@ impl Vm {
         let mut status = status_of(&plan, "it was not started yet");
         let standing = past.and_then(|past| {
             let Past { frozen, record } = past;
-            (status.boot, status.panicked) = (record.boot, record.panicked);
+            (status.boot, status.panicked, status.suspended) =
+                (record.boot, record.panicked, record.suspended);
             if frozen.was_on() {
                 (status.state, status.ended) = (VmState::Frozen, None);
             } else {
@@ -248,7 +250,11 @@ impl Vm {
     /// A failure that is about this VM, with the end of its console.
     pub(crate) async fn failure(&self, kind: FailureKind, message: impl Into<String>) -> Failure {
         let console = self.log.tail(self.name(), CONSOLE_SHOWN).await;
-        Failure { kind, message: message.into(), console }
+        let mut message = message.into();
+        if let (FailureKind::TimedOut, Some(why)) = (kind, self.status().silence()) {
+            message = format!("{message}; {why}");
+        }
+        Failure { kind, message, console }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
@@ -271,6 +277,8 @@ fn status_of(plan: &VmPlan, why: &str) -> VmStatus {
         state: VmState::Off,
         boot: 0,
         panicked: false,
+        suspended: false,
+        stalled: None,
         pid: None,
         ended: Some(why.to_owned()),
     }

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use steading_api::{Failure, FailureKind, VmState, VmVerb, chain};
 use steading_logs::journal::{FollowEvent, Follower, JournalEntry, Power};
-use steading_logs::{VmEvent, is_panic};
+use steading_logs::{ConsoleSign, VmEvent, is_panic};
 use steading_plan::VmPlan;
 use steading_vm::agent::AgentCommand;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::streams::forward_journal;
+use super::streams::{forward_journal, show_suspended};
 use super::{Command, Vm, VmView};
 use crate::log::Log;
 use crate::power;
@@ -97,7 +97,13 @@ impl NestedTask {
         let cancel = CancellationToken::new();
         let _cancel_at_end = cancel.clone().drop_guard();
         let mut background = JoinSet::new();
-        background.spawn(forward_journal(plan.name.clone(), journal, log.clone(), Inside::default()));
+        background.spawn(forward_journal(
+            plan.name.clone(),
+            journal,
+            log.clone(),
+            Inside::default(),
+            Arc::default(),
+        ));
         background.spawn(async move {
             follower.run(cancel).await;
         });
@@ -163,13 +169,21 @@ impl Shown {
         let bytes = format!("{line}\n").into_bytes();
         // Mostly nobody looks on.
         let _ = self.output.send(bytes.clone());
-        for alarm in self.log.console(&self.plan.name, &bytes).await {
-            let is_new = is_panic(&alarm.line)
+        for sign in self.log.console(&self.plan.name, &bytes).await {
+            let (badness, line) = match sign {
+                ConsoleSign::Trouble { badness, line } => (badness, line),
+                ConsoleSign::Suspended | ConsoleSign::Woken => {
+                    let is_suspended = sign == ConsoleSign::Suspended;
+                    show_suspended(&self.view, &self.log, &self.plan.name, is_suspended).await;
+                    continue;
+                }
+            };
+            let is_new = is_panic(&line)
                 && self.view.send_if_modified(|view| !std::mem::replace(&mut view.status.panicked, true));
             if is_new {
                 self.log.event(&self.plan.name, VmEvent::Panicked).await;
             }
-            let message = format!("{} on its console: {}", alarm.badness, alarm.line.trim());
+            let message = format!("{badness} on its console: {}", line.trim());
             self.log.warn(Some(&self.plan.name), &message).await;
         }
     }
@@ -184,7 +198,7 @@ impl Shown {
     async fn on(&self) {
         let boot = self.log.boot(&self.plan.name).await;
         self.view.send_modify(|view| {
-            (view.status.boot, view.status.panicked) = (boot, false);
+            (view.status.boot, view.status.panicked, view.status.suspended) = (boot, false, false);
             (view.status.state, view.status.ended) = (VmState::Running, None);
         });
         self.power.send_replace(Power::On { start: boot });

@@ -1,13 +1,17 @@
 //! What flows between a VM's QEMU process, its guest, and the log.
 
-use steading_logs::ConsoleAlarm;
+use std::sync::Arc;
+
 use steading_logs::journal::FollowEvent;
+use steading_logs::{ConsoleSign, VmEvent};
 use steading_plan::VmName;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
+use super::VmView;
 use super::nested::{self, Inside};
+use super::stall::Life;
 use crate::log::Log;
 
 /// Types on a console. A guest that does not read is not waited for.
@@ -27,8 +31,12 @@ pub(super) async fn forward_journal(
     mut events: mpsc::Receiver<FollowEvent>,
     log: Log,
     inside: Inside,
+    life: Arc<Life>,
 ) {
     while let Some(event) = events.recv().await {
+        if matches!(event, FollowEvent::Reached | FollowEvent::Connected { .. }) {
+            life.is_reached();
+        }
         if !nested::pass_on(&inside, &event) {
             log.journal(&vm, event).await;
         }
@@ -40,18 +48,29 @@ pub(super) async fn read_console(
     mut console: OwnedReadHalf,
     output: broadcast::Sender<Vec<u8>>,
     log: Log,
-    alarms: mpsc::UnboundedSender<ConsoleAlarm>,
+    signs: mpsc::UnboundedSender<ConsoleSign>,
+    life: Arc<Life>,
 ) -> String {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = console.read(&mut buffer).await {
         // Mostly nobody looks on.
         let _ = output.send(buffer[..read].to_vec());
-        for alarm in log.console(&vm, &buffer[..read]).await {
+        life.has_said(read);
+        for sign in log.console(&vm, &buffer[..read]).await {
             // When nobody listens the VM has ended.
-            let _ = alarms.send(alarm);
+            let _ = signs.send(sign);
         }
     }
     String::new()
+}
+
+/// Shows that the guest has suspended itself, or that it is awake again, when that is news.
+pub(super) async fn show_suspended(view: &watch::Sender<VmView>, log: &Log, vm: &VmName, is_suspended: bool) {
+    let is_new = view
+        .send_if_modified(|view| std::mem::replace(&mut view.status.suspended, is_suspended) != is_suspended);
+    if is_new {
+        log.event(vm, if is_suspended { VmEvent::Suspended } else { VmEvent::Woken }).await;
+    }
 }
 
 /// QEMU's own errors, for the log and for the reason of its end.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustix::process::{Pid, Signal};
 use steading_api::{Failure, FailureKind, VmState, chain};
 use steading_logs::journal::{FollowEvent, Follower, Power};
-use steading_logs::{ConsoleAlarm, VmEvent, is_panic};
+use steading_logs::{ConsoleSign, VmEvent, is_panic};
 use steading_plan::VmPlan;
 use steading_sys::process::Exit;
 use steading_vm::agent::GuestAgent;
@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::freeze::{Held, Standing};
 use super::nested::Inside;
-use super::streams::{forward_journal, read_console, read_errors, type_all};
+use super::stall::{Life, Stall};
+use super::streams::{forward_journal, read_console, read_errors, show_suspended, type_all};
 use super::{Command, Reply, Shared, VmView};
 use crate::libvirt::Libvirt;
 use crate::processes::ExitWatch;
@@ -50,7 +51,7 @@ pub(super) struct Running {
     /// None where it is not ours to keep.
     pub(super) memory: Option<GuestMemory>,
     thaw: Option<Arc<ThawPort>>,
-    alarms: mpsc::UnboundedReceiver<ConsoleAlarm>,
+    signs: mpsc::UnboundedReceiver<ConsoleSign>,
     /// The way to its console.
     input: OwnedWriteHalf,
     /// The monitor, the console and the error output; each ends with the process.
@@ -68,7 +69,8 @@ impl VmTask {
         let (_, unused) = mpsc::channel(1);
         let journal = std::mem::replace(&mut self.journal, unused);
         let (name, log) = (self.plan.name.clone(), self.shared.log.clone());
-        background.spawn(forward_journal(name, journal, log, self.inside));
+        let life = Arc::new(Life::default());
+        background.spawn(forward_journal(name, journal, log, self.inside, Arc::clone(&life)));
         let follower = self.follower;
         background.spawn(async move {
             follower.run(cancel).await;
@@ -84,6 +86,8 @@ impl VmTask {
             running: None,
             held: None,
             standing: self.standing,
+            life,
+            stall: Stall::default(),
         };
         loop {
             let is_held = machine.held.is_some();
@@ -96,7 +100,8 @@ impl VmTask {
                 exit = process.exit.ended() => machine.ended(exit).await,
                 // What a freeze does to a VM is not told.
                 Some(event) = process.events.recv(), if !is_held => machine.event(event.event).await,
-                Some(alarm) = process.alarms.recv() => machine.alarm(&alarm).await,
+                Some(sign) = process.signs.recv() => machine.sign(sign).await,
+                () = machine.stall.due(), if machine.view.borrow().status.state == VmState::Running => machine.look().await,
                 command = self.commands.recv() => match command {
                     None => return,
                     Some(command) => machine.command(command).await,
@@ -127,6 +132,8 @@ pub(super) struct Control {
     pub(super) running: Option<Running>,
     pub(super) held: Option<Held>,
     pub(super) standing: Option<Standing>,
+    life: Arc<Life>,
+    stall: Stall,
 }
 
 impl Control {
@@ -163,12 +170,8 @@ impl Control {
             launched.map_err(|error| self.failure(&error))
         };
         let (running, agent) = booted?;
-        self.view.send_modify(|view| {
-            view.status.boot = boot;
-            view.status.panicked = false;
-        });
         self.is_on(running, agent);
-        self.power.send_replace(Power::On { start: boot });
+        self.begins(boot);
         self.shared.log.event(&self.plan.name, VmEvent::On { boot }).await;
         Ok(())
     }
@@ -220,12 +223,13 @@ impl Control {
     ) -> Result<(Running, Arc<GuestAgent>), EngineError> {
         let Machine { pid, monitor, console, agent, thaw, errors, memory } = machine;
         let mut streams = JoinSet::new();
-        let (alarm_sender, alarms) = mpsc::unbounded_channel();
+        let (sign_sender, signs) = mpsc::unbounded_channel();
         let name = self.plan.name.clone();
         let log = self.shared.log.clone();
         let (console, input) = console.into_split();
         let output = self.output.clone();
-        streams.spawn(read_console(name.clone(), console, output, log.clone(), alarm_sender));
+        let life = Arc::clone(&self.life);
+        streams.spawn(read_console(name.clone(), console, output, log.clone(), sign_sender, life));
         if let Some(errors) = errors {
             streams.spawn(read_errors(name.clone(), errors, log));
         }
@@ -247,8 +251,7 @@ impl Control {
         };
         streams.spawn(async move { driver.run().await.err().map(|error| chain(&error)).unwrap_or_default() });
         let thaw = thaw.map(Arc::new);
-        let running =
-            Running { pid, exit, qmp, events, memory, thaw, alarms, input, streams, expected: None };
+        let running = Running { pid, exit, qmp, events, memory, thaw, signs, input, streams, expected: None };
         Ok((running, Arc::new(agent)))
     }
 
@@ -277,14 +280,12 @@ impl Control {
             QmpEvent::Reset { .. } => {
                 process.expected = None;
                 let Some(boot) = self.shared.log.reset(&self.plan.name).await else { return };
-                self.view.send_modify(|view| {
-                    view.status.boot = boot;
-                    view.status.panicked = false;
-                });
-                self.power.send_replace(Power::On { start: boot });
+                self.begins(boot);
                 self.shared.log.event(&self.plan.name, VmEvent::On { boot }).await;
             }
             QmpEvent::GuestPanicked { .. } => self.panicked().await,
+            QmpEvent::Suspended => self.suspended(true).await,
+            QmpEvent::Woken => self.suspended(false).await,
             QmpEvent::BlockIoError { operation, reason, no_space, .. } => {
                 let hint = if no_space { "; the host's disk is full" } else { "" };
                 let message = format!("a disk could not {operation}: {reason}{hint}");
@@ -294,12 +295,45 @@ impl Control {
         }
     }
 
-    async fn alarm(&self, alarm: &ConsoleAlarm) {
-        if is_panic(&alarm.line) {
-            self.panicked().await;
+    async fn sign(&self, sign: ConsoleSign) {
+        match sign {
+            ConsoleSign::Trouble { badness, line } => {
+                if is_panic(&line) {
+                    self.panicked().await;
+                }
+                let message = format!("{badness} on its console: {}", line.trim());
+                self.shared.log.warn(Some(&self.plan.name), &message).await;
+            }
+            ConsoleSign::Suspended => self.suspended(true).await,
+            ConsoleSign::Woken => self.suspended(false).await,
         }
-        let message = format!("{} on its console: {}", alarm.badness, alarm.line.trim());
+    }
+
+    /// Two signs tell of this, too: the console, and QEMU where the machine has such states.
+    async fn suspended(&self, is_suspended: bool) {
+        show_suspended(&self.view, &self.shared.log, &self.plan.name, is_suspended).await;
+    }
+
+    /// Looks whether the guest seems to hang in its boot.
+    async fn look(&mut self) {
+        let Some(process) = &self.running else { return };
+        let Some(verdict) = self.stall.look(&self.life, process.pid) else { return };
+        let last = self.shared.log.tail(&self.plan.name, 1).await.pop();
+        let stalled = verdict.told(last.as_deref());
+        self.view.send_modify(|view| view.status.stalled = Some(stalled.clone()));
+        let message = format!("{stalled}\nhint: {}", verdict.hint());
         self.shared.log.warn(Some(&self.plan.name), &message).await;
+    }
+
+    /// A boot begins.
+    fn begins(&mut self, boot: u32) {
+        self.life.begins();
+        self.stall = Stall::default();
+        self.view.send_modify(|view| {
+            view.status.boot = boot;
+            (view.status.panicked, view.status.suspended, view.status.stalled) = (false, false, None);
+        });
+        self.power.send_replace(Power::On { start: boot });
     }
 
     async fn paused(&self, state: VmState, event: VmEvent) {
@@ -348,6 +382,7 @@ impl Control {
         self.view.send_modify(|view| {
             view.status.state = VmState::Off;
             view.status.pid = None;
+            (view.status.suspended, view.status.stalled) = (false, None);
             view.status.ended = Some(reason);
             view.qmp = None;
             view.agent = None;

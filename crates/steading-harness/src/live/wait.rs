@@ -17,6 +17,9 @@ use crate::live::shell::enter;
 pub struct WaitArgs {
     /// The VM.
     vm: String,
+    /// Until it is in boot N, or a later one, and answers; `ps` shows the number of the present boot.
+    #[arg(long, value_name = "N")]
+    boot: Option<u32>,
     /// Until this TCP port takes connections.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -46,6 +49,9 @@ pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
     let context = Context::connect(group.client.path(), "wait", Duration::MAX)?;
     let vm = context.vm(&args.vm);
     let vm = args.limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
+    if let Some(boot) = args.boot {
+        vm.wait_for_boot(boot)?;
+    }
     if let Some(pattern) = &args.console {
         vm.wait_for_console(pattern.as_str())?;
     }
@@ -58,7 +64,12 @@ pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
     if let Some(command) = &args.command {
         vm.wait_until_succeeds(command)?;
     }
-    if args.console.is_none() && args.port.is_none() && args.unit.is_none() && args.command.is_none() {
+    if args.boot.is_none()
+        && args.console.is_none()
+        && args.port.is_none()
+        && args.unit.is_none()
+        && args.command.is_none()
+    {
         vm.wait_for_ssh()?;
     }
     Ok(exit_code::PASSED)

@@ -75,6 +75,10 @@ pub enum QmpEvent {
         /// More about it, if the guest told.
         info: Option<Value>,
     },
+    /// The guest has suspended itself, to memory or to its disk.
+    Suspended,
+    /// The guest goes on after it had suspended itself.
+    Woken,
     /// A disk could not be read or written. With `action` stop the CPUs stand still now.
     BlockIoError {
         /// The disk.
@@ -125,6 +129,9 @@ impl TimedEvent {
             "RESET" => QmpEvent::Reset { guest: flag("guest"), reason: reason() },
             "STOP" => QmpEvent::Stop,
             "RESUME" => QmpEvent::Resume,
+            // To a disk is the same to whoever looks on: QEMU powers the machine off then.
+            "SUSPEND" | "SUSPEND_DISK" => QmpEvent::Suspended,
+            "WAKEUP" => QmpEvent::Woken,
             "GUEST_PANICKED" => {
                 QmpEvent::GuestPanicked { action: text("action"), info: data.get("info").cloned() }
             }

@@ -30,6 +30,18 @@ fn a_wait_for_a_guest_that_never_boots_ends_in_time_to_say_what_it_saw() {
 }
 
 #[test]
+fn a_guest_that_hung_in_silence_was_waited_for_without_a_word() {
+    let ran = Mishap::new("hangs").run();
+    ran.assert_code(FAILED);
+    let spins = "its guest seems to hang: no console output for 60 s while its CPU is busy, after \"Booting from Hard Disk";
+    assert!(ran.stderr.contains(&format!("VM spins: {spins}")), "{}", ran.stderr);
+    assert!(ran.stdout.contains(spins), "the wait says it, too: {}", ran.stdout);
+    let idles = "VM idles: its guest seems not to boot: no console output for 30 s, and its CPU is idle";
+    assert!(ran.stderr.contains(idles), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: check that it has enough memory"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_test_that_fails_has_a_picture_of_each_display_in_its_report() {
     let ran = Mishap::new("pictured").image(&vec![0; 1 << 20]).run();
     ran.assert_code(FAILED);
