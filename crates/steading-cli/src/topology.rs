@@ -37,12 +37,17 @@ pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topol
 /// Reads a file that a person names, which may be a pipe; `what` is what it is to be.
 pub(crate) fn read_text(file: &Utf8Path, what: &str) -> anyhow::Result<String> {
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open the {what} `{file}`"))?;
+    let size = opened.metadata().map_or(0, |data| data.len());
+    anyhow::ensure!(
+        size <= LARGEST,
+        "the {what} `{file}` has {size} bytes, and a {what} at most {LARGEST}\nhint: is it the right file?"
+    );
     let mut text = String::new();
     let read = opened.take(LARGEST + 1).read_to_string(&mut text);
     let length = read.with_context(|| format!("cannot read the {what} `{file}`"))?;
     anyhow::ensure!(
         u64::try_from(length).is_ok_and(|length| length <= LARGEST),
-        "the {what} `{file}` has more than {LARGEST} bytes\nhint: is it the right file?"
+        "the {what} `{file}` has more than {LARGEST} bytes, the most that a {what} has\nhint: is it the right file?"
     );
     Ok(text)
 }

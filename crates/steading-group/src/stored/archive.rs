@@ -132,9 +132,11 @@ impl Archive {
         let file = fs::File::open(path).map_err(failed)?.into_parts().0;
         let mut begin = [0; MAGIC.len()];
         match file.read_exact_at(&mut begin, 0) {
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(failed(error)),
-            _ if begin != MAGIC => return Err(StoredError::Other { path: path.to_owned() }),
-            _ => {}
+            // One that is cut short is damaged.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(failed(error)),
+            Ok(()) if begin != MAGIC => return Err(StoredError::Other { path: path.to_owned() }),
+            Ok(()) => {}
         }
         let mut archive = tar::Archive::new(zstd::Decoder::new(file).map_err(failed)?);
         let mut bytes = Vec::new();

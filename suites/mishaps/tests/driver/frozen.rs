@@ -83,7 +83,7 @@ fn a_file_that_is_damaged_or_does_not_match_is_refused_before_anything_starts() 
     refused("cut.steading", &whole[..whole.len() * 2 / 3], "is damaged");
     refused("cut-short.steading", &whole[..100], "is damaged");
     refused("empty.steading", &[], "is damaged");
-    refused("text.steading", b"not one of ours", "is damaged");
+    refused("text.steading", b"not one of ours", "is no frozen group");
     for place in [whole.len() / 3, whole.len() - 1000, whole.len() - 100, whole.len() - 3] {
         let mut flipped = whole.clone();
         flipped[place] ^= 1;

@@ -113,7 +113,7 @@ fn a_cache_without_room_for_an_image_is_told_with_what_is_needed() {
     let ran = mishap.run();
     ran.assert_code(HOST);
     ran.assert_told(
-        &["VM a", "no room to unpack image ", "MiB are needed", "only 4.0 MiB are free in "],
+        &["VM a", "no room to unpack image ", "MiB are needed", "only ", " MiB are free in "],
         "STEADING_CACHE_DIR",
     );
 }
