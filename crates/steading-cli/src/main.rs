@@ -5,6 +5,8 @@
 mod broker;
 mod cache;
 mod doctor;
+#[cfg(test)]
+mod flags_tests;
 mod gc;
 mod image;
 mod nextest;

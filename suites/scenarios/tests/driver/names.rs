@@ -33,10 +33,26 @@ fn what_a_test_says_is_safe_to_show_everywhere() {
 }
 
 #[test]
-fn a_run_of_nothing_at_once_is_refused() {
-    for jobs in ["0", "-1", "many"] {
-        let ran = Scenario::new("success", &["run", &format!("--jobs={jobs}")]).run();
+fn options_of_a_run_with_a_bad_value_are_refused_by_name() {
+    for (option, value, said) in [
+        // With none at once nothing would ever run.
+        ("--jobs", "0", "--jobs"),
+        ("--jobs", "-1", "--jobs"),
+        ("--jobs", "many", "--jobs"),
+        ("--forks", "0", "--forks"),
+        ("--retries", "-1", "--retries"),
+        ("--retries", "4294967296", "--retries"),
+        ("--log-require", "(", "unclosed group"),
+        ("--log-forbid", "[", "unclosed character class"),
+        ("--engine", "kvm", "--engine"),
+        ("--isolation", "none", "--isolation"),
+        ("--broker-cpus", "0", "--broker-cpus"),
+        ("--broker-memory-mib", "-1", "--broker-memory-mib"),
+        ("--oversubscription", "0", "--oversubscription"),
+        ("--group", "My Net", "My Net"),
+    ] {
+        let ran = Scenario::new("success", &["run", &format!("{option}={value}")]).run();
         ran.assert_code(2);
-        assert!(ran.stderr.contains("--jobs"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(said) && ran.trace.is_empty(), "{option}={value}: {}", ran.stderr);
     }
 }
