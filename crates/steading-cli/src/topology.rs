@@ -40,14 +40,14 @@ pub(crate) fn read_text(file: &Utf8Path, what: &str) -> anyhow::Result<String> {
     let size = opened.metadata().map_or(0, |data| data.len());
     anyhow::ensure!(
         size <= LARGEST,
-        "the {what} `{file}` has {size} bytes, and a {what} at most {LARGEST}\nhint: is it the right file?"
+        "the {what} `{file}` has {size} bytes, and at most {LARGEST} are read\nhint: check the path"
     );
     let mut text = String::new();
     let read = opened.take(LARGEST + 1).read_to_string(&mut text);
     let length = read.with_context(|| format!("cannot read the {what} `{file}`"))?;
     anyhow::ensure!(
         u64::try_from(length).is_ok_and(|length| length <= LARGEST),
-        "the {what} `{file}` has more than {LARGEST} bytes, the most that a {what} has\nhint: is it the right file?"
+        "the {what} `{file}` has more than {LARGEST} bytes, which are the most that are read\nhint: check the path"
     );
     Ok(text)
 }

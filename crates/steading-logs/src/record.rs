@@ -282,6 +282,8 @@ pub struct LogHeader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn record() -> Record {
@@ -314,6 +316,26 @@ mod tests {
         let named = named.safe();
         assert_eq!(named.identifier.as_deref(), Some("x\\n00:00:00 forged\\u{1b}[2J"));
         assert_eq!(named.event, Some(VmEvent::Off { reason: "a\\nb".to_owned() }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_of_a_record_can_move_a_cursor_or_end_its_line(said in any::<String>(), escapes in "[\u{1b}\\[\\]0-9;a-z\r\n\t]{0,20}") {
+            let mut nasty = record();
+            let said = format!("{escapes}{said}");
+            nasty.message.clone_from(&said);
+            nasty.identifier = Some(said.clone());
+            nasty.unit = Some(said.clone());
+            nasty.fault = Some(FaultEvent::Began { id: 1, what: said });
+            let safe = nasty.safe();
+            prop_assert!(!safe.message.chars().any(|c| text::is_unsafe(c) && c != '\n'), "{:?}", safe.message);
+            let Some(FaultEvent::Began { what, .. }) = &safe.fault else { panic!("{safe:?}") };
+            for line in [safe.identifier.as_ref(), safe.unit.as_ref(), Some(what)].into_iter().flatten() {
+                prop_assert!(!line.chars().any(text::is_unsafe), "{:?}", line);
+            }
+            // What was read again stays as it is.
+            prop_assert_eq!(safe.clone().safe(), safe);
+        }
     }
 
     #[test]

@@ -40,6 +40,16 @@ pub enum ReportError {
     /// A file cannot be written.
     #[error("cannot make the report")]
     Io(#[from] io::Error),
+    /// The XML cannot be written where the environment says.
+    #[error("cannot write the results as XML to {path}, which {variable} names")]
+    XmlFile {
+        /// The variable.
+        variable: &'static str,
+        /// The file.
+        path: String,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// The results cannot be written as XML.
     #[error("cannot write the results as XML")]
     Xml(#[from] quick_junit::SerializeError),
@@ -69,7 +79,10 @@ pub fn write(dir: &Utf8Path) -> Result<Utf8PathBuf, ReportError> {
     let rendered = render(&summary, &mut log, &pictures(&dir.join(PICTURES)))?;
     fs::write(dir.join("junit.xml"), &rendered.junit)?;
     if let Some(path) = std::env::var_os(env_vars::XML_OUTPUT_FILE).filter(|path| !path.is_empty()) {
-        fs::write(path, &rendered.junit)?;
+        std::fs::write(&path, &rendered.junit).map_err(|source| {
+            let (variable, path) = (env_vars::XML_OUTPUT_FILE, path.to_string_lossy().into_owned());
+            ReportError::XmlFile { variable, path, source }
+        })?;
     }
     fs::write(dir.join("trace.json"), rendered.trace)?;
     let page = dir.join("report.html");

@@ -237,15 +237,15 @@ fn each_error_of_the_image_reader_names_the_real_cause() {
         kernel
     };
     let one_member = gzip(&disk);
-    let goes_on = |format: &str| format!("goes on behind the end of its {format} data");
+    let trailing = |format: &str| format!("has bytes after the end of its {format} data");
     let cases = [
-        ("bytes behind gzip", behind(gzip(&disk), b"!"), goes_on("gzip")),
-        ("a signature behind gzip", behind(gzip(&disk), &noise(7, 64)), goes_on("gzip")),
-        ("zeros and bytes behind gzip", behind(gzip(&disk), b"\0\0\0x"), goes_on("gzip")),
-        ("a newline behind xz", behind(xz(&disk), b"\n"), goes_on("xz")),
-        ("bytes behind zstd", behind(zstd(&disk), &noise(8, 64)), goes_on("zstd")),
-        ("bytes behind lzma", behind(lzma(&disk), &noise(9, 64)), goes_on("lzma")),
-        ("xz behind gzip", behind(gzip(&disk), &xz(&disk)), goes_on("gzip")),
+        ("bytes behind gzip", behind(gzip(&disk), b"!"), trailing("gzip")),
+        ("a signature behind gzip", behind(gzip(&disk), &noise(7, 64)), trailing("gzip")),
+        ("zeros and bytes behind gzip", behind(gzip(&disk), b"\0\0\0x"), trailing("gzip")),
+        ("a newline behind xz", behind(xz(&disk), b"\n"), trailing("xz")),
+        ("bytes behind zstd", behind(zstd(&disk), &noise(8, 64)), trailing("zstd")),
+        ("bytes behind lzma", behind(lzma(&disk), &noise(9, 64)), trailing("lzma")),
+        ("xz behind gzip", behind(gzip(&disk), &xz(&disk)), trailing("gzip")),
         (
             "another member that is cut",
             behind(gzip(&disk), &one_member[..2]),

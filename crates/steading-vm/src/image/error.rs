@@ -117,8 +117,8 @@ pub enum ImageError {
     },
     /// Bytes behind the end of its wrapping.
     #[error(
-        "image {image} goes on behind the end of its {format} data, with bytes that are neither {format} data nor zeros\n\
-         hint: something was appended to it, or two files were joined; fetch it again and compare its SHA-256"
+        "image {image} has bytes after the end of its {format} data that are neither {format} data nor zeros\n\
+         hint: fetch it again and compare its SHA-256; something may have been appended to it"
     )]
     Trailing {
         /// The source.
