@@ -105,6 +105,7 @@ fn tests_run_in_bazels_sandbox() {
     let bazel = Bazel::new();
     passing(&bazel);
     failing(&bazel);
+    unmatched(&bazel);
     cut_short(&bazel);
     refused(&bazel);
     selected(&bazel);
@@ -154,6 +155,14 @@ fn failing(bazel: &Bazel) {
     for file in ["report.html", "log.jsonl", "failure.steading"] {
         assert!(outputs.lines().any(|line| line.starts_with(&format!("{file}\t"))), "{file}: {outputs}");
     }
+}
+
+/// A filter names tests of some targets; the others have none, and pass.
+fn unmatched(bazel: &Bazel) {
+    let (code, said) = bazel.test(&["//:failing"], &["--test_filter=a_test_of_another_target"]);
+    assert_eq!(code, PASSED, "{said}");
+    let junit = bazel.test_log("failing_local", "test.xml");
+    assert!(junit.matches("<skipped").count() >= 2 && !junit.contains("<failure"), "{junit}");
 }
 
 /// The run ends by itself before the time limit, with all that it knows.
