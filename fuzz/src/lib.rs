@@ -15,6 +15,7 @@ pub mod console;
 pub mod dns;
 pub mod events;
 pub mod files;
+pub mod image;
 pub mod input;
 pub mod journal;
 pub mod launch;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     dns::TARGET,
     events::TARGET,
     files::TARGET,
+    image::TARGET,
     journal::TARGET,
     launch::TARGET,
     log::TARGET,

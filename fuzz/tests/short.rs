@@ -39,6 +39,11 @@ fn a_request_for_a_file_is_read_whatever_it_is() {
 }
 
 #[test]
+fn a_compressed_image_decodes_the_same_in_any_pieces_or_is_refused() {
+    holds("image");
+}
+
+#[test]
 fn a_log_gives_the_same_records_while_it_grows_and_afterwards() {
     holds("log");
 }

@@ -56,13 +56,16 @@ fn push(text: &mut String, character: char, is_escaped: bool) {
     }
 }
 
+/// What is said of bytes that are left out has no more bytes than this.
+const NOTE_MAX: usize = 48;
+
 /// The text, or its beginning and its end where it has more than `most` bytes, with the number of bytes between
-/// them.
+/// them. The result has no more than `most` bytes, if those have room for that number (48).
 pub fn bounded(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
-    let half = most / 2;
+    let half = most.saturating_sub(NOTE_MAX) / 2;
     let begin = (0..=half).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let end = (text.len() - half..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     Cow::Owned(format!("{} […{} bytes omitted…] {}", &text[..begin], end - begin, &text[end..]))
@@ -125,7 +128,10 @@ mod tests {
             prop_assert!(!one_line(&text).chars().any(is_unsafe));
             prop_assert!(!lines(&text).chars().any(|c| is_unsafe(c) && c != '\n'));
             prop_assert!(!Shown(&text).to_string().chars().any(is_unsafe));
-            prop_assert!(bounded(&text, most).len() <= most.max(text.len().min(most)) + 50);
+            let (long, most) = (text.repeat(20), most + NOTE_MAX);
+            let short = bounded(&long, most);
+            prop_assert!(short.len() <= most, "{} of {}", short.len(), most);
+            prop_assert_eq!(bounded(&short, most), short.clone());
         }
     }
 }

@@ -30,6 +30,8 @@ pub use format::Format;
 pub use lock::{Lock, touch, touched};
 pub use overlay::{empty_overlay, overlay_above};
 pub use space::{Need, SpaceError, free_bytes};
+#[doc(hidden)]
+pub use wrapping::decode_compressed;
 
 /// How far [`ImageCache::prepare`] is, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

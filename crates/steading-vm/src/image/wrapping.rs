@@ -16,6 +16,9 @@ use super::format::{begins, begins_cut};
 /// The largest window of zstd on 64-bit machines (`ZSTD_WINDOWLOG_MAX`): `zstd --ultra --long=31`.
 const ZSTD_WINDOW_LOG_MAX: u32 = 31;
 
+/// How much memory a decoder of xz or LZMA may take, in KiB: 2 GiB, as that of zstd. `xz -9` needs 65 MiB.
+const LZMA_KIB_MAX: u32 = 2 << 20;
+
 /// As many bytes as the longest signature of a member has.
 const SIGNATURE: usize = 13;
 
@@ -58,7 +61,8 @@ impl WrappingError {
         let kind = error.kind();
         let found = match kind {
             io::ErrorKind::UnexpectedEof => Self::Cut,
-            io::ErrorKind::Unsupported => Self::Unsupported(error),
+            // A dictionary that is larger than anybody makes them, too.
+            io::ErrorKind::Unsupported | io::ErrorKind::OutOfMemory => Self::Unsupported(error),
             _ => Self::Damaged(error),
         };
         io::Error::new(kind, found)
@@ -103,8 +107,10 @@ impl<R: BufRead> Unwrapped<R> {
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
                 Ok(Member::Zstd(decoder.single_frame()))
             }),
-            Format::Xz => Ok(Member::Xz(Box::new(lzma_rust2::XzReader::new(from, false)))),
-            Format::Lzma => lzma_rust2::LzmaReader::new_mem_limit(from, u32::MAX, None)
+            Format::Xz => {
+                Ok(Member::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(from, false, LZMA_KIB_MAX))))
+            }
+            Format::Lzma => lzma_rust2::LzmaReader::new_mem_limit(from, LZMA_KIB_MAX, None)
                 .map(|decoder| Member::Lzma(Box::new(decoder))),
             Format::Raw | Format::Qcow2 => unreachable!("{} is no compressed format", self.format),
         };
@@ -160,6 +166,18 @@ impl<R: BufRead> Read for Unwrapped<R> {
             }
         }
     }
+}
+
+/// Decodes compressed data whose format is told by its beginning, up to so many bytes, reading pieces of this size; none
+/// if it is not compressed. For the search for inputs that break decoders.
+#[doc(hidden)]
+pub fn decode_compressed(bytes: &[u8], most: u64, piece: usize) -> Option<io::Result<Vec<u8>>> {
+    let wrapped = [Format::Zstd, Format::Gzip, Format::Xz, Format::Lzma];
+    let format = wrapped.into_iter().find(|format| begins(*format, bytes))?;
+    let mut decoded = Vec::new();
+    let from = io::BufReader::with_capacity(piece.max(1), bytes);
+    let read = Unwrapped::new(format, from).take(most).read_to_end(&mut decoded);
+    Some(read.map(|_| decoded))
 }
 
 /// A reader in front of which bytes were put back.
