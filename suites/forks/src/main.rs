@@ -16,6 +16,15 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// Where forks leave what others are to compare it with, in the directory of their logs.
 const RANDOM: &str = "random.txt";
 
+/// The name of a test may be longer than that of a file, and have characters that this cannot have.
+fn has_logs_of_its_own(testnet: &Context) -> anyhow::Result<()> {
+    let dir = std::path::Path::new(testnet.log_dir());
+    let name = dir.file_name().and_then(|name| name.to_str()).context("the logs have no directory")?;
+    ensure!(name.starts_with("forked--a-name--with-blanks---and-xxx"), "the directory is called {name}");
+    ensure!(dir.join("log.jsonl").is_file(), "there is no log in {}", dir.display());
+    Ok(())
+}
+
 fn main() -> ExitCode {
     Suite::new("forks")
         .testnet(|| {
@@ -44,6 +53,7 @@ fn main() -> ExitCode {
                 .test("a_router_is_advertised", a_router_is_advertised)
                 .test("a_fork_is_frozen_and_forked_in_its_turn", frozen_again)
                 .test("a_journal_goes_on_without_loss_or_repetition", journal_goes_on)
+                .test(format!("a name: with blanks / and {} letters", "x".repeat(300)), has_logs_of_its_own)
                 .sequential("deeper", |section| {
                     section
                         .setup(|testnet| testnet.vm("server").succeed("touch /root/deeper").map(drop))
