@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
-    ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, FileFaultRequest, FileStatus,
-    Freeze, FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, NamesStatus, Note, ProcessEvent,
-    ProcessSpec, RecordRemoval, Screenshot, VmStatus, VmVerb,
+    ConsoleMatch, ConsoleWait, Ended, Ending, Failure, FailureKind, FaultRequest, FileFaultRequest,
+    FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, NamesStatus, Note,
+    OutputStream, ProcessEvent, ProcessSpec, RecordRemoval, Screenshot, TerminalSize, VmStatus, VmVerb,
 };
 
 /// A request that brought no answer, or a bad one.
@@ -171,9 +171,31 @@ impl Client {
         self.lines(Method::POST, "/processes", &serde_json::to_vec(spec)?).await
     }
 
-    /// Ends a program inside the group, with all that it started.
+    /// Kills a program inside the group, with all that it started.
     pub async fn end_process(&self, pid: i32) -> Result<(), ClientError> {
-        self.post(&format!("/processes/{pid}/end"), &()).await
+        self.post(&format!("/processes/{pid}/end"), &None::<Ending>).await
+    }
+
+    /// Sends a program inside the group a signal, and kills it when it has not ended in time.
+    pub async fn ask_process_to_end(&self, pid: i32, ending: Ending) -> Result<(), ClientError> {
+        self.post(&format!("/processes/{pid}/end"), &Some(ending)).await
+    }
+
+    /// Gives a program inside the group this as input; returns when the program's pipe or terminal has
+    /// taken it. Nothing means that there is no more.
+    pub async fn send_input(&self, pid: i32, bytes: &[u8]) -> Result<(), ClientError> {
+        self.exchange(Method::POST, &format!("/processes/{pid}/input"), bytes).await
+    }
+
+    /// Gives a program's terminal another size.
+    pub async fn resize(&self, pid: i32, size: TerminalSize) -> Result<(), ClientError> {
+        self.post(&format!("/processes/{pid}/size"), &size).await
+    }
+
+    /// Reads an output of a program no further: writing there fails from now on, as in a pipe whose
+    /// reader has gone.
+    pub async fn close_output(&self, pid: i32, stream: OutputStream) -> Result<(), ClientError> {
+        self.post(&format!("/processes/{pid}/close/{}", stream.as_str()), &()).await
     }
 
     /// Tells those who started this program something about it.

@@ -16,9 +16,10 @@ pub use lines::LineDecoder;
 pub use steading_plan::chain;
 pub use types::{
     ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
-    ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, FileFaultRequest,
-    FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NameStatus, NamesStatus, Note,
-    ProcessEvent, ProcessSpec, RecordRemoval, Screenshot, VmState, VmStatus, VmVerb,
+    ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Ending, Failure, FailureKind, FaultRequest,
+    FileFaultRequest, FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, Input, LogLine,
+    NameStatus, NamesStatus, Note, OutputStream, ProcessEvent, ProcessSpec, RawBytes, RecordRemoval,
+    Screenshot, Streams, TerminalSize, VmState, VmStatus, VmVerb,
 };
 
 /// The number of the owner's descriptor of its private directory, the same in every group.

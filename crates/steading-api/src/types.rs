@@ -410,6 +410,109 @@ pub struct ProcessSpec {
     pub argv: Vec<String>,
     /// Variables added to the environment.
     pub env: Vec<(String, String)>,
+    /// Its input, and how its output arrives.
+    #[serde(default)]
+    pub streams: Streams,
+}
+
+/// How the standard streams of a program inside the group are connected. Whatever is chosen, the
+/// log has its output in lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Streams {
+    /// There is no input, and output arrives as [lines](ProcessEvent::Line).
+    #[default]
+    Lines,
+    /// Output arrives [as it is](ProcessEvent::Output).
+    Bytes {
+        /// The input.
+        input: Input,
+    },
+    /// It gets a terminal of its own, whose input is sent. What appears there arrives as
+    /// [it is](ProcessEvent::Output), as standard output.
+    Terminal {
+        /// How large it is.
+        size: TerminalSize,
+        /// Standard error is no part of the terminal.
+        errors_apart: bool,
+    },
+}
+
+/// Where the input of a program inside the group comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// There is none.
+    Nothing,
+    /// The standard input of the process that started the group. The program reads it itself, so
+    /// what it does not read is still there for others.
+    Inherited,
+    /// It is sent by requests.
+    Sent,
+}
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a row.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// One of the two streams that a program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl OutputStream {
+    /// As it stands in the path of a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// How a program is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The signal that it gets first, by its number (signal(7)).
+    pub signal: i32,
+    /// How long it may then take, in milliseconds, before it is killed.
+    pub grace_ms: u64,
+}
+
+impl Ending {
+    /// By this signal, and after this time by SIGKILL.
+    pub fn new(signal: i32, grace: Duration) -> Self {
+        Self { signal, grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// Bytes, as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RawBytes(pub Vec<u8>);
+
+impl TryFrom<String> for RawBytes {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        BASE64.decode(text).map(Self)
+    }
+}
+
+impl From<RawBytes> for String {
+    fn from(bytes: RawBytes) -> Self {
+        BASE64.encode(bytes.0)
+    }
 }
 
 /// What a program inside the group does.
@@ -425,6 +528,13 @@ pub enum ProcessEvent {
     Line {
         /// The line.
         text: String,
+    },
+    /// It wrote something, which is told as it is.
+    Output {
+        /// Where to.
+        stream: OutputStream,
+        /// What.
+        bytes: RawBytes,
     },
     /// It told something about itself.
     Note {
@@ -488,6 +598,10 @@ pub enum FailureKind {
     TimedOut,
     /// It was tried and did not work.
     Failed,
+    /// There is no such program on this host.
+    NoProgram,
+    /// The program is there, and cannot be started.
+    CannotStart,
 }
 
 /// A request that did not succeed.

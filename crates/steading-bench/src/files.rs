@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_api::{Client, ProcessEvent, ProcessSpec};
+use steading_api::{Client, ProcessEvent, ProcessSpec, Streams};
 use steading_files::{ServedFile, digest};
 use steading_group::{Admission, GroupConfig, Isolation, Origin};
 use steading_plan::{FILES_PORT, FileSource, HostFacts, HostResources, Plan, Testnet};
@@ -66,14 +66,14 @@ pub(crate) fn measure(large_mib: u64, small: usize, runs: usize) -> anyhow::Resu
 
 /// Runs the measurement inside the group, and prints what it prints.
 async fn show(client: &Client, argv: Vec<String>) -> anyhow::Result<()> {
-    let spec = ProcessSpec { name: "files".to_owned(), argv, env: Vec::new() };
+    let spec = ProcessSpec { name: "files".to_owned(), argv, env: Vec::new(), streams: Streams::Lines };
     let mut events = client.start_process(&spec).await?;
     while let Some(event) = events.next().await? {
         match event {
             ProcessEvent::Line { text } => println!("{text}"),
             ProcessEvent::Ended { status: Some(0), .. } => return Ok(()),
             ProcessEvent::Ended { status, signal, .. } => bail!("it ended: {status:?}, {signal:?}"),
-            ProcessEvent::Started { .. } | ProcessEvent::Note { .. } => {}
+            ProcessEvent::Started { .. } | ProcessEvent::Output { .. } | ProcessEvent::Note { .. } => {}
         }
     }
     bail!("the group has ended")

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use camino::Utf8Path;
-use steading_api::{Client, ProcessEvent, ProcessSpec};
+use steading_api::{Client, ProcessEvent, ProcessSpec, Streams};
 use steading_group::{Admission, GroupConfig, Isolation, Origin, Owner};
 use steading_plan::{HostFacts, HostResources, Plan, Testnet};
 use tokio::runtime::Runtime;
@@ -64,7 +64,7 @@ pub(crate) fn bring_up(plan: &Plan, origin: Origin, dir: &Utf8Path) -> anyhow::R
 
 /// Runs a program inside the group; it must succeed.
 pub(crate) async fn execute(client: &Client, name: &str, argv: Vec<String>) -> anyhow::Result<()> {
-    let spec = ProcessSpec { name: name.to_owned(), argv, env: Vec::new() };
+    let spec = ProcessSpec { name: name.to_owned(), argv, env: Vec::new(), streams: Streams::Lines };
     let mut events = client.start_process(&spec).await?;
     let mut said = Vec::new();
     while let Some(event) = events.next().await? {
@@ -72,7 +72,7 @@ pub(crate) async fn execute(client: &Client, name: &str, argv: Vec<String>) -> a
             ProcessEvent::Line { text } => said.push(text),
             ProcessEvent::Ended { status: Some(0), .. } => return Ok(()),
             ProcessEvent::Ended { .. } => break,
-            ProcessEvent::Started { .. } | ProcessEvent::Note { .. } => {}
+            ProcessEvent::Started { .. } | ProcessEvent::Output { .. } | ProcessEvent::Note { .. } => {}
         }
     }
     anyhow::bail!("{name} failed: {}", said.join("; "))

@@ -7,6 +7,7 @@ use steading_harness::broker::{BrokerOptions, clock};
 use steading_harness::exit_code;
 use steading_harness::prepare::cache_dir;
 use steading_plan::text;
+use steading_report::output::println;
 
 #[derive(Serialize)]
 struct All<'a> {

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use clap::Subcommand;
 use steading_harness::{exit_code, warm};
+use steading_report::output::println;
 
 /// More MiB than this make no number of bytes.
 const MIB_MAX: u64 = u64::MAX >> 20;

@@ -5,6 +5,7 @@ use fs_err as fs;
 use serde::Serialize;
 use steading_harness::{chain, exit_code, prepare};
 use steading_plan::Acceleration;
+use steading_report::output::println;
 use steading_sys::process::{RunError, run};
 use steading_sys::{namespace, tap};
 use steading_vm::engine::{FIRMWARE_CODE, QEMU, QEMU_PACKAGE, choose_acceleration};

@@ -2,6 +2,7 @@
 
 use steading_harness::exit_code;
 use steading_harness::prepare::{Collected, collect_what_is_left};
+use steading_report::output::{eprintln, println};
 
 pub(crate) fn collect() -> anyhow::Result<u8> {
     let collected = collect_what_is_left()?;

@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use clap::Subcommand;
 use steading_harness::exit_code;
 use steading_plan::Sha256;
+use steading_report::output::{eprintln, println};
 use steading_vm::image::{ImageCache, Progress};
 
 /// More days than any file is old: 100 years.

@@ -1,7 +1,5 @@
 //! The command line of Steading, for everything that is not a test program of its own.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks")]
-
 mod broker;
 mod cache;
 mod doctor;
@@ -15,13 +13,16 @@ mod ps;
 mod select;
 mod topology;
 
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::broker::BrokerOptions;
-use steading_harness::{EngineArgs, UpArgs, command_line, exit_code, live};
+use steading_harness::{EngineArgs, GraceArgs, Purpose, UpArgs, command_line, exit_code, live};
+use steading_report::output::{self, eprintln, println};
 use steading_vm::image::ImageError;
 
 #[derive(Parser)]
@@ -67,6 +68,8 @@ enum Command {
     Run {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,
+        #[command(flatten)]
+        grace: GraceArgs,
         #[command(flatten)]
         up: UpArgs,
         /// The program and its arguments.
@@ -136,16 +139,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { group, command } = match command_line::parse(std::env::args_os()) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let purpose = Purpose::of(words.get(1..).unwrap_or_default(), true);
+    let Cli { group, command } = match command_line::parse(purpose, words) {
         Ok(cli) => cli,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(exit_code::USAGE);
-        }
+        Err(code) => return ExitCode::from(code),
     };
     let done = match command {
         Command::Up { topology, up } => topology::up(&topology, group.as_deref(), up),
-        Command::Run { topology, up, command } => topology::run(&topology, group.as_deref(), &up, &command),
+        Command::Run { topology, grace, up, command } => {
+            topology::run(&topology, group.as_deref(), &up, grace, &command)
+        }
         Command::Broker { json, options } => broker::print(&options, json),
         Command::Nextest(options) => nextest::print(&options),
         Command::Gc => gc::collect(),
@@ -165,7 +169,10 @@ fn main() -> ExitCode {
         }),
         Command::Select(arguments) => select::run(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "steading", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "steading", &mut script);
+            // Its failure decides the status below.
+            let _ = output::Stdout.write_all(&script);
             Ok(exit_code::PASSED)
         }
         Command::Man { dir } => {
@@ -176,13 +183,15 @@ fn main() -> ExitCode {
         Command::Cache(command) => cache::run(&command),
         Command::Image(command) => image::run(&command),
     };
-    match done {
-        Ok(code) => ExitCode::from(code),
+    let code = match done {
+        Ok(code) => purpose.done(code),
         Err(error) => {
-            eprintln!("error: {}", steading_harness::chain(error.as_ref()));
+            let code = purpose
+                .failed(&error, |error| eprintln!("error: {}", steading_harness::chain(error.as_ref())));
             let is_host = error.downcast_ref::<topology::GuestNotFound>().is_some()
                 || error.downcast_ref::<ImageError>().is_some();
-            ExitCode::from(if is_host { exit_code::HOST } else { exit_code::USAGE })
+            if is_host { purpose.own(exit_code::HOST) } else { code }
         }
-    }
+    };
+    ExitCode::from(code)
 }

@@ -13,6 +13,7 @@ use steading_broker::Limits;
 use steading_harness::broker::BrokerOptions;
 use steading_harness::describe::{COMMAND, Description};
 use steading_harness::exit_code;
+use steading_report::output::print;
 use steading_sys::process;
 
 /// How often nextest tells that a test still runs, in seconds.

@@ -5,6 +5,7 @@ use steading_api::VmStatus;
 use steading_harness::exit_code;
 use steading_harness::live::{self, Found};
 use steading_plan::text;
+use steading_report::output::{eprintln, println};
 
 #[derive(Serialize)]
 struct Row<'a> {

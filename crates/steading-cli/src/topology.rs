@@ -7,7 +7,7 @@ use std::io::Read as _;
 use anyhow::Context as _;
 use camino::Utf8Path;
 use steading::{host, reference, universal};
-use steading_harness::{Suite, UpArgs, run_command};
+use steading_harness::{GraceArgs, Suite, UpArgs, run_command};
 use steading_plan::{Guest, GuestFiles, LABEL_MAX, Testnet, TestnetFile, VmSpec};
 use steading_report::Report;
 
@@ -112,10 +112,11 @@ pub(crate) fn run(
     file: &Utf8Path,
     group: Option<&str>,
     args: &UpArgs,
+    grace: GraceArgs,
     command: &[String],
 ) -> anyhow::Result<u8> {
     let Topology { group, testnet } = read(file, group)?;
-    Ok(run_command(&group, &testnet, args, command, &Report::new()))
+    Ok(run_command(&group, &testnet, args, grace.grace, command, &Report::new()))
 }
 
 #[cfg(test)]

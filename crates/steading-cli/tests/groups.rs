@@ -151,7 +151,7 @@ fn a_program_runs_inside_a_testnet_and_its_status_becomes_ours() {
 fn a_program_that_is_missing_is_told_and_nothing_stays() {
     let place = Place::new("absent");
     let ran = place.run(&["run", &place.file(), "--", "no-such-program"]);
-    assert_eq!(ran.status.code(), Some(3));
+    assert_eq!(ran.status.code(), Some(127));
     assert!(text(&ran.stderr).contains("no-such-program"), "{}", text(&ran.stderr));
     let ps = text(&place.run(&["ps"]).stdout);
     assert!(!ps.contains(&place.name), "{ps}");

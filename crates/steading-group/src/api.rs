@@ -17,9 +17,9 @@ use futures::stream;
 use serde::Serialize;
 use steading_api::{
     ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
-    ConsoleMatch, ConsoleWait, Ended, Failure, FailureKind, FaultRequest, FileFaultRequest, FileStatus,
-    Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NamesStatus, Note, ProcessSpec, RecordRemoval,
-    Screenshot, VmStatus, VmVerb, chain,
+    ConsoleMatch, ConsoleWait, Ended, Ending, Failure, FailureKind, FaultRequest, FileFaultRequest,
+    FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NamesStatus, Note, OutputStream,
+    ProcessSpec, RecordRemoval, Screenshot, TerminalSize, VmStatus, VmVerb, chain,
 };
 use steading_plan::{FileSource, Plan, Record, Sha256};
 use steading_vm::agent::{AgentCommand, AgentError};
@@ -86,7 +86,9 @@ impl IntoResponse for Failed {
             FailureKind::BadRequest => StatusCode::BAD_REQUEST,
             FailureKind::VmEnded => StatusCode::CONFLICT,
             FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            FailureKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            FailureKind::Failed | FailureKind::NoProgram | FailureKind::CannotStart => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         (status, Json(self.0)).into_response()
     }
@@ -111,6 +113,9 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/processes", post(start_process))
         .route("/processes/{pid}/end", post(end_process))
         .route("/processes/{pid}/note", post(note))
+        .route("/processes/{pid}/input", post(process_input))
+        .route("/processes/{pid}/size", post(resize))
+        .route("/processes/{pid}/close/{stream}", post(close_output))
         .route("/faults", get(faults).post(begin_fault))
         .route("/faults/undo", post(undo_faults))
         .route("/faults/{id}/undo", post(undo_fault))
@@ -277,12 +282,39 @@ async fn note(
     )))
 }
 
-async fn end_process(State(group): Shared, Path(pid): Path<i32>) -> Result<Json<()>, Failed> {
-    if group.jobs.end(pid) {
+async fn end_process(
+    State(group): Shared,
+    Path(pid): Path<i32>,
+    Json(ending): Json<Option<Ending>>,
+) -> Result<Json<()>, Failed> {
+    if group.jobs.end(pid, ending) {
         Ok(Json(()))
     } else {
         Err(bad_request(format!("no program with the number {pid} was started by this API, or it has ended")))
     }
+}
+
+async fn process_input(
+    State(group): Shared,
+    Path(pid): Path<i32>,
+    bytes: axum::body::Bytes,
+) -> Result<Json<()>, Failed> {
+    Ok(Json(group.jobs.send_input(pid, &bytes).await?))
+}
+
+async fn resize(
+    State(group): Shared,
+    Path(pid): Path<i32>,
+    Json(size): Json<TerminalSize>,
+) -> Result<Json<()>, Failed> {
+    Ok(Json(group.jobs.resize(pid, size)?))
+}
+
+async fn close_output(
+    State(group): Shared,
+    Path((pid, stream)): Path<(i32, OutputStream)>,
+) -> Result<Json<()>, Failed> {
+    Ok(Json(group.jobs.close_output(pid, stream)?))
 }
 
 async fn faults(State(group): Shared) -> Json<Vec<ActiveFault>> {

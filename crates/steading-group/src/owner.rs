@@ -9,15 +9,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{
-    ActiveFault, ActiveFileFault, CA_NAME, DIRECTORY_FD, FACTS_NAME, KEY_NAME, OWNER_PREFIX, SOCKET_NAME,
-    VmState, chain,
+    ActiveFault, ActiveFileFault, CA_NAME, DIRECTORY_FD, Ending, FACTS_NAME, KEY_NAME, OWNER_PREFIX,
+    SOCKET_NAME, VmState, chain,
 };
 use steading_broker::{LEASE_FD, Lease, Stub};
 use steading_files::ServedFile;
@@ -57,6 +57,9 @@ use crate::taken::Taken;
 use crate::targets;
 use crate::time::Time;
 use crate::vm::{Vm, settle};
+
+/// How long programs that still run may take to end by themselves when the group is torn down.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What the owner says when the group is up.
 const READY: &[u8] = b"ready";
@@ -494,6 +497,8 @@ async fn serve(
         // The reader waits for the end of this pipe.
         close(ready)?;
         asked_to_end.recv().await;
+        // Usually none runs any more; `down` in another terminal comes while one does.
+        group.jobs.end_all(Ending::new(Signal::TERM.as_raw(), GRACE)).await;
         log.driver(None, "the group is torn down").await;
     }
     for vm in vms.values() {

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading_api::chain;
-use steading_plan::VariableError;
 use steading_report::{Event, Report};
 
 use crate::bazel;
 use crate::command_line::{self, variable};
 use crate::describe;
+use crate::ending::Purpose;
 use crate::exit_code;
 use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
@@ -141,14 +141,13 @@ impl Suite {
 }
 
 fn main(mut suite: Declared) -> ExitCode {
-    let report = Report::new();
-    let Parsed { command, mut run, libtest } = match parse(std::env::args_os().collect()) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let purpose = Purpose::of(words.get(1..).unwrap_or_default(), false);
+    let Parsed { command, mut run, libtest } = match parse(purpose, words) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            report.tell(&Event::Error { message: chain(&error) });
-            return ExitCode::from(exit_code::USAGE);
-        }
+        Err(code) => return ExitCode::from(code),
     };
+    let report = Report::new();
     if !libtest.list && matches!(command, None | Some(Command::Run(_))) {
         if let Err(error) = bazel::obey(&mut suite, &mut run, &variable) {
             report.tell(&Event::Error { message: chain(error.as_ref()) });
@@ -181,17 +180,20 @@ fn main(mut suite: Declared) -> ExitCode {
         Some(Command::Live(command)) => {
             // Groups of this suite may have been given another name.
             let wanted = run.group.as_deref().unwrap_or(&suite.name);
-            live::run(&command, Some(wanted)).unwrap_or_else(|error| {
-                report.tell(&Event::Error { message: chain(error.as_ref()) });
-                exit_code::USAGE
-            })
+            let done = live::run(&command, Some(wanted));
+            let code = done.unwrap_or_else(|error| {
+                purpose.failed(&error, |error| report.tell(&Event::Error { message: chain(error.as_ref()) }))
+            });
+            return ExitCode::from(purpose.done(code));
         }
         Some(Command::Describe) => describe::print(suite, &report),
         Some(Command::Fork(args)) => fork::hold(&args, &report),
         Some(Command::Boot(args)) => fork::hold_booted(suite, &args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),
     };
-    ExitCode::from(code)
+    // The list of tests is data; all else that is printed is not what counts.
+    let purpose = if libtest.list { Purpose::Print } else { purpose };
+    ExitCode::from(purpose.done(code))
 }
 
 /// Runs the tests. Bazel is told that they have ended, whatever came of them.
@@ -214,15 +216,15 @@ struct Parsed {
     libtest: LibtestArgs,
 }
 
-fn parse(args: Vec<OsString>) -> Result<Parsed, VariableError> {
+fn parse(purpose: Purpose, args: Vec<OsString>) -> Result<Parsed, u8> {
     // Words that libtest's callers say and people hardly do.
     let says = |word: &str| args.iter().any(|arg| arg == word);
     let is_libtest = says("--list") || says("--nocapture") || says("--no-capture") || says("--exact");
     let is_command = args.get(1).is_some_and(|arg| arg == "run" || arg == "up") && !says("--nocapture");
     let (command, options) = if is_libtest && !is_command {
-        (None, command_line::parse::<AsLibtest>(args)?.options)
+        (None, command_line::parse::<AsLibtest>(purpose, args)?.options)
     } else {
-        let Cli { command, options } = command_line::parse(args)?;
+        let Cli { command, options } = command_line::parse(purpose, args)?;
         (command, options)
     };
     let Options { group, run, libtest } = options;
@@ -257,8 +259,8 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Parsed {
-        let words = std::iter::once("suite").chain(line.split_whitespace());
-        parse(words.map(OsString::from).collect()).expect("the environment is that of the tests")
+        let words = std::iter::once("suite").chain(line.split_whitespace()).map(OsString::from).collect();
+        parse(Purpose::Hold, words).unwrap_or_else(|code| panic!("status {code}"))
     }
 
     #[test]
@@ -285,7 +287,8 @@ mod tests {
         assert!(matches!(up.command, Some(Command::Up(_))));
         assert_eq!(up.run.group.as_deref(), Some("x"));
         assert_eq!(parsed("plan --group x").run.group.as_deref(), Some("x"));
-        let Some(Command::Live(live::Command::Exec { vm, command })) = parsed("exec n1 ls -l").command else {
+        let Some(Command::Live(live::Command::Exec { vm, command, .. })) = parsed("exec n1 ls -l").command
+        else {
             panic!("not `exec`");
         };
         assert_eq!((vm.as_str(), command), ("n1", vec!["ls".to_owned(), "-l".to_owned()]));

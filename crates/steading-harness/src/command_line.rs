@@ -6,31 +6,33 @@ use std::ffi::{OsStr, OsString};
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Command, Parser};
-use steading_plan::{VariableError, check_variables};
+use steading_plan::check_variables;
+
+use crate::ending::Purpose;
 
 /// The environment of this process.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Reads the arguments of this process. Wrong ones end it, as does a question for help.
+/// Reads the arguments of this process.
 ///
 /// # Errors
 ///
-/// When a variable of the environment has a value that it does not take; see [`steading_plan::VARIABLES`].
-pub fn parse<T: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<T, VariableError> {
-    let args: Vec<OsString> = args.into_iter().collect();
+/// The exit status, when they are wrong, or ask for help, or a variable of the environment has a value that it
+/// does not take (see [`steading_plan::VARIABLES`]). Why is printed.
+pub fn parse<T: Parser>(purpose: Purpose, args: Vec<OsString>) -> Result<T, u8> {
     // Clap would read an empty variable as a value.
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     match parse_without::<T>(&is_empty, &args) {
-        Err(error) if is_answer(error.kind()) => error.exit(),
+        Err(error) if is_answer(error.kind()) => Err(purpose.answer(&error)),
         parsed => {
             // Before an error of clap, which names the option in place of the variable.
-            check_variables(&variable)?;
-            Ok(parsed.unwrap_or_else(|error| {
+            check_variables(&variable).map_err(|error| purpose.misused(&error))?;
+            parsed.map_err(|error| {
                 // Among what was given, the usage then shows options that only the environment gives.
-                parse_without::<T>(&|_| true, &args).err().unwrap_or(error).exit()
-            }))
+                purpose.answer(&parse_without::<T>(&|_| true, &args).err().unwrap_or(error))
+            })
         }
     }
 }

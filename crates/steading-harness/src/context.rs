@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) limit: Duration,
     /// When every wait ends, with the function's own limit in view; none if it has no limit.
     pub(crate) end: Option<Instant>,
-    function: String,
+    pub(crate) function: String,
 }
 
 impl Context {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use steading_api::{Client, FreezeRequest, chain, socket_path};
 use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, OpenedGroup, Origin, WantedIsolation};
 use steading_plan::Engine;
+use steading_report::output::Stderr;
 use steading_report::{Event, Report};
 use steading_sys::process::end_with_parent;
 
@@ -19,7 +20,7 @@ use crate::live::{LiveGroup, wait_for};
 use crate::prepare;
 use crate::run::{self, Ask, Start, Up};
 use crate::suite::Declared;
-use crate::up_args::{EngineArgs, IsolationArgs};
+use crate::up_args::{EngineArgs, GraceArgs, IsolationArgs};
 
 /// How long guests may take to come to rest before they are frozen for many forks.
 pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub struct ForkArgs {
     /// Where logs go [default: out/GROUP/TIME].
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    grace: GraceArgs,
     #[command(flatten)]
     broker: BrokerOptions,
     /// A program to run in the fork, which is torn down afterwards; see `run`. Without one the
@@ -80,7 +83,7 @@ pub(crate) fn fork(group: &LiveGroup, args: &ForkArgs) -> anyhow::Result<u8> {
     Ok(if args.command.is_empty() {
         run::stay(group.name(), up, &report)
     } else {
-        run::command_in(up, &args.command, &report)
+        run::command_in(up, args.grace.grace, &args.command, &report)
     })
 }
 
@@ -222,7 +225,7 @@ fn hold_until_its_end(made: anyhow::Result<Up>, report: &Report) -> u8 {
             report.print(&serde_json::to_string(&holding).unwrap_or_default());
             let problems = owner.wait_for_farewell().unwrap_or_default();
             // Standard error is the runner's to read.
-            let _ = std::io::stderr().write_all(problems.as_bytes());
+            let _ = Stderr.write_all(problems.as_bytes());
             exit_code::PASSED
         }
         Err(error) => {

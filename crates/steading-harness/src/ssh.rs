@@ -2,14 +2,15 @@
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::{self, Handle, Msg};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Channel, ChannelMsg, Disconnect};
+use russh::{Channel, ChannelMsg, Disconnect, Sig};
+use rustix::process::Signal;
 use steading_api::CommandOutput;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 /// How long one attempt to connect may take: a guest under emulation needs a second or two for
 /// its part of the key exchange, and its sshd may be starting.
@@ -35,6 +36,68 @@ pub(crate) enum SshError {
     /// The command's end was not told.
     #[error("the connection ended before the command did")]
     Cut,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) output: CommandOutput,
+    /// Its output as it is.
+    pub(crate) stdout: Vec<u8>,
+    /// Something that it has started still holds its output.
+    pub(crate) is_held: bool,
+}
+
+/// Once a command has ended: nothing that comes later than this after the last word is its own. What it
+/// wrote itself is in a pipe of the guest by then, and sshd has nothing else to do than to send it.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The same for what goes on and on.
+const AT_MOST: Duration = Duration::from_secs(10);
+
+/// A status that the protocol cannot tell, or does not.
+const UNKNOWN: i32 = 255;
+
+/// How a command has ended, and until when its output is awaited.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) status: Option<i32>,
+    pub(crate) quiet_until: Option<Instant>,
+    at_most_until: Option<Instant>,
+}
+
+impl Ending {
+    /// With this status.
+    pub(crate) fn ended(&mut self, status: i32) {
+        self.status = Some(status);
+        self.at_most_until = Some(Instant::now() + AT_MOST);
+    }
+
+    /// Something came over the channel.
+    pub(crate) fn heard(&mut self) {
+        self.quiet_until = self.at_most_until.map(|most| most.min(Instant::now() + QUIET));
+    }
+}
+
+/// The status that shells give a command that a signal has ended; the protocol tells the name (RFC 4254,
+/// section 6.10).
+pub(crate) fn status_of_signal(signal: &Sig) -> i32 {
+    let signal = match signal {
+        Sig::ABRT => Signal::ABORT,
+        Sig::ALRM => Signal::ALARM,
+        Sig::FPE => Signal::FPE,
+        Sig::HUP => Signal::HUP,
+        Sig::ILL => Signal::ILL,
+        Sig::INT => Signal::INT,
+        Sig::KILL => Signal::KILL,
+        Sig::PIPE => Signal::PIPE,
+        Sig::QUIT => Signal::QUIT,
+        Sig::SEGV => Signal::SEGV,
+        Sig::TERM => Signal::TERM,
+        Sig::USR1 => Signal::USR1,
+        Sig::Custom(_) => return UNKNOWN,
+    };
+    128 + signal.as_raw()
 }
 
 /// A connection to one guest. Many commands may run over it at once.
@@ -84,31 +147,42 @@ impl Ssh {
         Ok(self.session.channel_open_session().await?)
     }
 
-    /// Runs a line by root's shell, with this input, and returns how it ended and what it printed.
-    pub(crate) async fn run(&self, line: &str, input: &[u8]) -> Result<(CommandOutput, Vec<u8>), SshError> {
+    /// Runs a line by root's shell, with this input, and returns how it ended and what it printed. A
+    /// process that it leaves, and that holds its output, is not waited for.
+    pub(crate) async fn run(&self, line: &str, input: &[u8]) -> Result<Ran, SshError> {
         let mut channel = self.open().await?;
         channel.exec(true, line).await?;
         if !input.is_empty() {
             channel.data(input).await?;
         }
         channel.eof().await?;
-        let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
-        while let Some(message) = channel.wait().await {
+        let (mut stdout, mut stderr, mut ending) = (Vec::new(), Vec::new(), Ending::default());
+        let is_held = loop {
+            let message = match ending.quiet_until {
+                Some(until) => timeout_at(until.into(), channel.wait()).await,
+                None => Ok(channel.wait().await),
+            };
             match message {
-                ChannelMsg::Data { data } => stdout.extend_from_slice(&data),
-                ChannelMsg::ExtendedData { data, .. } => stderr.extend_from_slice(&data),
-                ChannelMsg::ExitStatus { exit_status } => status = i32::try_from(exit_status).ok(),
-                // A shell would say 128 and the signal's number; the protocol tells a name.
-                ChannelMsg::ExitSignal { .. } => status = Some(255),
-                _ => {}
+                Ok(Some(ChannelMsg::Data { data })) => stdout.extend_from_slice(&data),
+                Ok(Some(ChannelMsg::ExtendedData { data, .. })) => stderr.extend_from_slice(&data),
+                Ok(Some(ChannelMsg::ExitStatus { exit_status })) => {
+                    ending.ended(i32::try_from(exit_status).unwrap_or(UNKNOWN));
+                }
+                Ok(Some(ChannelMsg::ExitSignal { signal_name, .. })) => {
+                    ending.ended(status_of_signal(&signal_name));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break false,
+                Err(_) => break true,
             }
-        }
+            ending.heard();
+        };
         let output = CommandOutput {
-            status: status.ok_or(SshError::Cut)?,
+            status: ending.status.ok_or(SshError::Cut)?,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
         };
-        Ok((output, stdout))
+        Ok(Ran { output, stdout, is_held })
     }
 
     /// Says goodbye, if there is anybody to say it to.

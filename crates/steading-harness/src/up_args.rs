@@ -1,5 +1,7 @@
 //! How a testnet is to be brought up, as it is said on the command line.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
@@ -8,6 +10,7 @@ use steading_plan::{Engine, env_vars, text_variable};
 
 use crate::broker::BrokerOptions;
 use crate::command_line::variable;
+use crate::live::wait::limit;
 
 /// How a testnet is to be brought up.
 #[derive(Args, Clone, Debug, Default)]
@@ -28,6 +31,22 @@ pub struct UpArgs {
     /// Whose turn it is.
     #[command(flatten)]
     pub broker: BrokerOptions,
+}
+
+/// How long a program or a function may take to end by itself.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct GraceArgs {
+    /// How long a program or function that was interrupted, or ran into its limit, may take to end by itself
+    /// (10s, 1min). It gets the signal that Steading has got (SIGTERM at a limit), and is killed when this time
+    /// is over, or at a second signal.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = limit)]
+    pub grace: Duration,
+}
+
+impl Default for GraceArgs {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(10) }
+    }
 }
 
 /// What runs the VMs of a group.

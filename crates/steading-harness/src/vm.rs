@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{
-    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GuestCommand, Note, VmState,
-    VmStatus, VmVerb,
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GuestCommand, LogLine, Note,
+    VmState, VmStatus, VmVerb,
 };
 use steading_plan::{FileSource, VmPlan};
 use tokio::net::TcpStream;
@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::context::Shared;
 use crate::http::{HttpClientBuilder, HttpResponse};
 use crate::limit::bounded;
-use crate::ssh::{Ssh, SshError};
+use crate::ssh::{Ran, Ssh, SshError};
 
 /// How long one attempt to open a port may take.
 const PORT_ATTEMPT: Duration = Duration::from_secs(2);
@@ -392,7 +392,8 @@ impl Vm {
         let tail = client.console_tail(self.name()).await.unwrap_or_default();
         let bound = if limit < self.limit { ", as long as its function may take" } else { "" };
         let (name, seconds) = (self.name(), limit.as_secs_f64());
-        bail!("VM {name}: {what}: not within {seconds:.0} s{bound}{why}{}", console(&tail))
+        let text = format!("VM {name}: {what}: not within {seconds:.0} s{bound}{why}{}", console(&tail));
+        Err(Unmet(text).into())
     }
 
     /// Tells the runner what is waited for, if it takes long enough to be of interest.
@@ -408,7 +409,7 @@ impl Vm {
     }
 
     fn ended(&self, what: &str, ended: &Ended) -> anyhow::Error {
-        anyhow::anyhow!("VM {}: {what}: {}{}", self.name(), ended.reason, console(&ended.console))
+        Unmet(format!("VM {}: {what}: {}{}", self.name(), ended.reason, console(&ended.console))).into()
     }
 
     /// Runs a command over a connection that is made when it is needed, however long that takes.
@@ -417,7 +418,19 @@ impl Vm {
         loop {
             match self.connection().await {
                 Ok(ssh) => match ssh.run(line, input).await {
-                    Ok(outcome) => return Ok(outcome),
+                    Ok(Ran { output, stdout, is_held }) => {
+                        if is_held {
+                            let what = "has ended, and something that it started still holds its output";
+                            let message = format!("VM {}: `{line}` {what}", self.name());
+                            // A word about it is a comfort.
+                            let _ = self
+                                .shared
+                                .client
+                                .log(&LogLine { function: Some(self.shared.function.clone()), message })
+                                .await;
+                        }
+                        return Ok((output, stdout));
+                    }
                     Err(error) => {
                         self.shared.forget_connection(self.name());
                         return Err(error.into());
@@ -442,6 +455,11 @@ impl Vm {
         Ok(ssh)
     }
 }
+
+/// Something that was waited for, and does not happen: in time, or not any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unmet(pub(crate) String);
 
 /// A text as one word of a shell's line (POSIX.1-2017, Shell Command Language, 2.2.2).
 pub(crate) fn quoted(text: &str) -> String {

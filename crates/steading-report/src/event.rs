@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,8 @@ pub enum Event {
     Interrupted {
         /// For the second time: at once.
         again: bool,
+        /// How long what runs may take to end by itself.
+        grace: Duration,
     },
     /// The program that was run inside the testnet has ended, and the testnet with it.
     CommandEnded {

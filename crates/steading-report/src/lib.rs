@@ -8,6 +8,7 @@ mod files;
 mod html;
 mod junit;
 mod log;
+pub mod output;
 mod safe;
 mod screen;
 mod summary;

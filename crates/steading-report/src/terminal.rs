@@ -2,15 +2,15 @@
 //! colour to be understood. On a terminal, what goes on stands in lines below what was printed; where
 //! there is none, each change of state is a line.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use anstream::{eprintln, println};
 use owo_colors::OwoColorize as _;
 use steading_logs::VmEvent;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::board::{Board, folded, shortened};
+use crate::output::{eprintln, println};
 use crate::screen::{self, Screen};
 use crate::{Event, Outcome, Summary, VmSign, Wait};
 
@@ -25,6 +25,20 @@ pub struct Report {
     /// None where nothing may move.
     screen: Option<Screen>,
     is_silent: bool,
+    given_way: Cell<GivenWay>,
+    /// What is told when the terminal is free again.
+    kept: RefCell<Vec<Event>>,
+}
+
+/// Whether a program of the user writes to the same streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum GivenWay {
+    #[default]
+    No,
+    /// It writes there, too: nothing moves, and each event is a line.
+    Lines,
+    /// It has the terminal for itself.
+    Terminal,
 }
 
 impl Default for Report {
@@ -41,17 +55,45 @@ impl Report {
             board: RefCell::default(),
             screen: Screen::of_stderr(),
             is_silent: false,
+            given_way: Cell::default(),
+            kept: RefCell::default(),
         }
     }
 
     /// A report that tells no event; data is printed.
     pub fn silent() -> Self {
-        Self { began: Instant::now(), board: RefCell::default(), screen: None, is_silent: true }
+        Self { screen: None, is_silent: true, ..Self::new() }
+    }
+
+    /// A program of the user writes to standard error, or has the whole terminal, until
+    /// [`Self::take_back`]: nothing moves meanwhile. To one that has the terminal, only what is serious is
+    /// told, and afterwards.
+    pub fn give_way(&self, has_terminal: bool) {
+        if let Some(screen) = &self.screen {
+            screen.show(&[]);
+        }
+        self.given_way.set(if has_terminal { GivenWay::Terminal } else { GivenWay::Lines });
+    }
+
+    /// The program has ended.
+    pub fn take_back(&self) {
+        let before = self.given_way.replace(GivenWay::No);
+        if before == GivenWay::No {
+            return;
+        }
+        self.given_way.set(GivenWay::Lines);
+        for event in self.kept.take() {
+            self.tell(&event);
+        }
     }
 
     /// Whether there are lines that move.
     pub fn is_live(&self) -> bool {
-        self.screen.is_some()
+        self.moving().is_some()
+    }
+
+    fn moving(&self) -> Option<&Screen> {
+        self.screen.as_ref().filter(|_| self.given_way.get() == GivenWay::No)
     }
 
     /// When [`Self::redraw`] is to be called, if at all.
@@ -61,7 +103,7 @@ impl Report {
 
     /// Draws what goes on with the seconds that have passed.
     pub fn redraw(&self) {
-        if let Some(screen) = &self.screen {
+        if let Some(screen) = self.moving() {
             screen.show(&self.board.borrow().lines(screen::size(), self.began.elapsed()));
         }
     }
@@ -69,7 +111,7 @@ impl Report {
     /// Prints a line of data.
     pub fn print(&self, line: &str) {
         // Where data goes elsewhere it is not in the way of what moves.
-        match self.screen.as_ref().filter(|_| screen::stdout_is_terminal()) {
+        match self.moving().filter(|_| screen::stdout_is_terminal()) {
             Some(screen) => screen.above(|| println!("{line}")),
             None => println!("{line}"),
         }
@@ -80,11 +122,17 @@ impl Report {
         if self.is_silent {
             return;
         }
+        if self.given_way.get() == GivenWay::Terminal {
+            if is_serious(event) {
+                self.kept.borrow_mut().push(event.clone());
+            }
+            return;
+        }
         let event = &event.safe();
         let now = self.began.elapsed();
         let mut board = self.board.borrow_mut();
         board.take(event, now);
-        let Some(screen) = &self.screen else {
+        let Some(screen) = self.moving() else {
             let since_start = match event {
                 Event::Vm { vm, .. } => board.since_start(vm, now),
                 _ => None,
@@ -108,6 +156,18 @@ impl Report {
             });
         }
     }
+}
+
+/// Whether an event must not be lost.
+fn is_serious(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Warning { .. }
+            | Event::Error { .. }
+            | Event::Left { .. }
+            | Event::Interrupted { .. }
+            | Event::CommandEnded { .. }
+    )
 }
 
 /// Whether the board has all that an event tells.
@@ -212,12 +272,13 @@ impl Lines {
             Event::Left { name, processes } => {
                 eprintln!("{seconds:>7.1} s  {name} had left running, now ended: {}", processes.join("; "));
             }
-            Event::Interrupted { again: false } => {
+            Event::Interrupted { again: false, grace } => {
+                let grace = grace.as_secs_f64();
                 eprintln!(
-                    "{seconds:>7.1} s  interrupted: ending what runs; once more ends everything at once"
+                    "{seconds:>7.1} s  interrupted: ending what runs, within {grace} s; once more ends everything at once"
                 );
             }
-            Event::Interrupted { again: true } => {
+            Event::Interrupted { again: true, .. } => {
                 eprintln!("{seconds:>7.1} s  interrupted again: ending at once");
             }
             Event::CommandEnded { status, log_dir } => {

@@ -19,6 +19,10 @@ pub mod namespace;
 #[cfg(feature = "driver")]
 pub mod process;
 #[cfg(feature = "driver")]
+pub mod pty;
+#[cfg(feature = "driver")]
+pub mod ready;
+#[cfg(feature = "driver")]
 pub mod search;
 #[cfg(feature = "driver")]
 pub mod signal;

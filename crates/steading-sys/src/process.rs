@@ -15,6 +15,7 @@ use steading_plan::{ProcessMark, env_vars};
 use thiserror::Error;
 
 use crate::capability;
+use crate::pty;
 use crate::search::resolve;
 use crate::start_error::explain;
 
@@ -149,6 +150,36 @@ pub struct Started {
     pub stderr: ChildStderr,
 }
 
+/// Where the standard streams of a program lead.
+#[derive(Debug)]
+pub enum Streams {
+    /// A pipe for each.
+    Pipes,
+    /// The input of this process, and a pipe for each output.
+    InputOfThis,
+    /// This terminal, which becomes the controlling terminal of a session of its own. The program's
+    /// errors go there, too, or into a pipe.
+    Terminal {
+        /// The program's end (pty(7)).
+        theirs: OwnedFd,
+        /// Whether errors go into a pipe.
+        errors_apart: bool,
+    },
+}
+
+/// A program that was started with [`Program::start_on`]; the pipes that it was given.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its process, which leads a process group of the same number.
+    pub pid: Pid,
+    /// A pipe into it.
+    pub stdin: Option<ChildStdin>,
+    /// Its output.
+    pub stdout: Option<ChildStdout>,
+    /// Its errors.
+    pub stderr: Option<ChildStderr>,
+}
+
 /// Which process it is that all programs end with, once it was said.
 static ENDS_WITH: OnceLock<String> = OnceLock::new();
 
@@ -165,14 +196,45 @@ impl Program {
     ///
     /// When it is not installed, or the kernel refuses.
     pub fn start(self) -> Result<Started, RunError> {
+        let Connected { pid, stdin, stdout, stderr } = self.start_on(Streams::Pipes)?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            unreachable!("all three streams were asked to be pipes");
+        };
+        Ok(Started { pid, stdin, stdout, stderr })
+    }
+
+    /// Starts it with these standard streams.
+    ///
+    /// # Errors
+    ///
+    /// When it is not installed, or the kernel refuses.
+    pub fn start_on(self, streams: Streams) -> Result<Connected, RunError> {
         let Some((program, args)) = self.argv.split_first() else {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the command line is empty");
             return Err(RunError::Start { program: String::new(), hint: String::new(), source });
         };
         let failed = |source| explain(program, self.package, source);
         let mut command = Command::new(resolve(program));
-        command.args(args).envs(self.env).process_group(0);
+        command.args(args).envs(self.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match streams {
+            Streams::Pipes => {
+                command.process_group(0);
+            }
+            Streams::InputOfThis => {
+                command.stdin(Stdio::inherit()).process_group(0);
+            }
+            Streams::Terminal { theirs, errors_apart } => {
+                let copy = || theirs.try_clone().map_err(failed);
+                command.stdin(copy()?).stdout(copy()?);
+                if !errors_apart {
+                    command.stderr(copy()?);
+                }
+                // The first process of a session leads a process group, too (setsid(2)).
+                // SAFETY: the closure makes two system calls and touches no memory of the caller.
+                unsafe { command.pre_exec(pty::lead_session_of_stdin) };
+            }
+        }
         if let Some(cwd) = self.cwd {
             command.current_dir(cwd);
         }
@@ -194,11 +256,8 @@ impl Program {
         }
         let mut child = command.spawn().map_err(failed)?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a PID fits");
-        let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
-            unreachable!("all three streams were asked to be pipes");
-        };
-        Ok(Started { pid, stdin, stdout, stderr })
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Ok(Connected { pid, stdin, stdout, stderr })
     }
 }
 

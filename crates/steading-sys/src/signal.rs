@@ -11,6 +11,31 @@ use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// The signals by which a program is asked to end: Ctrl-C, kill(1), and the end of its terminal.
+pub const ENDING: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
+
+/// A signal that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which.
+    pub signal: Signal,
+    /// The process that sent it; none if the kernel did, for a key or the end of a terminal.
+    pub sender: Option<i32>,
+}
+
+/// Those of these signals that this process does not ignore. Who has started it with one ignored
+/// (nohup(1), or a shell that puts it into the background) wants it to go on.
+pub fn not_ignored(signals: &[Signal]) -> Vec<Signal> {
+    let is_ignored = |signal: &&Signal| {
+        // SAFETY: all zeros is a valid sigaction, which the call fills.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: no action is given, and the one that is filled outlives the call.
+        unsafe { libc::sigaction(signal.as_raw(), std::ptr::null(), &raw mut action) };
+        action.sa_sigaction == libc::SIG_IGN
+    };
+    signals.iter().filter(|signal| !is_ignored(signal)).copied().collect()
+}
+
 /// Signals that are waited for, not handled.
 #[derive(Debug)]
 pub struct Signals(AsyncFd<OwnedFd>);
@@ -39,6 +64,15 @@ impl Signals {
     ///
     /// None in practice: reading its own descriptor does not fail.
     pub async fn next(&self) -> io::Result<Signal> {
+        Ok(self.next_received().await?.signal)
+    }
+
+    /// The same, with its sender.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: reading its own descriptor does not fail.
+    pub async fn next_received(&self) -> io::Result<Received> {
         loop {
             let mut ready = self.0.readable().await?;
             if let Ok(signal) = ready.try_io(|fd| take(fd.get_ref())) {
@@ -68,7 +102,7 @@ impl Caught {
 
     /// Takes one that has come, if any has. Until then the descriptor cannot be read.
     pub fn take(&self) -> Option<Signal> {
-        take(&self.fd).ok()
+        Some(take(&self.fd).ok()?.signal)
     }
 }
 
@@ -112,7 +146,7 @@ fn block(signals: &[Signal]) -> io::Result<(OwnedFd, libc::sigset_t)> {
     Ok((unsafe { OwnedFd::from_raw_fd(fd) }, before))
 }
 
-fn take(signals: &OwnedFd) -> io::Result<Signal> {
+fn take(signals: &OwnedFd) -> io::Result<Received> {
     // SAFETY: all zeros is a valid signalfd_siginfo.
     let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
     let size = size_of::<libc::signalfd_siginfo>();
@@ -122,7 +156,11 @@ fn take(signals: &OwnedFd) -> io::Result<Signal> {
         return Err(io::Error::last_os_error());
     }
     let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw);
-    signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a signal without a name"))
+    let signal =
+        signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a signal without a name"))?;
+    // A code above 0 is the kernel's own (sigaction(2), `si_code`).
+    let sender = (info.ssi_code <= 0).then(|| i32::try_from(info.ssi_pid).ok()).flatten();
+    Ok(Received { signal, sender })
 }
 
 #[cfg(test)]
@@ -133,6 +171,13 @@ mod tests {
     fn raise(signal: Signal) {
         // SAFETY: pthread_self(3) is always a thread; the number is a signal's own.
         unsafe { libc::pthread_kill(libc::pthread_self(), signal.as_raw()) };
+    }
+
+    #[test]
+    fn an_ignored_signal_is_not_waited_for() {
+        // SAFETY: ignoring this signal changes nothing for anybody else here.
+        unsafe { libc::signal(libc::SIGURG, libc::SIG_IGN) };
+        assert_eq!(not_ignored(&[Signal::URG, Signal::USR1]), [Signal::USR1]);
     }
 
     #[test]

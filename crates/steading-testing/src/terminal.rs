@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+pub use rustix::termios::Termios;
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 pub use vt100::Screen;
 
@@ -124,6 +125,15 @@ impl Terminal {
     /// What is to be seen.
     pub fn screen(&self) -> &Screen {
         self.emulator.screen()
+    }
+
+    /// How it treats keys and output at this moment (termios(3)).
+    ///
+    /// # Panics
+    ///
+    /// When it does not tell.
+    pub fn modes(&self) -> Termios {
+        tcgetattr(&self.ours).expect("a terminal has modes")
     }
 
     /// All bytes that have come.

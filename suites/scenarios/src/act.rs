@@ -58,6 +58,14 @@ pub(crate) fn talk(_: &Context) -> anyhow::Result<()> {
     wait_for_file("go")
 }
 
+/// Runs a program that takes half a second to make a report once it is asked to end.
+pub(crate) fn report_on_a_signal() -> anyhow::Result<()> {
+    let script = "cd $SCENARIO_DIR; trap 'sleep 0.5; echo report >>trace; exit' INT TERM; echo at work >>trace; \
+                  while :; do sleep 0.05; done";
+    let status = Command::new("sh").args(["-c", script]).status()?;
+    anyhow::bail!("it ended with {status}")
+}
+
 /// Never returns.
 pub(crate) fn hang() -> anyhow::Result<()> {
     loop {

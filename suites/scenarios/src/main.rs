@@ -109,6 +109,8 @@ fn suite(name: &str) -> Option<Suite> {
             })
             .test("after", passes)
             .teardown(trace("teardown")),
+        "reports" => suite.test("reports", |_| act::report_on_a_signal()),
+        "reports_late" => suite.limit(SHORT).test("reports", |_| act::report_on_a_signal()),
         "replaced" => suite
             .test("waits", |testnet| {
                 trace("first")(testnet)?;

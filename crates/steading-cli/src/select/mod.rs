@@ -16,6 +16,7 @@ use fs_err as fs;
 use label::Label;
 use serde::Serialize;
 use steading_harness::exit_code;
+use steading_report::output::println;
 
 /// What the rules append to a test's name for its target on this machine, and for that on a farm.
 const LOCAL: &str = "_local";

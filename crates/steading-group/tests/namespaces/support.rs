@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, WaitOptions};
-use steading_api::{Client, ClientError, Lines, ProcessEvent, ProcessSpec};
+use steading_api::{Client, ClientError, Lines, ProcessEvent, ProcessSpec, Streams};
 use steading_group::{Admission, GroupConfig, Isolation, Origin, Owner};
 use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec};
 use steading_vm::engine::prepare;
@@ -209,7 +209,7 @@ async fn run_to_its_end(client: &Client, argv: &[&str]) -> Result<Ran, ClientErr
 /// A program to run inside.
 pub(crate) fn spec(argv: &[&str]) -> ProcessSpec {
     let argv = argv.iter().map(|&arg| arg.to_owned()).collect();
-    ProcessSpec { name: "program".to_owned(), argv, env: Vec::new() }
+    ProcessSpec { name: "program".to_owned(), argv, env: Vec::new(), streams: Streams::Lines }
 }
 
 /// What a group under a [`Runner`] is made of.

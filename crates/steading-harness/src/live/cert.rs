@@ -8,6 +8,7 @@ use clap::Args;
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use steading_api::CertificateRequest;
+use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -30,7 +31,7 @@ pub struct CertArgs {
 }
 
 pub(crate) async fn run(group: &LiveGroup, args: &CertArgs) -> anyhow::Result<u8> {
-    let mut out = std::io::stdout();
+    let mut out = Stdout;
     if args.authority {
         write!(out, "{}", group.client.authority().await?.certificate)?;
         return Ok(exit_code::PASSED);
@@ -50,7 +51,7 @@ pub(crate) async fn run(group: &LiveGroup, args: &CertArgs) -> anyhow::Result<u8
             write_key(&dir.join("key.pem"), &certificate.key).context("cannot write the private key")?;
         }
     }
-    writeln!(std::io::stderr(), "for {}", certificate.names.join(", "))?;
+    writeln!(Stderr, "for {}", certificate.names.join(", "))?;
     Ok(exit_code::PASSED)
 }
 

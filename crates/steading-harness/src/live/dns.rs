@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use steading_api::RecordRemoval;
 use steading_plan::{Record, RecordData};
+use steading_report::output::Stdout;
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -67,7 +68,7 @@ impl Target {
 }
 
 pub(crate) async fn run(group: &LiveGroup, command: &DnsCommand) -> anyhow::Result<u8> {
-    let mut out = std::io::stdout();
+    let mut out = Stdout;
     match command {
         DnsCommand::Ls => {
             let status = group.client.names().await?;

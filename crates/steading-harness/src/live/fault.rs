@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use steading_api::FaultRequest;
 use steading_plan::fault::{micros, parse_delay, parse_rate};
 use steading_plan::{Direction, Effect, Fault};
+use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -147,7 +148,7 @@ impl Scope {
 }
 
 pub(crate) async fn run(group: &LiveGroup, command: &FaultCommand) -> anyhow::Result<u8> {
-    let mut out = std::io::stdout();
+    let mut out = Stdout;
     let fault = match command {
         FaultCommand::Cut { vms, scope } => scope.fault(vms, Effect::Cut),
         FaultCommand::Partition { vms, others, one_way } => {
@@ -188,6 +189,6 @@ pub(crate) async fn run(group: &LiveGroup, command: &FaultCommand) -> anyhow::Re
     fault.check(&group.status.plan)?;
     let begun = group.client.begin_fault(&FaultRequest { fault, pid: None }).await?;
     writeln!(out, "{}", begun.id)?;
-    writeln!(std::io::stderr(), "fault {}: {}", begun.id, begun.fault)?;
+    writeln!(Stderr, "fault {}: {}", begun.id, begun.fault)?;
     Ok(exit_code::PASSED)
 }

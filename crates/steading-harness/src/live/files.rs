@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use clap::Subcommand;
 use steading_api::FileFaultRequest;
 use steading_plan::{FileEffect, FileFault, FileSource, Sha256};
+use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -84,14 +85,14 @@ pub enum FilesCommand {
 }
 
 pub(crate) async fn run(group: &LiveGroup, command: &FilesCommand) -> anyhow::Result<u8> {
-    let mut out = std::io::stdout();
+    let mut out = Stdout;
     let (effect, file) = match command {
         FilesCommand::Ls => {
             for file in group.client.files().await? {
                 let trouble = if file.trouble.is_some() { " (cannot be downloaded)" } else { "" };
                 writeln!(out, "{} {:>12} {}{trouble}", file.sha256, file.size, file.name)?;
                 if let Some(trouble) = file.trouble {
-                    writeln!(std::io::stderr(), "warning: {trouble}")?;
+                    writeln!(Stderr, "warning: {trouble}")?;
                 }
             }
             for active in group.client.file_faults().await? {
@@ -137,6 +138,6 @@ pub(crate) async fn run(group: &LiveGroup, command: &FilesCommand) -> anyhow::Re
     let fault = FileFault { file: file.clone(), effect };
     let begun = group.client.begin_file_fault(&FileFaultRequest { fault, pid: None }).await?;
     writeln!(out, "{}", begun.id)?;
-    writeln!(std::io::stderr(), "fault {}: {}", begun.id, begun.fault)?;
+    writeln!(Stderr, "fault {}: {}", begun.id, begun.fault)?;
     Ok(exit_code::PASSED)
 }

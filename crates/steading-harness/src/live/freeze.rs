@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use steading_api::FreezeRequest;
+use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -31,7 +32,7 @@ pub struct FreezeArgs {
 }
 
 pub(crate) async fn freeze(group: &LiveGroup, args: &FreezeArgs) -> anyhow::Result<u8> {
-    let mut out = std::io::stdout();
+    let mut out = Stdout;
     if args.list {
         for freeze in group.client.freezes().await? {
             writeln!(out, "{:<16} {:>8.1} MiB", freeze.id, mib(freeze.bytes))?;
@@ -49,7 +50,7 @@ pub(crate) async fn freeze(group: &LiveGroup, args: &FreezeArgs) -> anyhow::Resu
     writeln!(out, "{}", freeze.id)?;
     let (seconds, mib) = (freeze.kept_seconds, mib(freeze.bytes));
     let said = format!("frozen in {seconds:.3} s, {mib:.1} MiB{}", stood.unwrap_or_default());
-    writeln!(std::io::stderr(), "{said}")?;
+    writeln!(Stderr, "{said}")?;
     Ok(exit_code::PASSED)
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use steading_logs::{LOG_FILE, LogReader, Record, Skipped, Stream};
+use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -103,13 +104,13 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     }
     // The end of a log that grows is torn at any time.
     if let Some(told) = (Skipped { torn: false, ..skipped }).told() {
-        writeln!(std::io::stderr(), "note: {told}")?;
+        writeln!(Stderr, "note: {told}")?;
     }
     Ok(exit_code::PASSED)
 }
 
 fn print_new<R: BufRead>(reader: &mut LogReader<R>, args: &LogsArgs) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = std::io::BufWriter::new(Stdout);
     while let Some(record) = reader.next_record()? {
         if !args.wants(&record) {
             continue;

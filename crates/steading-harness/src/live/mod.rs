@@ -8,11 +8,12 @@ mod files;
 mod find;
 mod freeze;
 mod logs;
+mod remote;
 mod shell;
-mod terminal;
+pub(crate) mod terminal;
 mod verbs;
 mod virsh;
-mod wait;
+pub(crate) mod wait;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -27,10 +28,18 @@ pub use find::{Found, LiveGroup, Stranger, Trouble, groups};
 /// A command for a group that runs.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Run a command in a guest by root's shell, with this terminal's input and output.
+    /// Run a shell command in a guest as root, with this program's input and output.
     Exec {
         /// The VM.
         vm: String,
+        /// Give the command no input. Else it gets this program's, unless that is a terminal whose keys
+        /// another program has. Of a file, what the command does not read is left for the next program.
+        #[arg(long, short)]
+        no_stdin: bool,
+        /// Leave the command running when this program ends first. Else it gets the signal that ends this
+        /// program, and is killed 10 s later, or at a second one.
+        #[arg(long)]
+        detach: bool,
         /// The command.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -136,7 +145,10 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
     let verb = |verb, vms: &[String]| wait_for(verbs::act(&group, verb, vms));
     match command {
         Command::Virsh(args) => virsh::run(&group, args),
-        Command::Exec { vm, command } => shell::execute(&group, vm, &command.join(" ")),
+        Command::Exec { vm, no_stdin, detach, command } => {
+            let how = shell::How { no_stdin: *no_stdin, detach: *detach };
+            shell::execute(&group, vm, &command.join(" "), how)
+        }
         Command::Ssh { vm } => shell::open(&group, vm),
         Command::Console { vm } => wait_for(console::open(&group, vm)),
         Command::Wait(args) => wait::wait(&group, args),

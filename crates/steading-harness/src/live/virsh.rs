@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use camino::Utf8Path;
 use clap::Args;
 use steading_plan::{Engine, libvirt_socket};
+use steading_report::output::Stdout;
 
 use crate::exit_code;
 use crate::live::find::LiveGroup;
@@ -38,7 +39,7 @@ pub(crate) fn run(group: &LiveGroup, args: &VirshArgs) -> anyhow::Result<u8> {
         Utf8Path::new(group.client.path()).parent().context("the owner's socket has no directory")?;
     let uri = uri(directory, args.ssh.as_deref());
     if args.uri {
-        writeln!(std::io::stdout(), "{uri}")?;
+        writeln!(Stdout, "{uri}")?;
         return Ok(exit_code::PASSED);
     }
     let words = ["--connect".to_owned(), uri].into_iter().chain(args.command.iter().cloned());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::SignedDuration;
 use regex::Regex;
+use steading_api::VmState;
 
 use crate::context::Context;
 use crate::exit_code;
@@ -37,7 +38,7 @@ pub struct WaitArgs {
     limit: Option<Duration>,
 }
 
-pub(super) fn limit(text: &str) -> Result<Duration, String> {
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
     let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
     Duration::try_from(limit).map(bounded).map_err(|_| "a duration before its beginning".to_owned())
 }
@@ -45,7 +46,14 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
 /// Waits for all that is named.
 pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
     group.vm(&args.vm)?;
+    let mut vms = group.status.vms.iter();
+    let was_on = vms.any(|vm| vm.name.as_str() == args.vm && vm.state != VmState::Off);
     enter(group)?;
+    // One that is off from the beginning is a mistake of the caller, not something that did not happen.
+    wait_for_all(group, args).map_err(|error| if was_on { error } else { anyhow::anyhow!("{error:#}") })
+}
+
+fn wait_for_all(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
     let context = Context::connect(group.client.path(), "wait", Duration::MAX)?;
     let vm = context.vm(&args.vm);
     let vm = args.limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));

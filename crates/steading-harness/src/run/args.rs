@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::up_args::UpArgs;
+use crate::up_args::{GraceArgs, UpArgs};
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
@@ -61,6 +61,8 @@ pub(crate) struct RunArgs {
     /// Keep the testnet up after the tests, until Ctrl-C.
     #[arg(long)]
     pub(crate) keepalive: bool,
+    #[command(flatten)]
+    pub(crate) grace: GraceArgs,
     #[command(flatten)]
     pub(crate) up: UpArgs,
     /// Of all commands; put here from there.

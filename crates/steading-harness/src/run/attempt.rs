@@ -15,7 +15,7 @@ use crate::exit_code;
 /// How many of a failed function's last lines are shown again at the end.
 const LINES_KEPT: usize = 20;
 
-/// How long a function that was told to end may take for it.
+/// How long the end of a function may take once it was killed.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
 /// Longer than any run.
@@ -92,14 +92,16 @@ impl Attempt {
         }
     }
 
-    /// It is told to end, for this reason, and gets some time for it.
-    pub(crate) fn cut_short(&mut self, failure: Failure) {
+    /// It is told to end, for this reason, and gets this time for it.
+    pub(crate) fn cut_short(&mut self, failure: Failure, grace: Duration) {
         if let Some((what, since)) = &self.waits {
             let line = format!("when it was ended, for {:.0} s: {what}", since.elapsed().as_secs_f64());
             self.said(line);
         }
         self.cut_short.get_or_insert(failure);
-        self.deadline = Instant::now() + END_LIMIT;
+        // A time that no clock reaches is no limit.
+        let limit = grace.checked_add(END_LIMIT).unwrap_or(FOREVER).min(FOREVER);
+        self.deadline = Instant::now() + limit;
     }
 
     /// What its end means.
@@ -169,8 +171,8 @@ mod tests {
     fn what_it_was_told_to_end_for_outweighs_how_it_ended() {
         let mut attempt = attempt();
         attempt.noted(Note::Waiting { what: "VM a: waiting for port 22".to_owned() });
-        attempt.cut_short(Failure::Interrupted);
-        attempt.cut_short(Failure::TimedOut { seconds: 1, overall: true });
+        attempt.cut_short(Failure::Interrupted, Duration::ZERO);
+        attempt.cut_short(Failure::TimedOut { seconds: 1, overall: true }, Duration::ZERO);
         assert_eq!(attempt.ended(Some(80), None), Outcome::Failed(Failure::Interrupted));
         assert!(attempt.lines()[0].ends_with("VM a: waiting for port 22"));
     }

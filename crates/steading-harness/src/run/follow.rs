@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
-use rustix::process::Signal;
-use steading_api::{Client, ClientError, FreezeRequest, ProcessEvent, ProcessSpec, chain};
+use steading_api::{Client, ClientError, FreezeRequest, ProcessEvent, ProcessSpec, Streams, chain};
 use steading_group::OpenedGroup;
 use steading_report::VmSign;
-use steading_sys::signal::Signals;
+use steading_sys::signal::{Received, Signals};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -30,7 +29,7 @@ pub(crate) enum Input {
     Frozen(FunctionId, Box<OpenedGroup>),
     /// There is no fork for it.
     Unforked(FunctionId, String),
-    Signal(Signal),
+    Signal(Received),
     /// The owner complains about itself, or a guest's kernel does.
     Problem(String),
     /// The owner of a fork has complained, perhaps not for the first time.
@@ -109,6 +108,7 @@ impl Follower {
             name: setup.to_owned(),
             argv: vec![this_program(), "__function".to_owned(), setup.to_owned()],
             env: Vec::new(),
+            streams: Streams::Lines,
         };
         let mut events = client.start_process(&spec).await.map_err(|error| gone(&error))?;
         while let Some(event) = events.next().await.map_err(|error| gone(&error))? {
@@ -121,7 +121,7 @@ impl Follower {
                 event @ (ProcessEvent::Started { .. } | ProcessEvent::Line { .. }) => {
                     self.tell(Input::Process(self.id, event)).await;
                 }
-                ProcessEvent::Note { .. } => {}
+                ProcessEvent::Output { .. } | ProcessEvent::Note { .. } => {}
             }
         }
         Err(gone(&ClientError::Ended))
@@ -186,7 +186,7 @@ fn has_failed(status: Option<i32>) -> bool {
 }
 
 pub(crate) async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input>) {
-    while let Ok(signal) = signals.next().await {
+    while let Ok(signal) = signals.next_received().await {
         if inputs.send(Input::Signal(signal)).await.is_err() {
             return;
         }

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
-use steading_api::{Client, Note, ProcessEvent, ProcessSpec, chain};
+use steading_api::{Client, Ending, Note, ProcessEvent, ProcessSpec, Streams, chain};
 use steading_group::stored::{StoredError, write_archive};
 use steading_group::{GroupError, OpenedGroup, Owner};
 use steading_plan::{Handle, env_vars};
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, ReportError, Row, Summary};
-use steading_sys::signal::Signals;
+use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
+use crate::interrupts::Interrupts;
 use crate::resume;
 use crate::run::attempt::Attempt;
 use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
@@ -55,7 +56,8 @@ pub(crate) struct Runner<'a> {
     /// How attempts before the present one failed.
     before: HashMap<FunctionId, Failure>,
     overall_end: Instant,
-    interrupts: u32,
+    interrupts: Interrupts,
+    is_interrupted: bool,
     staying: bool,
     owner_ended: bool,
     summary: Summary,
@@ -78,7 +80,7 @@ impl<'a> Runner<'a> {
         let Up { owner, needed, reserved, more, .. } = up;
         let mut summary = Summary::new(&suite.name);
         summary.reserve(reserved);
-        let signals = Signals::open(&[Signal::INT, Signal::TERM, Signal::USR1])
+        let signals = Signals::open(&not_ignored(&[ENDING.as_slice(), &[Signal::USR1]].concat()))
             .map_err(|source| GroupError::Io { action: "wait for signals", source })?;
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING);
         let client = Client::new(owner.socket_path());
@@ -94,7 +96,8 @@ impl<'a> Runner<'a> {
         let overall_end = Instant::now() + suite.overall_limit;
         Ok(Self {
             overall_end: suite.deadline.map_or(overall_end, |deadline| deadline.min(overall_end)),
-            interrupts: 0,
+            interrupts: Interrupts::default(),
+            is_interrupted: false,
             staying: false,
             owner_ended: false,
             running: HashMap::new(),
@@ -195,8 +198,12 @@ impl<'a> Runner<'a> {
                     warn(&mut self.summary, self.report, message);
                 }
             }
-            Input::Signal(Signal::USR1) => self.tell_waits().await,
-            Input::Signal(_) => self.interrupt().await,
+            Input::Signal(Received { signal: Signal::USR1, .. }) => self.tell_waits().await,
+            Input::Signal(received) => {
+                if let Some(count) = self.interrupts.take(received, Instant::now()) {
+                    self.interrupt(received.signal, count).await;
+                }
+            }
             // `down` in another terminal ends what only stays.
             Input::OwnerEnded if self.staying => self.schedule.abandon("the group was torn down"),
             Input::OwnerEnded => self.owner_has_ended(),
@@ -229,6 +236,8 @@ impl<'a> Runner<'a> {
                 attempt.noted(note);
                 self.report.tell(&Event::Waiting { name, what });
             }
+            // Functions are asked for lines.
+            ProcessEvent::Output { .. } => {}
             ProcessEvent::Ended { status, signal, left } => {
                 let outcome = attempt.ended(status, signal);
                 if !left.is_empty() {
@@ -245,6 +254,7 @@ impl<'a> Runner<'a> {
             name: function.name.clone(),
             argv: vec![this_program(), "__function".to_owned(), function.name.clone()],
             env: vec![(env_vars::STEADING_ATTEMPT.to_owned(), attempt.to_string())],
+            streams: Streams::Lines,
         };
         let follower = Follower {
             id,
@@ -327,7 +337,7 @@ impl<'a> Runner<'a> {
             Role::Test => function.options.retries.max(self.selection.retries).saturating_add(1),
             Role::Setup | Role::Teardown => 1,
         };
-        let is_stopped = self.interrupts > 0 || self.owner_ended || Instant::now() >= self.overall_end;
+        let is_stopped = self.is_interrupted || self.owner_ended || Instant::now() >= self.overall_end;
         let outcome = match outcome {
             Outcome::Failed(failure) if attempt.number < attempts && !is_stopped => {
                 let next = attempt.number + 1;
@@ -399,17 +409,20 @@ impl<'a> Runner<'a> {
             let overall = is_overall && now < attempt.deadline;
             let own = self.suite.tree[id].limit.as_secs();
             let seconds = if overall { overall_limit } else { own };
-            self.cut_short(id, Failure::TimedOut { seconds, overall }).await;
+            self.cut_short(id, Failure::TimedOut { seconds, overall }, Signal::TERM).await;
         }
     }
 
-    async fn cut_short(&mut self, id: FunctionId, failure: Failure) {
+    /// Asks a function to end, with this signal.
+    async fn cut_short(&mut self, id: FunctionId, failure: Failure, signal: Signal) {
+        let grace = self.selection.grace;
         let Some(attempt) = self.running.get_mut(&id) else { return };
-        attempt.cut_short(failure);
+        attempt.cut_short(failure, grace);
         let client = attempt.fork.as_ref().map_or(&self.client, |(client, _)| client);
         if let Some(pid) = attempt.pid {
             // It may have ended by itself meanwhile; its end comes in any case.
-            let _ = tokio::time::timeout(TEARDOWN_LIMIT, client.end_process(pid)).await;
+            let asked = client.ask_process_to_end(pid, Ending::new(signal.as_raw(), grace));
+            let _ = tokio::time::timeout(TEARDOWN_LIMIT, asked).await;
         } else if let Some(task) = &attempt.task {
             // It waits for its fork.
             task.abort();
@@ -418,15 +431,17 @@ impl<'a> Runner<'a> {
         }
     }
 
-    async fn interrupt(&mut self) {
+    async fn interrupt(&mut self, signal: Signal, count: u32) {
         if self.staying {
             self.staying = false;
             self.schedule.release();
+            // What runs from here on is asked anew.
+            self.interrupts = Interrupts::after(Instant::now());
             return;
         }
-        self.interrupts += 1;
-        self.report.tell(&Event::Interrupted { again: self.interrupts > 1 });
-        if self.interrupts > 1 {
+        self.is_interrupted = true;
+        self.report.tell(&Event::Interrupted { again: count > 1, grace: self.selection.grace });
+        if count > 1 {
             self.schedule.abandon(INTERRUPTED);
             self.owner.kill();
             return;
@@ -435,7 +450,7 @@ impl<'a> Runner<'a> {
         let ids: Vec<FunctionId> = self.running.keys().copied().collect();
         for id in ids {
             if self.suite.tree[id].role != Role::Teardown {
-                self.cut_short(id, Failure::Interrupted).await;
+                self.cut_short(id, Failure::Interrupted, signal).await;
             }
         }
     }
@@ -452,7 +467,7 @@ impl<'a> Runner<'a> {
 
     /// Tears the group down, checks the rules, and judges.
     async fn finish(mut self) -> u8 {
-        if self.interrupts == 0 {
+        if !self.is_interrupted {
             // Those of the last functions are still being torn down; one that takes longer is ended.
             let _ = tokio::time::timeout(TEARDOWN_LIMIT, self.forks.all_ended()).await;
         }
@@ -476,7 +491,7 @@ impl<'a> Runner<'a> {
             }
         }
         let mut summary = self.summary;
-        let is_whole = self.interrupts == 0 && !self.owner_ended && self.selection.mode == Mode::Tests;
+        let is_whole = !self.is_interrupted && !self.owner_ended && self.selection.mode == Mode::Tests;
         if is_whole && self.selection.left_out.is_empty() {
             for (name, outcome) in verdict::check(&self.suite.rules, &summary, self.log_dir) {
                 summary.add(Row::new(&name, Kind::Check, outcome));
@@ -500,7 +515,7 @@ impl<'a> Runner<'a> {
         }
         let (log_dir, again) = (self.log_dir.to_string(), verdict::again(&summary));
         self.report.tell(&Event::Finished { summary: summary.clone(), log_dir, report, again });
-        let was_interrupted = self.interrupts > 0 && self.selection.mode == Mode::Tests;
+        let was_interrupted = self.is_interrupted && self.selection.mode == Mode::Tests;
         verdict::exit_code(&summary, was_interrupted, self.owner_ended)
     }
 }

@@ -1,6 +1,7 @@
 //! Which tests of a suite are to be run, and why the others are not.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::run::{Mode, RunArgs, Shard};
 use crate::suite::{FunctionId, Tree};
@@ -25,6 +26,8 @@ pub(crate) struct Selection {
     pub(crate) fail_fast: bool,
     /// Added to the retries of each test.
     pub(crate) retries: u32,
+    /// How long a function that is asked to end may take.
+    pub(crate) grace: Duration,
     pub(crate) mode: Mode,
     /// The filter matches no test.
     pub(crate) matches_none: bool,
@@ -57,6 +60,7 @@ impl Selection {
             stay: mode == Mode::SetupOnly || args.keepalive,
             fail_fast: args.fail_fast,
             retries: args.retries,
+            grace: args.grace.grace,
             mode,
             matches_none: !is_any && mode == Mode::Tests,
         })

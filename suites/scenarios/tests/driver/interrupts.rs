@@ -1,8 +1,10 @@
 //! Signals to the driver, and deaths of what it relies on.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use steading::exit_code;
-use steading_testing::process::signal;
+use steading_testing::process::{ends_within, signal};
 
 use crate::support::{Scenario, program, wait_for_line};
 
@@ -24,12 +26,30 @@ fn the_first_interrupt_ends_what_runs_and_tears_down() {
 }
 
 #[test]
+fn a_function_that_is_interrupted_or_late_was_killed_at_once_with_what_it_ran() {
+    for (name, is_interrupted) in [("reports", true), ("reports_late", false)] {
+        let mut scenario = Scenario::new(name, &[]);
+        let child = scenario.command.spawn().expect("it starts");
+        wait_for_line(&child, &scenario, "trace", "at work");
+        if is_interrupted {
+            signal(&child, Signal::INT);
+        }
+        let ran = scenario.wait(child);
+        assert_eq!(ran.trace, ["at work", "report"]);
+        ran.assert_code(if is_interrupted { INTERRUPTED } else { 1 });
+        ran.failure("reports");
+    }
+}
+
+#[test]
 fn the_second_interrupt_ends_everything_at_once() {
     let mut scenario = Scenario::new("slow_teardown", &[]);
     let child = scenario.command.spawn().expect("it starts");
     wait_for_line(&child, &scenario, "trace", "tearing down");
     signal(&child, Signal::INT);
     wait_for_line(&child, &scenario, "stderr", "interrupted: ending");
+    // Signals of one sender within a second are one request: timeout(1) sends two.
+    assert!(!ends_within(&child, Duration::from_millis(1100)), "one signal was enough");
     signal(&child, Signal::INT);
     let ran = scenario.wait(child);
     ran.assert_code(INTERRUPTED).assert_passed(&["test"]);

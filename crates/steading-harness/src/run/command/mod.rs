@@ -1,0 +1,188 @@
+//! Runs one program, in any language, inside a testnet: `steading run TOPOLOGY -- COMMAND`.
+//!
+//! It is run as a shell would: its streams are this program's own, byte by byte; a signal that asks this
+//! program to end reaches it first; its exit status becomes this program's.
+
+mod facts;
+mod streams;
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use steading_api::{Client, ClientError, Ending, FailureKind, ProcessEvent, ProcessSpec, socket_path};
+use steading_plan::Testnet;
+use steading_report::output::Output;
+use steading_report::{Event, Report};
+use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::broker::Copies;
+use crate::exit_code;
+use crate::interrupts::Interrupts;
+use crate::run::watch::{News, Told, Watch, redrawing};
+use crate::run::{Start, Up, bring_up, fail};
+use crate::up_args::UpArgs;
+use facts::facts;
+use streams::{Connection, pass_on_keys, pass_on_output, size};
+
+/// What the log calls the program.
+const NAME: &str = "command";
+
+/// What a shell says of a program that a signal has ended, less the signal's number.
+const SIGNALLED: i32 = 128;
+
+/// How many events of the program may wait. Its output does not: it is written before the next event is
+/// read.
+const EVENTS_WAITING: usize = 16;
+
+/// Brings the testnet up, runs the program, tears it down. The exit status is the program's, once
+/// it was started; else one of those that env(1) has for itself.
+pub fn run_command(
+    group: &str,
+    testnet: &Testnet,
+    up: &UpArgs,
+    grace: Duration,
+    argv: &[String],
+    report: &Report,
+) -> u8 {
+    match bring_up(group, &|| Ok(testnet.clone()), &Start::of(up, Copies::One), report) {
+        Ok(up) => command_in(up, grace, argv, report),
+        Err((_, error)) => fail(report, exit_code::RUN_FAILED, &error),
+    }
+}
+
+/// Runs the program in a group that is up, and tears that down.
+pub(crate) fn command_in(up: Up, grace: Duration, argv: &[String], report: &Report) -> u8 {
+    let Up { owner, log_dir, .. } = up;
+    let client = Client::new(socket_path(owner.pid()));
+    let mut told = Told::default();
+    let ran = crate::live::wait_for(async {
+        let status = follow(owner.pid(), &client, argv, grace, report, &mut told).await;
+        report.take_back();
+        // When it cannot be asked it has ended.
+        let _ = client.tear_down().await;
+        status
+    });
+    if ran.is_err() {
+        owner.kill();
+    }
+    let problems = owner.wait_for_farewell().unwrap_or_default();
+    for problem in problems.lines().filter(|problem| told.add(problem)) {
+        report.tell(&Event::Warning { message: problem.to_owned() });
+    }
+    match ran {
+        Ok(status) => {
+            let status = with_output_lost(status, report);
+            report.tell(&Event::CommandEnded { status, log_dir: log_dir.into_string() });
+            status
+        }
+        Err(error) => fail(report, status_of(&error), &error),
+    }
+}
+
+/// The program's status, but for a success whose output is lost. A reader that has gone wanted no more, and
+/// of standard error nobody can be told.
+fn with_output_lost(status: u8, report: &Report) -> u8 {
+    let Some(lost) = Output::Stdout.failure().filter(|lost| !lost.is_reader_gone()) else { return status };
+    report.tell(&Event::Error { message: format!("the program's output is not complete: {lost}") });
+    if status == exit_code::PASSED { exit_code::RUN_FAILED } else { status }
+}
+
+/// The status of a program that was not run, or whose end is not known.
+fn status_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ClientError>().and_then(ClientError::kind) {
+        Some(FailureKind::NoProgram) => exit_code::RUN_NOT_FOUND,
+        Some(FailureKind::CannotStart) => exit_code::RUN_CANNOT_START,
+        _ => exit_code::RUN_FAILED,
+    }
+}
+
+/// What may come while the program runs.
+enum Come {
+    Event(Option<Result<ProcessEvent, ClientError>>),
+    News(Option<News>),
+    Signal(std::io::Result<Received>),
+}
+
+async fn follow(
+    owner: i32,
+    client: &Client,
+    argv: &[String],
+    grace: Duration,
+    report: &Report,
+    told: &mut Told,
+) -> anyhow::Result<u8> {
+    let mut watch = Watch::begin(client).await?;
+    let connection = Connection::of_this_program();
+    let mut signals = not_ignored(&ENDING);
+    signals.extend(connection.is_terminal().then_some(Signal::WINCH));
+    let signals = Signals::open(&signals)?;
+    let status = client.status().await?;
+    let env = facts(owner, &status);
+    let streams = connection.streams;
+    let spec = ProcessSpec { name: NAME.to_owned(), argv: argv.to_vec(), env, streams };
+    let events = client.start_process(&spec).await?;
+    report.give_way(connection.is_terminal());
+    let raw = connection.enter()?;
+    let (sender, mut received) = mpsc::channel(EVENTS_WAITING);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(pass_on_output(client.clone(), events, sender));
+    let (mut pid, mut interrupts, mut is_watching) = (None, Interrupts::default(), true);
+    loop {
+        let come = redrawing(report, async {
+            tokio::select! {
+                event = received.recv() => Come::Event(event),
+                news = watch.next(), if is_watching => Come::News(news),
+                signal = signals.next_received() => Come::Signal(signal),
+            }
+        });
+        match come.await {
+            Come::Event(None) => anyhow::bail!("the group has ended"),
+            Come::Event(Some(event)) => match event? {
+                ProcessEvent::Started { pid: number } => {
+                    pid = Some(number);
+                    if raw.is_some() {
+                        tasks.spawn(pass_on_keys(client.clone(), number));
+                    }
+                }
+                ProcessEvent::Ended { status, signal, left } => {
+                    drop(raw);
+                    if !left.is_empty() {
+                        report.tell(&Event::Left { name: NAME.to_owned(), processes: left });
+                    }
+                    let status = status.unwrap_or_else(|| SIGNALLED + signal.unwrap_or(0));
+                    return Ok(u8::try_from(status).unwrap_or(exit_code::RUN_FAILED));
+                }
+                ProcessEvent::Line { .. } | ProcessEvent::Output { .. } | ProcessEvent::Note { .. } => {}
+            },
+            Come::News(Some(News::Vm(vm, sign))) => report.tell(&Event::Vm { vm, sign }),
+            Come::News(Some(News::Problem(message))) => {
+                told.add(&message);
+                report.tell(&Event::Warning { message });
+            }
+            Come::News(None) => is_watching = false,
+            Come::Signal(signal) => match signal? {
+                Received { signal: Signal::WINCH, .. } => {
+                    if let Some(pid) = pid {
+                        // It may have ended by itself meanwhile; its end comes in any case.
+                        let _ = client.resize(pid, size()).await;
+                    }
+                }
+                received => {
+                    let Some(count) = interrupts.take(received, Instant::now()) else { continue };
+                    report.tell(&Event::Interrupted { again: count > 1, grace });
+                    anyhow::ensure!(count <= 2, "interrupted three times");
+                    let Some(pid) = pid else { continue };
+                    // As above.
+                    let _ = match count {
+                        1 => {
+                            client.ask_process_to_end(pid, Ending::new(received.signal.as_raw(), grace)).await
+                        }
+                        _ => client.end_process(pid).await,
+                    };
+                }
+            },
+        }
+    }
+}
