@@ -23,6 +23,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use steading_harness::broker::BrokerOptions;
 use steading_harness::{EngineArgs, GraceArgs, Purpose, UpArgs, command_line, exit_code, live};
 use steading_report::output::{self, eprintln, println};
+use steading_sys::inherited;
 use steading_vm::image::ImageError;
 
 #[derive(Parser)]
@@ -139,9 +140,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    inherited::normalize();
     let words: Vec<OsString> = std::env::args_os().collect();
     let purpose = Purpose::of(words.get(1..).unwrap_or_default(), true);
-    let Cli { group, command } = match command_line::parse(purpose, words) {
+    let Cli { group, command } = match command_line::parse(purpose, &words) {
         Ok(cli) => cli,
         Err(code) => return ExitCode::from(code),
     };

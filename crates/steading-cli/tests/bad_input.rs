@@ -23,6 +23,15 @@ const USAGE: i32 = 2;
 /// What is said of what this machine does not have, or cannot use.
 const HOST: i32 = 3;
 
+/// What a mistake is told with: commands that pass another's status on have one of their own for it.
+fn misuse(words: &[impl AsRef<str>]) -> i32 {
+    match words[0].as_ref() {
+        "exec" | "ssh" => 255,
+        "run" => 125,
+        _ => USAGE,
+    }
+}
+
 /// Every command that is about a VM, which stands where `VM` does.
 const OF_A_VM: &[&[&str]] = &[
     &["exec", "VM", "true"],
@@ -163,7 +172,7 @@ fn a_vm_that_is_not_there_is_told_by_every_command_with_the_one_that_was_meant()
     let _group = place.up();
     for words in commands("nod-1").iter().take(OF_A_VM.len()) {
         let told = ["has no VM named \"nod-1\"", "did you mean node-1? It has: node-1, node-2"];
-        assert_told(words, &place.on(&place.name, words), USAGE, &told);
+        assert_told(words, &place.on(&place.name, words), misuse(words), &told);
     }
     let other = place.on(&place.name, &["ssh", "zzz"]);
     assert!(!String::from_utf8_lossy(&other.stderr).contains("did you mean"));
@@ -178,7 +187,12 @@ fn a_vm_that_is_off_is_told_at_once() {
     let place = Place::new("off");
     let _group = place.up();
     for words in [&["exec", "node-1", "true"][..], &["ssh", "node-1"]] {
-        assert_told(words, &place.on(&place.name, words), USAGE, &["VM node-1 is off", "`start node-1`"]);
+        assert_told(
+            words,
+            &place.on(&place.name, words),
+            misuse(words),
+            &["VM node-1 is off", "`start node-1`"],
+        );
     }
     let without_power: [&[&str]; 7] = [
         &["wait", "node-1"],
@@ -192,7 +206,7 @@ fn a_vm_that_is_off_is_told_at_once() {
     for words in without_power {
         let output = place.on(&place.name, words);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(USAGE), "{words:?}: {said}");
+        assert_eq!(output.status.code(), Some(misuse(words)), "{words:?}: {said}");
         assert!(said.contains("VM node-1") && said.contains("it was not started yet"), "{words:?}: {said}");
     }
 }
@@ -214,7 +228,7 @@ fn a_fault_that_cannot_be_is_told_with_what_could_be() {
         (&["fault", "rate", "node-1", "7999bit"], "7999 bits a second are too few"),
     ];
     for (words, part) in cases {
-        assert_told(words, &place.on(&place.name, words), USAGE, &[part]);
+        assert_told(words, &place.on(&place.name, words), misuse(words), &[part]);
     }
     let listed = || String::from_utf8(place.on(&place.name, &["fault", "ls"]).stdout).unwrap();
     assert_eq!(listed(), "", "of those, none is active");
@@ -239,7 +253,7 @@ fn a_group_that_is_not_there_or_not_any_more_is_told_by_every_command() {
     let near = place.name.replacen("dead", "daed", 1);
     for words in commands("node-1") {
         let told = [&format!("no group is named {near:?}"), &format!("did you mean {}?", place.name)];
-        assert_told(&words, &place.on(&near, &words), USAGE, &told.map(String::as_str));
+        assert_told(&words, &place.on(&near, &words), misuse(&words), &told.map(String::as_str));
     }
     // Killed, with nobody to clean up.
     signal_to(group.owner, Signal::KILL);
@@ -252,7 +266,7 @@ fn a_group_that_is_not_there_or_not_any_more_is_told_by_every_command() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             // Which of the two depends on whether other groups of this user run.
             let is_told = said.contains("no group is named") || said.contains("you have no group that runs");
-            assert!(is_told && output.status.code() == Some(USAGE), "{words:?}: {said}");
+            assert!(is_told && output.status.code() == Some(misuse(&words)), "{words:?}: {said}");
         }
     }
 }
@@ -264,7 +278,7 @@ fn two_groups_of_one_name_are_told_by_every_command_with_their_owners() {
     let owners = [first.owner, second.owner].map(|owner| format!("(owner {owner})"));
     for words in commands("node-1") {
         let told = ["several groups are named", &owners[0], &owners[1]];
-        assert_told(&words, &place.on(&place.name, &words), USAGE, &told);
+        assert_told(&words, &place.on(&place.name, &words), misuse(&words), &told);
     }
 }
 
@@ -311,7 +325,7 @@ fn an_owner_of_another_version_is_told_by_every_command() {
     for words in commands("node-1") {
         for by in ["other", &number] {
             let told = ["is of another version of Steading", &number];
-            assert_told(&words, &place.on(by, &words), USAGE, &told);
+            assert_told(&words, &place.on(by, &words), misuse(&words), &told);
         }
     }
     let listed = place.command(&["ps"]).output().unwrap();
@@ -373,7 +387,7 @@ fn arguments_that_make_no_sense_are_refused_before_any_group_is_asked() {
     for (words, part) in cases {
         let output = place.command(words).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(USAGE), "{words:.40?}: {said}");
+        assert_eq!(output.status.code(), Some(misuse(words)), "{words:.40?}: {said}");
         assert!(said.contains(part), "{words:.40?}: {part:?} is not in {said}");
     }
 }
@@ -383,7 +397,7 @@ fn files_and_directories_that_are_not_there_are_named() {
     let place = Place::new("nofile");
     let cases: &[(&[&str], i32, &str)] = &[
         (&["up", "missing"], USAGE, "cannot open the testnet `missing`: No such file"),
-        (&["run", "missing", "--", "true"], USAGE, "cannot open the testnet `missing`: No such file"),
+        (&["run", "missing", "--", "true"], 125, "cannot open the testnet `missing`: No such file"),
         (&["plan", "missing"], USAGE, "cannot open the testnet `missing`: No such file"),
         (&["plan", "."], USAGE, "cannot read the testnet `.`: Is a directory"),
         (&["report", "missing"], USAGE, "cannot read the results of a run in missing"),
@@ -417,7 +431,9 @@ fn an_image_that_cannot_be_used_has_one_status_whoever_unpacks_it() {
     {
         let output = place.command(words).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(HOST), "{words:?}: {said}");
+        // `run` tells its own errors apart from its program's.
+        let code = if words[0] == "run" { misuse(words) } else { HOST };
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
         assert!(said.contains("image page has the wrong format: it looks like a web page\nhint: "), "{said}");
     }
 }
@@ -451,7 +467,7 @@ fn names_and_certificates_that_cannot_be_are_told() {
     let place = Place::new("names");
     let _group = place.up();
     let on = |words: &[&str]| place.on(&place.name, words);
-    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), USAGE, parts);
+    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), misuse(words), parts);
     told(&["dns", "add", "a b", "10.0.0.1"], &["\"a b\" is no DNS name"]);
     told(&["dns", "add", "api", "nobody"], &["VM \"nobody\", which is not there"]);
     told(&["dns", "add", "api"], &["it is not said what api leads to", "--cname"]);
@@ -488,7 +504,7 @@ fn files_that_are_none_and_faults_that_make_no_sense_are_told() {
     let place = Place::new("files");
     let _group = place.up();
     let on = |words: &[&str]| place.on(&place.name, words);
-    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), USAGE, parts);
+    let told = |words: &[&str], parts: &[&str]| assert_told(words, &on(words), misuse(words), parts);
     let file = place.dir.path().join("update.img");
     std::fs::write(&file, "image").unwrap();
     let file = file.to_str().unwrap();

@@ -8,6 +8,7 @@ use steading_logs::LogError;
 use steading_names::AuthorityError;
 use steading_net::NetError;
 use steading_plan::{FaultError, RecordError, ResolverError, SourceError};
+use steading_sys::inherited::FilesError;
 use steading_sys::namespace::{NamespaceError, SetupError};
 use steading_sys::process::RunError;
 use steading_sys::tap::TapError;
@@ -24,6 +25,9 @@ pub enum GroupError {
     /// No namespaces.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// This process may open too few files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// Namespaces that cannot be used.
     #[error(transparent)]
     SetUp(#[from] SetupError),

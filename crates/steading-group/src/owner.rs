@@ -27,6 +27,7 @@ use steading_names::acme::Account;
 use steading_net::Network;
 use steading_plan::{LaunchRequest, Plan, Record};
 use steading_sys::beside;
+use steading_sys::inherited::check_files;
 use steading_sys::namespace::{self, Child, Identity};
 use steading_vm::engine::PreparedVm;
 use tokio::net::UnixListener;
@@ -131,6 +132,7 @@ pub struct Owner {
 ///
 /// When namespaces are not to be had, or the plan cannot be made real without.
 pub fn spawn(mut config: GroupConfig) -> Result<Owner, GroupError> {
+    check_files()?;
     config.isolation.check(&config.plan)?;
     let launcher = match &config.isolation {
         Isolation::Namespaces => None,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use steading_api::chain;
 use steading_report::{Event, Report};
+use steading_sys::inherited;
 
 use crate::bazel;
 use crate::command_line::{self, variable};
@@ -141,9 +142,10 @@ impl Suite {
 }
 
 fn main(mut suite: Declared) -> ExitCode {
+    inherited::normalize();
     let words: Vec<OsString> = std::env::args_os().collect();
     let purpose = Purpose::of(words.get(1..).unwrap_or_default(), false);
-    let Parsed { command, mut run, libtest } = match parse(purpose, words) {
+    let Parsed { command, mut run, libtest } = match parse(purpose, &words) {
         Ok(parsed) => parsed,
         Err(code) => return ExitCode::from(code),
     };
@@ -216,7 +218,7 @@ struct Parsed {
     libtest: LibtestArgs,
 }
 
-fn parse(purpose: Purpose, args: Vec<OsString>) -> Result<Parsed, u8> {
+fn parse(purpose: Purpose, args: &[OsString]) -> Result<Parsed, u8> {
     // Words that libtest's callers say and people hardly do.
     let says = |word: &str| args.iter().any(|arg| arg == word);
     let is_libtest = says("--list") || says("--nocapture") || says("--no-capture") || says("--exact");
@@ -259,8 +261,9 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Parsed {
-        let words = std::iter::once("suite").chain(line.split_whitespace()).map(OsString::from).collect();
-        parse(Purpose::Hold, words).unwrap_or_else(|code| panic!("status {code}"))
+        let words = std::iter::once("suite").chain(line.split_whitespace());
+        let words: Vec<OsString> = words.map(OsString::from).collect();
+        parse(Purpose::Hold, &words).unwrap_or_else(|code| panic!("status {code}"))
     }
 
     #[test]

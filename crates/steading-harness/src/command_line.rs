@@ -21,17 +21,17 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 ///
 /// The exit status, when they are wrong, or ask for help, or a variable of the environment has a value that it
 /// does not take (see [`steading_plan::VARIABLES`]). Why is printed.
-pub fn parse<T: Parser>(purpose: Purpose, args: Vec<OsString>) -> Result<T, u8> {
+pub fn parse<T: Parser>(purpose: Purpose, args: &[OsString]) -> Result<T, u8> {
     // Clap would read an empty variable as a value.
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    match parse_without::<T>(&is_empty, &args) {
+    match parse_without::<T>(&is_empty, args) {
         Err(error) if is_answer(error.kind()) => Err(purpose.answer(&error)),
         parsed => {
             // Before an error of clap, which names the option in place of the variable.
             check_variables(&variable).map_err(|error| purpose.misused(&error))?;
             parsed.map_err(|error| {
                 // Among what was given, the usage then shows options that only the environment gives.
-                purpose.answer(&parse_without::<T>(&|_| true, &args).err().unwrap_or(error))
+                purpose.answer(&parse_without::<T>(&|_| true, args).err().unwrap_or(error))
             })
         }
     }

@@ -1,4 +1,17 @@
-//! What the exit status of a test program says.
+//! The exit statuses of `steading` and of test programs. The reference shows this table:
+//!
+//! | command | 0 | 1 | 2 | other |
+//! | --- | --- | --- | --- | --- |
+//! | a test program, `up` | everything has passed | a test has failed | wrong command line or declaration | 3 to 6, below; what happens to standard output changes nothing |
+//! | `run`, `fork -- COMMAND` | the program's own | the program's own | the program's own | the program's own, 128 and the number of a signal that ended it; 125, 126, 127 for errors of Steading |
+//! | `exec`, `ssh` | the command's own | the command's own | the command's own | the command's own, 128 and the number of a signal that ended it; 255 for errors of Steading |
+//! | `wait` | it has happened | the time is over, or the VM went off | wrong command line, no such VM, a VM that is off | 3, 141 as for others |
+//! | `console` | its group has ended, or Ctrl-] was typed | – | wrong command line, no such VM | 128 and the number of a signal that ended it |
+//! | `fork`, `resume FILE` | it was interrupted, or torn down | – | wrong command line, nothing to begin with | 3 for a host that cannot do it |
+//! | `virsh` | as virsh(1) | as virsh(1) | no such group, one without libvirt | as virsh(1) |
+//! | `broker`, `cache gc`, `cache ls`, `cert`, `completions`, `dns add`, `dns claim`, `dns ls`, `dns rm`, `doctor`, `down`, `fault cut`, `fault delay`, `fault duplicate`, `fault loss`, `fault ls`, `fault partition`, `fault rate`, `fault reorder`, `fault undo`, `files add`, `files corrupt`, `files cut`, `files fail`, `files ls`, `files refuse`, `files rm`, `files slow`, `files undo`, `files url`, `freeze`, `gc`, `image gc`, `image import`, `image ls`, `kill`, `logs`, `man`, `nextest`, `pause`, `plan`, `ps`, `reboot`, `report`, `resume`, `schema`, `screenshot`, `select`, `shutdown`, `start`, `thaw` | done | – | wrong command line, or it cannot be done | 3 for a host or an image that is not fit, or an output that cannot be written; 141 if the reader of the output has gone |
+
+// ## Of test programs, `up`, and commands that print
 
 /// Everything that was to run has passed.
 pub const PASSED: u8 = 0;
@@ -26,7 +39,7 @@ pub const RUN_CANNOT_START: u8 = 126;
 /// There is no such program.
 pub const RUN_NOT_FOUND: u8 = 127;
 
-// ## Of `exec` and `ssh`, as ssh(1) has it
+// ## Of `exec` and `ssh`, as ssh(1) has them
 
 /// The command was not run, or its end is not known: a wrong command line, no such VM, one that is off, a
 /// connection that broke.

@@ -5,7 +5,6 @@
 //! verbs on names. `docs/design/launcher.md` tells its threat model.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks")]
 
 mod caller;
 mod handover;
@@ -13,6 +12,7 @@ mod netlink;
 mod network;
 mod router;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
@@ -34,6 +34,9 @@ Usage: steading-launcher VERB
   check                         say whether it has what it needs
 ";
 
+/// An output that is full, or that nobody reads, is an error here: whoever asks has asked for what is in it.
+const OUTPUT: &str = "cannot write to standard output";
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,9 +51,11 @@ fn main() -> ExitCode {
                 said.push(what);
                 hints.extend(hint);
             }
-            eprintln!("{}", said.join(": "));
+            // When it cannot be told, the status tells.
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "{}", said.join(": "));
             for hint in hints {
-                eprintln!("hint: {hint}");
+                let _ = writeln!(stderr, "hint: {hint}");
             }
             ExitCode::FAILURE
         }
@@ -88,7 +93,7 @@ fn run() -> anyhow::Result<()> {
             none()?;
             let caller = Caller::enter()?;
             for removed in network::collect(&mut Netlink::open()?, &caller)? {
-                println!("{removed}");
+                writeln!(std::io::stdout(), "{removed}").context(OUTPUT)?;
             }
             Ok(())
         }
@@ -96,10 +101,7 @@ fn run() -> anyhow::Result<()> {
             none()?;
             Caller::enter().map(drop)
         }
-        "--help" | "-h" => {
-            print!("{HELP}");
-            Ok(())
-        }
+        "--help" | "-h" => write!(std::io::stdout(), "{HELP}").context(OUTPUT),
         _ => bail!("there is no verb {verb:?}\nhint: --help lists them"),
     }
 }

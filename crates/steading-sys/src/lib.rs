@@ -15,6 +15,8 @@ pub mod beside;
 #[cfg(feature = "driver")]
 pub mod growth;
 #[cfg(feature = "driver")]
+pub mod inherited;
+#[cfg(feature = "driver")]
 pub mod namespace;
 #[cfg(feature = "driver")]
 pub mod process;

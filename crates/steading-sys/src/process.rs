@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::capability;
 use crate::pty;
 use crate::search::resolve;
+use crate::signal;
 use crate::start_error::explain;
 
 /// How much of a failed program's error output is kept, in bytes.
@@ -90,7 +91,7 @@ pub fn run_between<A: Into<OsString>>(
     stdout: Stdio,
 ) -> Result<Vec<u8>, RunError> {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let output = Command::new(resolve(program))
+    let output = unblocked(&mut Command::new(resolve(program)))
         .args(&args)
         .stdin(stdin)
         .stdout(stdout)
@@ -117,7 +118,19 @@ pub fn replace<A: Into<OsString>>(
     args: impl IntoIterator<Item = A>,
 ) -> RunError {
     let args = args.into_iter().map(Into::into);
-    explain(program, Some(package), Command::new(resolve(program)).args(args).exec())
+    explain(program, Some(package), unblocked(&mut Command::new(resolve(program))).args(args).exec())
+}
+
+/// Has a program begin with no signal blocked. The caller may wait for some (see [`crate::signal`]), and the
+/// standard library passes that on: a shell that has SIGCHLD blocked waits for ever.
+fn unblocked(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure makes one system call and touches no memory of the caller.
+    unsafe {
+        command.pre_exec(|| {
+            signal::unblock_all();
+            Ok(())
+        })
+    }
 }
 
 /// A program to be started beside its caller, in a process group of its own.
@@ -215,7 +228,7 @@ impl Program {
         };
         let failed = |source| explain(program, self.package, source);
         let mut command = Command::new(resolve(program));
-        command.args(args).envs(self.env);
+        unblocked(&mut command).args(args).envs(self.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match streams {
             Streams::Pipes => {

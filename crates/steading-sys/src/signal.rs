@@ -36,6 +36,17 @@ pub fn not_ignored(signals: &[Signal]) -> Vec<Signal> {
     signals.iter().filter(|signal| !is_ignored(signal)).copied().collect()
 }
 
+/// Blocks no signal in this thread any more.
+pub(crate) fn unblock_all() {
+    // SAFETY: all zeros is a valid set, which the call makes an empty one.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives both calls, which a child may make before its exec (signal-safety(7)).
+    unsafe {
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 /// Signals that are waited for, not handled.
 #[derive(Debug)]
 pub struct Signals(AsyncFd<OwnedFd>);
@@ -44,8 +55,7 @@ impl Signals {
     /// Blocks these signals in the calling thread, and in those that it starts later, and collects
     /// them. To be called with an event loop.
     ///
-    /// The programs that [`crate::process`] starts have none blocked: the standard library unblocks
-    /// all.
+    /// The programs that [`crate::process`] starts have none blocked.
     ///
     /// # Errors
     ///

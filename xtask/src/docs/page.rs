@@ -52,13 +52,21 @@ pub(super) fn command_line(steading: &Help, test_program: &Help) -> String {
 pub(super) fn exit_status(source: &str) -> String {
     let mut text = begin(
         "Exit status",
-        "A test program, `steading up` and whatever else ends by itself. `steading run` passes on the status of the\n\
-         program that it ran, once that was started; 128 and the number of a signal that ended it, as shells do.\n\
-         `steading exec` passes on that of the command in the guest; 255 when it is not told.",
+        "Commands that run something else pass its status on, and have statuses of their own for their own errors.\n\
+         A pipe whose reader has gone (`logs | head -1`) is no error: nothing is printed, and the status is 141, which\n\
+         shells tell of a program that SIGPIPE has ended.",
     );
-    text.push_str("\n| status | name in `steading::exit_code` | meaning |\n| --- | --- | --- |\n");
-    for constant in item::constants(source).iter().flat_map(|group| &group.constants) {
-        let _ = writeln!(text, "| {} | `{}` | {} |", constant.value, constant.name, cell(&constant.about));
+    text.push('\n');
+    for row in source.lines().filter_map(|line| line.strip_prefix("//! |")) {
+        let _ = writeln!(text, "|{row}");
+    }
+    for group in item::constants(source) {
+        let _ = writeln!(text, "\n## {}\n", group.title);
+        text.push_str("| status | name in `steading::exit_code` | meaning |\n| --- | --- | --- |\n");
+        for constant in group.constants {
+            let (value, about) = (&constant.value, cell(&constant.about));
+            let _ = writeln!(text, "| {value} | `{}` | {about} |", constant.name);
+        }
     }
     text
 }

@@ -26,6 +26,9 @@ const PRINTS: &[&str] = &[
     "xtask/",
 ];
 
+/// Where standard output and standard error are written to.
+const OUTPUTS: &str = "crates/steading-report/src/output.rs";
+
 /// Where every environment variable is named.
 const VARIABLES: &str = "crates/steading-plan/src/env_vars.rs";
 
@@ -60,6 +63,7 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     findings.extend(sleeps(file, &code));
     findings.extend(signal_handlers(file, &code));
     findings.extend(prints(file, &code));
+    findings.extend(outputs(file, &code));
     findings.extend(unfinished(file, &code));
     findings.extend(variables(file, &code));
     findings
@@ -161,6 +165,33 @@ fn prints(file: &File, code: &str) -> Vec<Finding> {
     lines_with(file, code, tests_start(code), &words, |word| {
         format!("{word} is for the command line and the report; what happens is an event")
     })
+}
+
+/// An output that is full or closed must not end a program in the middle, and decides its status.
+fn outputs(file: &File, code: &str) -> Vec<Finding> {
+    let is_ours = ["crates/steading-cli/", "crates/steading-harness/", "crates/steading-report/"];
+    if file.path == OUTPUTS || is_test(&file.path) || !is_ours.iter().any(|ours| file.path.starts_with(ours))
+    {
+        return Vec::new();
+    }
+    lines_with(
+        file,
+        code,
+        tests_start(code),
+        &[
+            "stdout().write",
+            "stderr().write",
+            "tokio::io::stdout",
+            "tokio::io::stderr",
+            "std::io::stdin().read",
+            "tokio::io::stdin",
+        ],
+        |word| {
+            format!(
+                "{word}: standard streams are used by {OUTPUTS} and crate::input, which know of full, closed and background ones"
+            )
+        },
+    )
 }
 
 /// The reference page on the environment is made of that one file, so a name elsewhere is not in it.
@@ -270,6 +301,16 @@ mod tests {
         let allowed = [("crates/x/src/a.rs", "the other side tells nothing")];
         assert_eq!(stale(&allowed, &[File::new("crates/x/src/a.rs", "fn f() {}")]).len(), 1);
         assert!(stale(&allowed, &[File::new("crates/x/src/a.rs", "sleep(wait)")]).is_empty());
+    }
+
+    #[test]
+    fn a_standard_stream_is_found_outside_the_place_for_it() {
+        assert!(finds("crates/steading-harness/src/a.rs", "tokio::io::stdout()", "standard streams"));
+        assert!(!finds(
+            "crates/steading-report/src/output.rs",
+            "io::stdout().write_all(b)",
+            "standard streams"
+        ));
     }
 
     #[test]

@@ -13,11 +13,14 @@ const PLAIN: &str = r#"echo "$0 $$" >&2; exec "${SHELL:-/bin/sh}" -c "$1""#;
 const COUNTING: &str = r#"echo "$0 $$" >&2; "${SHELL:-/bin/sh}" -c "$1"; s=$?
 echo "$0 end" >&2; echo "$0 left $(wc -c)" >&2; exit $s"#;
 
-/// Waits beside the command. Its input ends without a second line when the connection breaks or this
-/// program is killed: then the command's process group gets SIGTERM, and 10 s later SIGKILL.
-pub(super) const GUARD: &str = "read group && ! read ended && kill -TERM \"-$group\" 2>/dev/null && { n=0
-while [ $n -lt 100 ] && kill -0 \"-$group\" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
-kill -KILL \"-$group\" 2>/dev/null; }; true";
+/// Waits beside the command. Its input has the command's process group, then names of signals for it, and
+/// `ended`. When it ends without that, since the connection has broken or this program was killed, the group gets
+/// SIGTERM, and 10 s later SIGKILL. (The protocol has signals of its own, which sshd refuses for root.)
+pub(super) const GUARD: &str = "read group || exit 0
+while read word; do test \"$word\" = ended && exit 0; kill -\"$word\" \"-$group\" 2>/dev/null; done
+kill -TERM \"-$group\" 2>/dev/null || exit 0
+n=0; while [ $n -lt 100 ] && kill -0 \"-$group\" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
+kill -KILL \"-$group\" 2>/dev/null";
 
 /// A command, and how it talks about itself on its standard error.
 #[derive(Debug)]
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_guard_ends_the_process_group_when_its_input_ends_and_leaves_it_when_it_is_told() {
-        for (told, is_ended) in [("", true), ("ended\n", false)] {
+        for (told, is_ended) in [("", true), ("KILL\nended\n", true), ("CONT\nended\n", false)] {
             let mut command = Command::new("setsid");
             command.args(["sh", "-c", "echo $$; exec sleep 1000"]).stdout(Stdio::piped());
             let mut sleeper = command.spawn().unwrap();

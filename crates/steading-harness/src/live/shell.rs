@@ -31,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the end of a command that was killed may take.
 const KILLED: Duration = Duration::from_secs(5);
 
+/// How long a guard may take to end.
+const RELEASED: Duration = Duration::from_secs(2);
+
 /// Longer than anybody waits.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -216,8 +219,7 @@ impl<'a> Session<'a> {
             write(Output::Stderr, sieve.finish()).await?;
         }
         if let Some(guard) = self.guard.take() {
-            // It may have broken with the connection.
-            let _ = guard.data(b"ended\n".as_slice()).await;
+            release(guard).await;
         }
         match (self.ending.status, self.interrupted) {
             (Some(status), _) => Ok(u8::try_from(status).unwrap_or(exit_code::REMOTE_FAILED)),
@@ -301,24 +303,27 @@ impl<'a> Session<'a> {
             return false;
         }
         self.deadline = Some(Instant::now() + GRACE);
-        let name = match signal {
-            Signal::INT => Sig::INT,
-            Signal::HUP => Sig::HUP,
-            _ => Sig::TERM,
-        };
-        // One that cannot be sent is made up for when the time is over.
-        let _ = self.channel.signal(name).await;
+        match signal {
+            Signal::INT => self.signal("INT", Sig::INT).await,
+            Signal::HUP => self.signal("HUP", Sig::HUP).await,
+            _ => self.signal("TERM", Sig::TERM).await,
+        }
         false
     }
 
-    /// Ends the command for good: by a request, and for servers that have none, by its guard.
+    /// Sends the command's process group a signal. One that cannot be sent is made up for when the time is over.
+    async fn signal(&self, name: &str, signal: Sig) {
+        let _ = match &self.guard {
+            Some(guard) => guard.data(format!("{name}\n").as_bytes()).await,
+            None => self.channel.signal(signal).await,
+        };
+    }
+
+    /// Ends the command for good.
     async fn kill(&mut self) {
         self.is_killed = true;
         self.deadline = Some(Instant::now() + KILLED);
-        let _ = self.channel.signal(Sig::KILL).await;
-        if let Some(guard) = self.guard.take() {
-            let _ = guard.eof().await;
-        }
+        self.signal("KILL", Sig::KILL).await;
     }
 
     fn note(&self, text: &str) {
@@ -338,6 +343,18 @@ async fn guard(ssh: &Ssh) -> anyhow::Result<Channel<Msg>> {
     let channel = ssh.open().await?;
     channel.exec(false, format!("exec /bin/sh -c {}", crate::vm::quoted(GUARD))).await?;
     Ok(channel)
+}
+
+/// Tells a guard that there is nothing to end, and waits until it knows: what is sent may not leave this program
+/// before its end.
+async fn release(mut guard: Channel<Msg>) {
+    let limit = Instant::now() + RELEASED;
+    let released = async {
+        // It may have broken with the connection.
+        let _ = guard.data(b"ended\n".as_slice()).await;
+        while guard.wait().await.is_some() {}
+    };
+    let _ = timeout_at(limit.into(), released).await;
 }
 
 /// Whether standard input is a file with a position, which others may go on from.
