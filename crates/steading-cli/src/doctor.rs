@@ -6,6 +6,7 @@ use serde::Serialize;
 use steading_harness::{chain, exit_code, prepare};
 use steading_plan::Acceleration;
 use steading_report::output::println;
+use steading_sys::inherited::check_files;
 use steading_sys::process::{RunError, run};
 use steading_sys::{namespace, tap};
 use steading_vm::engine::{FIRMWARE_CODE, QEMU, QEMU_PACKAGE, choose_acceleration};
@@ -222,6 +223,14 @@ fn disk() -> Item {
 
 fn open_files() -> Item {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if let Err(error) = check_files() {
+        return tried(
+            "limits",
+            "bounds how many VMs one group can hold",
+            Err(error.to_string()),
+            Verdict::Bad,
+        );
+    }
     let outcome = match limit {
         Some(limit) if limit < FEW_FILES => {
             Err(format!("at most {limit} open files\nhint: ulimit -n {}", FEW_FILES * 4))

@@ -65,7 +65,12 @@ enum Command {
     /// `STEADING_DOMAIN`, `STEADING_LOG_DIR`, an address for each VM (`STEADING_VM_N1` for n1),
     /// and the paths of a JSON file with all of the plan (`STEADING_FACTS`) and of the private key
     /// for root in guests (`STEADING_SSH_KEY`). It starts when the VMs do: `steading wait VM` waits
-    /// for one. Its exit status becomes that of this command.
+    /// for one.
+    ///
+    /// It is run as a shell would: its input, output and errors are those of this command, byte by byte, and
+    /// it has a terminal if input and output are one. Its output is in the log, too. A signal that asks this
+    /// command to end reaches the program first. Its exit status becomes that of this command, which has
+    /// 125, 126 and 127 for its own errors, as env(1) does.
     Run {
         /// The testnet, in TOML.
         topology: Utf8PathBuf,

@@ -405,6 +405,9 @@ fn a_group_whose_driver_inherits_ignored_signals_low_limits_or_closed_streams_ha
         let (code, said) = ran(dir.path(), script);
         assert_eq!(code, Some(7), "{state}: {said}");
     }
+    let (code, said) = ran(dir.path(), r#"mkdir gone && cd gone && rmdir ../gone && exec "$@""#);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("hint: the working directory of this program was removed"), "{said}");
     for limit in [64, 256, 900, 1000] {
         let (code, said) = ran(dir.path(), &format!(r#"ulimit -n {limit} && exec "$@""#));
         assert_eq!(code, Some(125), "{limit} files: {said}");

@@ -149,6 +149,12 @@ fn main(mut suite: Declared) -> ExitCode {
         Ok(parsed) => parsed,
         Err(code) => return ExitCode::from(code),
     };
+    let purpose = match &command {
+        // The list of tests is data; of a run, the tests are what counts.
+        None if libtest.list => Purpose::Print,
+        None | Some(Command::Run(_) | Command::Up(_)) => Purpose::Hold,
+        Some(_) => purpose,
+    };
     let report = Report::new();
     if !libtest.list && matches!(command, None | Some(Command::Run(_))) {
         if let Err(error) = bazel::obey(&mut suite, &mut run, &variable) {
@@ -193,8 +199,6 @@ fn main(mut suite: Declared) -> ExitCode {
         Some(Command::Boot(args)) => fork::hold_booted(suite, &args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),
     };
-    // The list of tests is data; all else that is printed is not what counts.
-    let purpose = if libtest.list { Purpose::Print } else { purpose };
     ExitCode::from(purpose.done(code))
 }
 

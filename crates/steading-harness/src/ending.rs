@@ -4,9 +4,13 @@ use std::ffi::OsString;
 
 use steading_api::{ClientError, FailureKind, chain};
 use steading_report::output::{self, Output};
+use steading_sys::inherited::is_directory_gone;
 
 use crate::exit_code;
 use crate::vm::Unmet;
+
+/// Why no relative path leads anywhere, whatever an error says of it.
+const GONE: &str = "hint: the working directory of this program was removed: change to one that is there";
 
 /// What a command is for, which decides what its exit status tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,9 @@ impl Purpose {
             return output::status(exit_code::PASSED, self.own(exit_code::HOST));
         }
         tell(error);
+        if is_directory_gone() {
+            output::print_to(Output::Stderr, format_args!("{GONE}\n"));
+        }
         let is_unmet = self == Self::Wait && is_unmet(error);
         self.own(if is_unmet { exit_code::FAILED } else { exit_code::USAGE })
     }

@@ -49,11 +49,12 @@ pub(crate) struct Ran {
 }
 
 /// Once a command has ended: nothing that comes later than this after the last word is its own. What it
-/// wrote itself is in a pipe of the guest by then, and sshd has nothing else to do than to send it.
-const QUIET: Duration = Duration::from_secs(1);
+/// wrote itself is in a pipe of the guest by then, and sshd has nothing else to do than to send it, however
+/// busy the host of an emulated guest is.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The same for what goes on and on.
-const AT_MOST: Duration = Duration::from_secs(10);
+const AT_MOST: Duration = Duration::from_secs(20);
 
 /// A status that the protocol cannot tell, or does not.
 const UNKNOWN: i32 = 255;
