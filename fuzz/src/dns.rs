@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use steading_names::{Transport, answer};
-use steading_plan::{HostFacts, HostResources, Plan, Record, Testnet, Zone};
+use steading_plan::{HostFacts, Plan, Record, Testnet, Zone};
 
 use crate::Target;
 
@@ -28,7 +28,7 @@ pub const TARGET: Target = Target {
 const HEAD: usize = 12;
 
 static ZONE: LazyLock<Zone> = LazyLock::new(|| {
-    let host = HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
+    let host = HostFacts::default();
     let plan = Plan::derive(&"fuzz".parse().expect("a name"), &Testnet::new(), &host).expect("a plan");
     let records = [
         Record::txt("*.example.com", "x".repeat(3000)),

@@ -1,8 +1,7 @@
 //! Testnets in TOML, as people write them, and the plans that follow.
 
 use steading_plan::{
-    Boot, Engine, GroupName, Guest, GuestFiles, HostFacts, HostResources, ImageSource, Plan, Testnet,
-    TestnetFile,
+    Boot, Engine, GroupName, Guest, GuestFiles, HostFacts, ImageSource, Plan, Testnet, TestnetFile,
 };
 
 use crate::Target;
@@ -85,8 +84,7 @@ pub fn check(bytes: &[u8]) {
 
 fn plan(testnet: &Testnet, engine: Engine) {
     let group: GroupName = "fuzz".parse().expect("a name");
-    let resources = HostResources { cpus: u64::MAX, memory_mib: u64::MAX };
-    let host = HostFacts { engine, ..HostFacts::new(resources) };
+    let host = HostFacts { engine, ..HostFacts::default() };
     let plan = Plan::derive(&group, testnet, &host);
     assert_eq!(plan, Plan::derive(&group, testnet, &host), "a plan is not the same twice");
     let Ok(plan) = plan else { return };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_group::Origin;
-use steading_plan::{GroupName, HostFacts, HostResources, Plan, Testnet, VmSpec};
+use steading_plan::{GroupName, HostFacts, Plan, Testnet, VmSpec};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -56,7 +56,7 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
 pub(crate) fn prepare_guests(count: usize) -> anyhow::Result<Prepared> {
     let guest = steading::reference::guest()?;
     let vms = (1..=count).map(|number| -> VmSpec { guest.vm(format!("n{number}")) });
-    let host = HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     let group: GroupName = "bench-boot".parse()?;
     let plan = Plan::derive(&group, &Testnet::new().vms(vms), &host)?;
     let cache = ImageCache::open(&ImageCache::default_dir())?;

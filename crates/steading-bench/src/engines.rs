@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{Client, VmVerb};
 use steading_group::Origin;
-use steading_plan::{Engine, GroupName, HostFacts, HostResources, Plan, Testnet};
+use steading_plan::{Engine, GroupName, HostFacts, Plan, Testnet};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 
@@ -55,7 +55,7 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
 fn plan(engine: Engine) -> anyhow::Result<(Plan, Vec<PreparedVm>)> {
     let guest = steading::reference::guest()?;
     let vms = (1..=GUESTS).map(|number| guest.vm(format!("n{number}")));
-    let host = HostFacts { engine, ..HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 }) };
+    let host = HostFacts { engine, ..HostFacts::default() };
     let group: GroupName = "bench-engines".parse()?;
     let plan = Plan::derive(&group, &Testnet::new().vms(vms), &host)?;
     let cache = ImageCache::open(&ImageCache::default_dir())?;

@@ -14,7 +14,7 @@ use fs_err as fs;
 use steading_api::{Client, ProcessEvent, ProcessSpec, Streams};
 use steading_files::{ServedFile, digest};
 use steading_group::{Admission, GroupConfig, Isolation, Origin};
-use steading_plan::{FILES_PORT, FileSource, HostFacts, HostResources, Plan, Testnet};
+use steading_plan::{FILES_PORT, FileSource, HostFacts, Plan, Testnet};
 use steading_vm::image::ImageCache;
 
 /// Debian's nginx (package `nginx-light`).
@@ -38,7 +38,7 @@ pub(crate) fn measure(large_mib: u64, small: usize, runs: usize) -> anyhow::Resu
     let dir = Utf8Path::from_path(dir.path()).context("the directory is not UTF-8")?;
     let files = write_files(&dir.join("files"), large_mib, small)?;
     fs::create_dir_all(dir.join("log"))?;
-    let host = HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     let plan = Plan::derive(&"bench-files".parse()?, &Testnet::new(), &host)?;
     let address = plan.addresses.files;
     let mut owner = steading_group::spawn(GroupConfig {

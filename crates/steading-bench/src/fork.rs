@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading_api::{Client, FreezeRequest, GuestCommand, VmState};
 use steading_group::{Admission, Clock, FrozenGroup, GroupConfig, Isolation, OpenedGroup, Origin, Owner};
-use steading_plan::{HostFacts, HostResources, Plan, Testnet};
+use steading_plan::{HostFacts, Plan, Testnet};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 
@@ -125,7 +125,7 @@ fn cluster(plan: &Plan, prepared: &[PreparedVm], dir: &Utf8Path) -> anyhow::Resu
 fn guests(group: &str, count: usize) -> anyhow::Result<(Plan, Vec<PreparedVm>)> {
     let guest = steading::reference::guest()?;
     let vms = (1..=count).map(|number| guest.vm(format!("n{number}")));
-    let host = HostFacts::new(HostResources { cpus: 64, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     let plan = Plan::derive(&group.parse()?, &Testnet::new().vms(vms), &host)?;
     let cache = ImageCache::open(&ImageCache::default_dir())?;
     let prepared = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;

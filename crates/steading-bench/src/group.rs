@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 use steading_api::{Client, ProcessEvent, ProcessSpec, Streams};
 use steading_group::{Admission, GroupConfig, Isolation, Origin, Owner};
-use steading_plan::{HostFacts, HostResources, Plan, Testnet};
+use steading_plan::{HostFacts, Plan, Testnet};
 use tokio::runtime::Runtime;
 
 use crate::stats::row;
@@ -16,7 +16,7 @@ use crate::stats::row;
 const REST: Duration = Duration::from_millis(300);
 
 pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
-    let host = HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
+    let host = HostFacts::default();
     let plan = Plan::derive(&"bench-group".parse()?, &Testnet::new(), &host)?;
     let dir = tempfile::tempdir()?;
     let dir = Utf8Path::from_path(dir.path()).context("the directory for temporary files is not UTF-8")?;

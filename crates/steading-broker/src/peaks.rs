@@ -145,14 +145,13 @@ fn read(path: &Utf8Path) -> Option<Peak> {
 
 #[cfg(test)]
 mod tests {
-    use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Testnet, VmSpec};
+    use steading_plan::{Boot, HostFacts, ImageSource, Testnet, VmSpec};
 
     use super::*;
 
     fn plan(memory_mib: u32) -> Plan {
         let vm = VmSpec::new("n1", Boot::Bios).disk(ImageSource::new("/disk")).memory_mib(memory_mib);
-        let resources = HostResources { cpus: 4, memory_mib: 1 << 20 };
-        let facts = HostFacts::new(resources);
+        let facts = HostFacts::default();
         Plan::derive(&"etcd".parse().unwrap(), &Testnet::new().vm(vm), &facts).unwrap()
     }
 

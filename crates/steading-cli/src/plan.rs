@@ -22,6 +22,11 @@ pub(crate) fn print(
         table(&planned.plan);
         println!("runs by {}: {}", planned.acceleration.acceleration.as_str(), planned.acceleration.reason);
     }
+    let host = prepare::host_resources();
+    let misfit = planned.plan.check(host).err().map(|error| format!("it does not fit this machine: {error}"));
+    for warning in misfit.into_iter().chain(planned.plan.strain(host)) {
+        eprintln!("warning: {warning}");
+    }
     Ok(exit_code::PASSED)
 }
 

@@ -43,7 +43,7 @@ fn list<'a>(on: impl Iterator<Item = &'a VmPlan>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec};
+    use steading_plan::{Boot, HostFacts, ImageSource, Plan, Testnet, VmSpec};
 
     use super::*;
 
@@ -51,8 +51,7 @@ mod tests {
     fn only_vms_that_are_on_and_tell_metrics_are_listed() {
         let vm = |name: &str| VmSpec::new(name, Boot::Bios).disk(ImageSource::new("/disk"));
         let declared = [vm("a").metrics(2379).metrics(9100), vm("quiet"), vm("off").metrics(1)];
-        let resources = HostResources { cpus: 4, memory_mib: 1 << 20 };
-        let facts = HostFacts::new(resources);
+        let facts = HostFacts::default();
         let plan = Plan::derive(&"g".parse().unwrap(), &Testnet::new().vms(declared), &facts).unwrap();
         let address = plan.vm("a").unwrap().address;
         let targets = [format!("[{address}]:2379"), format!("[{address}]:9100")];

@@ -72,14 +72,13 @@ pub struct Planned {
 ///
 /// # Errors
 ///
-/// When it is declared wrongly or can never fit, or when the engine is not installed.
+/// When it is declared wrongly. Whether it fits this machine is another question: [`Plan::check`].
 pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, PrepareError> {
     let group: GroupName = group.parse()?;
     let kernel = testnet.vms.iter().find_map(|vm| match &vm.boot {
         Boot::Kernel { kernel, .. } => Some(kernel.as_path()),
         Boot::Uefi | Boot::Bios => None,
     });
-    let resources = host_resources();
     let tsc_mhz = steading_sys::tsc::frequency_mhz();
     let cache = ImageCache::default_dir();
     let disabled_features = disabled_features(&cache);
@@ -91,7 +90,7 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
         tsc_mhz,
     };
     // A testnet that is declared wrongly is refused before anything is tried.
-    let draft = HostFacts { resources, qemu: qemu(steading_plan::Acceleration::Tcg), engine };
+    let draft = HostFacts { qemu: qemu(steading_plan::Acceleration::Tcg), engine };
     Plan::derive(&group, testnet, &draft)?;
     let declared = text_variable(env_vars::STEADING_DECLARED_VMS, &variable)?;
     let note = match declared {
@@ -99,7 +98,7 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
         None => None,
     };
     let acceleration = choose_acceleration(&cache, kernel);
-    let host = HostFacts { resources, qemu: qemu(acceleration.acceleration), engine };
+    let host = HostFacts { qemu: qemu(acceleration.acceleration), engine };
     let plan = Plan::derive(&group, testnet, &host)?;
     Ok(Planned { plan, acceleration, note })
 }

@@ -156,7 +156,7 @@ mod tests {
 
     fn group() -> FrozenGroup {
         let vm = VmSpec::new("n1", Boot::Bios).disk(ImageSource::new("/disk")).memory_mib(2048);
-        let facts = HostFacts::new(host(1 << 20));
+        let facts = HostFacts::default();
         let plan = Plan::derive(&"etcd".parse().unwrap(), &Testnet::new().vm(vm), &facts).unwrap();
         FrozenGroup {
             steading_frozen: FROZEN_VERSION,

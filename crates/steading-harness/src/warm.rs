@@ -361,13 +361,13 @@ fn remove(directory: &Utf8Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use steading_plan::{HostFacts, HostResources, ImageSource, Testnet, VmSpec};
+    use steading_plan::{HostFacts, ImageSource, Testnet, VmSpec};
 
     use super::*;
 
     /// A testnet on a host whose counter was found to count so often.
     fn plan(tsc_mhz: Option<u32>) -> Plan {
-        let mut facts = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+        let mut facts = HostFacts::default();
         facts.qemu.tsc_mhz = tsc_mhz;
         let testnet = Testnet::new().vm(VmSpec::new("n1", Boot::Bios).disk(ImageSource::new("/disk")));
         Plan::derive(&"etcd".parse().unwrap(), &testnet, &facts).unwrap()

@@ -10,7 +10,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as 
 use serde_json::{Value, json};
 use steading_names::acme::{Acme, Asker, Body, Jwk, Reply};
 use steading_names::{Authority, AuthorityKey, SharedZone};
-use steading_plan::{HostFacts, HostResources, Plan, Record, Testnet};
+use steading_plan::{HostFacts, Plan, Record, Testnet};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -122,7 +122,7 @@ struct Place {
 }
 
 fn plan() -> Plan {
-    let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     Plan::derive(&"g".parse().expect("a name"), &Testnet::new(), &host).expect("a plan")
 }
 

@@ -6,7 +6,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
 use steading_names::{DnsListener, SharedZone, Transport, answer};
-use steading_plan::{Boot, HostFacts, HostResources, Plan, Record, Testnet, VmSpec, Zone};
+use steading_plan::{Boot, HostFacts, Plan, Record, Testnet, VmSpec, Zone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 fn plan() -> Plan {
     let boot = Boot::Kernel { kernel: "/vmlinuz".into(), initrd: None, cmdline: String::new() };
     let testnet = Testnet::new().vm(VmSpec::new("n1", boot));
-    let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     Plan::derive(&"g".parse().expect("a name"), &testnet, &host).expect("a plan")
 }
 

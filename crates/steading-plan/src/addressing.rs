@@ -100,13 +100,12 @@ fn network_config(cards: &[Card], addresses: &AddressPlan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Boot, CloudInit, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec};
+    use crate::{Boot, CloudInit, HostFacts, ImageSource, Plan, Testnet, VmSpec};
 
     use super::*;
 
     fn plan(testnet: &Testnet) -> Plan {
-        let resources = HostResources { cpus: 4, memory_mib: 1 << 20 };
-        let facts = HostFacts::new(resources);
+        let facts = HostFacts::default();
         Plan::derive(&"g".parse().unwrap(), testnet, &facts).unwrap()
     }
 

@@ -248,9 +248,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Addressing, HostFacts, HostResources, Plan, PlanError, Testnet, VmSpec};
-
-    const ROOMY: HostResources = HostResources { cpus: 4, memory_mib: 1 << 20 };
+    use crate::{Addressing, HostFacts, Plan, PlanError, Testnet, VmSpec};
 
     fn vm(credentials: &[(&str, usize)]) -> VmSpec {
         let boot = Boot::Kernel { kernel: "/kernel".into(), initrd: None, cmdline: String::new() };
@@ -261,7 +259,7 @@ mod tests {
     }
 
     fn plan(vm: VmSpec) -> Result<Plan, PlanError> {
-        Plan::derive(&"g".parse().unwrap(), &Testnet::new().vm(vm), &HostFacts::new(ROOMY))
+        Plan::derive(&"g".parse().unwrap(), &Testnet::new().vm(vm), &HostFacts::default())
     }
 
     fn refusal(vm: VmSpec) -> String {
@@ -292,7 +290,7 @@ mod tests {
     #[test]
     fn a_static_address_was_lost_behind_large_credentials() {
         let testnet = Testnet::new().addressing(Addressing::Static).vm(vm(&[("a", 1900), ("b", 1900)]));
-        let plan = Plan::derive(&"g".parse().unwrap(), &testnet, &HostFacts::new(ROOMY)).unwrap();
+        let plan = Plan::derive(&"g".parse().unwrap(), &testnet, &HostFacts::default()).unwrap();
         assert!(goes_over_smbios(&plan, "network.network.05-steading-1"));
         assert!(!goes_over_smbios(&plan, "b"));
     }
@@ -312,7 +310,7 @@ mod tests {
 
     #[test]
     fn with_libvirt_fewer_credentials_go_over_fw_cfg() {
-        let facts = HostFacts { engine: Engine::Libvirt, ..HostFacts::new(ROOMY) };
+        let facts = HostFacts { engine: Engine::Libvirt, ..HostFacts::default() };
         let derive = |count: usize| {
             let names: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
             let given: Vec<(&str, usize)> =

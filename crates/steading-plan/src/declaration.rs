@@ -205,10 +205,10 @@ fn check_ignition(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HostFacts, HostResources, ImageSource, Plan, Testnet};
+    use crate::{HostFacts, ImageSource, Plan, Testnet};
 
     fn refused(spec: VmSpec) -> String {
-        let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+        let host = HostFacts::default();
         let group = "g".parse().unwrap();
         match Plan::derive(&group, &Testnet::new().vm(spec), &host) {
             Ok(plan) => panic!("it was accepted: {plan:?}"),

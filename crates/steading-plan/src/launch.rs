@@ -279,12 +279,12 @@ impl InterfaceRecord {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Boot, HostFacts, HostResources, ImageSource, Testnet, VmSpec};
+    use crate::{Boot, HostFacts, ImageSource, Testnet, VmSpec};
 
     use super::*;
 
     fn plan(testnet: &Testnet) -> Plan {
-        let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+        let host = HostFacts::default();
         Plan::derive(&"east".parse().unwrap(), testnet, &host).unwrap()
     }
 

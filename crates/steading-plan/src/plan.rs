@@ -15,7 +15,7 @@ use crate::domain::{Domain, Held, unspeakable};
 use crate::engine::Engine;
 use crate::nested::{self, NestedError};
 use crate::qemu::{Beginning, QemuCommand, QemuFacts};
-use crate::resources::{HostResources, ResourceError, Resources, memory_sum};
+use crate::resources::{HostResources, ResourceError, Resources, memory_sum, strain};
 use crate::{
     AddressPlan, Boot, FileNameError, FileSource, GroupName, Handle, IfName, MacAddr, NameError, PrefixError,
     Record, RecordError, ResolverError, Sha256, Testnet, VmName, VmSpec, Zone, check_resolver,
@@ -109,21 +109,12 @@ pub enum PlanError {
 }
 
 /// Facts about the host that a plan depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
-    /// How much there is.
-    pub resources: HostResources,
     /// What its QEMU is like.
     pub qemu: QemuFacts,
     /// What is to run VMs.
     pub engine: Engine,
-}
-
-impl HostFacts {
-    /// A host of this size, with QEMU, and emulation.
-    pub fn new(resources: HostResources) -> Self {
-        Self { resources, qemu: QemuFacts::default(), engine: Engine::default() }
-    }
 }
 
 /// Everything about a group, before anything is touched.
@@ -222,8 +213,8 @@ impl Plan {
         let (records, resolvers) = (testnet.records.clone(), testnet.resolvers.clone());
         resolvers.iter().try_for_each(|resolver| check_resolver(&addresses, *resolver))?;
         Zone::new(&addresses, &vms, &records, resolvers.iter().copied())?;
+        Resources::check_declared(&testnet.vms)?;
         let resources = Resources::of(&testnet.vms);
-        resources.check(&testnet.vms, host.resources)?;
         let second_cards = vms.iter().filter_map(|vm| Some((vm.second_mac?, vm.second_address)));
         let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, second_cards);
         Ok(Self {
@@ -240,14 +231,22 @@ impl Plan {
         })
     }
 
-    /// Refuses what can never fit on another host.
+    /// Refuses what can never fit on this host. A plan itself is made for any testnet.
     ///
     /// # Errors
     ///
-    /// When it has fewer CPUs, or less memory, than this needs.
+    /// When it has less memory than this needs.
     pub fn check(&self, host: HostResources) -> Result<(), ResourceError> {
-        let specs: Vec<VmSpec> = self.vms.iter().map(|vm| vm.spec.clone()).collect();
-        self.resources.check(&specs, host)
+        self.resources.check(&self.specs(), host)
+    }
+
+    /// A warning, when a VM asks for more than this host does well.
+    pub fn strain(&self, host: HostResources) -> Option<String> {
+        strain(&self.specs(), host)
+    }
+
+    fn specs(&self) -> Vec<VmSpec> {
+        self.vms.iter().map(|vm| vm.spec.clone()).collect()
     }
 
     /// How the memory that it needs adds up, for people.

@@ -49,20 +49,30 @@ pub enum ResourceError {
         /// How the need adds up.
         sum: String,
     },
-    /// One VM with more CPUs than QEMU makes sense of.
+    /// More vCPUs than a machine of QEMU's takes.
     #[error(
-        "VM {vm} asks for {vcpus} vCPUs, and this machine has {cpus} CPUs\nhint: a VM never gains by more vCPUs than there are CPUs; declare at most {cpus}"
+        "VM {vm} has {vcpus} vCPUs, and QEMU's machine q35 takes {VCPUS_MAX} at most\nhint: declare fewer"
     )]
     Vcpus {
         /// The VM.
         vm: String,
         /// What it asks for.
         vcpus: u32,
-        /// What there is.
-        cpus: u64,
+    },
+    /// More memory than a guest has addresses for.
+    #[error(
+        "VM {vm} has {memory_mib} MiB of memory, and an x86-64 guest takes {MEMORY_MAX_MIB} at most\nhint: declare less"
+    )]
+    Addresses {
+        /// The VM.
+        vm: String,
+        /// What it asks for.
+        memory_mib: u32,
     },
     /// Nothing to run with.
-    #[error("VM {vm} has {what}\nhint: declare at least 1 vCPU and {minimum} MiB", minimum = MINIMUM_MIB)]
+    #[error(
+        "VM {vm} has {what}\nhint: declare at least 1 vCPU, and {MINIMUM_MIB} MiB; Linux needs 64 MiB or more"
+    )]
     Nothing {
         /// The VM.
         vm: String,
@@ -73,6 +83,13 @@ pub enum ResourceError {
 
 /// Less memory than this boots no firmware or kernel, in MiB.
 const MINIMUM_MIB: u32 = 16;
+
+/// What 46 bits of physical addresses reach, which is what Linux takes with four-level page tables
+/// (`MAX_PHYSMEM_BITS`), in MiB.
+const MEMORY_MAX_MIB: u32 = 1 << 26;
+
+/// Beyond that a guest needs interrupt remapping, which machines here do not have (QEMU, hw/i386/x86-common.c).
+const VCPUS_MAX: u32 = 255;
 
 impl Resources {
     /// The sum over these VMs.
@@ -95,8 +112,8 @@ impl Resources {
         self.vcpus.saturating_add(1).div_ceil(oversubscription)
     }
 
-    /// Refuses what can never fit on this host.
-    pub(crate) fn check(self, vms: &[VmSpec], host: HostResources) -> Result<(), ResourceError> {
+    /// Refuses what fits no machine.
+    pub(crate) fn check_declared(vms: &[VmSpec]) -> Result<(), ResourceError> {
         for vm in vms {
             let name = vm.name.clone();
             if vm.vcpus == 0 {
@@ -106,16 +123,34 @@ impl Resources {
                 let what = format!("{} MiB of memory", vm.memory_mib);
                 return Err(ResourceError::Nothing { vm: name, what });
             }
-            if u64::from(vm.vcpus) > host.cpus {
-                return Err(ResourceError::Vcpus { vm: name, vcpus: vm.vcpus, cpus: host.cpus });
+            if vm.memory_mib > MEMORY_MAX_MIB {
+                return Err(ResourceError::Addresses { vm: name, memory_mib: vm.memory_mib });
+            }
+            if vm.vcpus > VCPUS_MAX {
+                return Err(ResourceError::Vcpus { vm: name, vcpus: vm.vcpus });
             }
         }
+        Ok(())
+    }
+
+    /// Refuses what can never fit on this host.
+    pub(crate) fn check(self, vms: &[VmSpec], host: HostResources) -> Result<(), ResourceError> {
         let needed = self.total_mib();
         if needed > host.memory_mib {
             return Err(ResourceError::Memory { needed, has: host.memory_mib, sum: memory_sum(vms.iter()) });
         }
         Ok(())
     }
+}
+
+/// A warning, when a VM has more vCPUs than this host has CPUs.
+pub(crate) fn strain(vms: &[VmSpec], host: HostResources) -> Option<String> {
+    let vm = vms.iter().filter(|vm| u64::from(vm.vcpus) > host.cpus).max_by_key(|vm| vm.vcpus)?;
+    Some(format!(
+        "VM {} has {} vCPUs, and this machine has {} CPUs: its vCPUs wait for each other\nhint: a VM is rarely \
+         faster for more vCPUs than there are CPUs, and often slower",
+        vm.name, vm.vcpus, host.cpus
+    ))
 }
 
 /// The terms of a sum of memory, in MiB.

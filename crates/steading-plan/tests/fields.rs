@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use steading_plan::{Guest, GuestFiles, HostFacts, HostResources, Plan, TestnetFile};
+use steading_plan::{Guest, GuestFiles, HostFacts, Plan, TestnetFile};
 
 /// The reference, whose tables of fields are made from the sources.
 const REFERENCE: &str = include_str!("../../../docs/reference/testnet.md");
@@ -156,7 +156,7 @@ fn plan(text: &str) -> Result<Plan, String> {
     let guest = GuestFiles { boot, disk: None, memory_mib: 512, reboots_on_panic: false };
     let guests = BTreeMap::from([(Guest::Reference, guest)]);
     let testnet = file.resolve(&guests).map_err(|error| error.to_string())?;
-    let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     Plan::derive(&"g".parse().expect("a name"), &testnet, &host).map_err(|error| steading_plan::chain(&error))
 }
 

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use steading_plan::{
-    Boot, DnsName, Found, HostFacts, HostResources, Plan, PlanError, Record, RecordData, RecordError,
-    StrangeNameError, Testnet, VmSpec, Zone, ZoneData,
+    Boot, DnsName, Found, HostFacts, Plan, PlanError, Record, RecordData, RecordError, StrangeNameError,
+    Testnet, VmSpec, Zone, ZoneData,
 };
 
 fn testnet() -> Testnet {
@@ -14,7 +14,7 @@ fn testnet() -> Testnet {
 }
 
 fn derive(testnet: &Testnet) -> Result<Plan, PlanError> {
-    let host = HostFacts::new(HostResources { cpus: 4, memory_mib: 1 << 20 });
+    let host = HostFacts::default();
     Plan::derive(&"g".parse().expect("a name"), testnet, &host)
 }
 

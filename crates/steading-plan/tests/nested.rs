@@ -1,6 +1,6 @@
 //! VMs inside others, as they are planned.
 
-use steading_plan::{Boot, Fault, HostFacts, HostResources, ImageSource, Plan, PlanError, Testnet, VmSpec};
+use steading_plan::{Boot, Fault, HostFacts, ImageSource, Plan, PlanError, Testnet, VmSpec};
 
 fn vm(name: &str, memory_mib: u32) -> VmSpec {
     let boot = Boot::Kernel {
@@ -12,7 +12,7 @@ fn vm(name: &str, memory_mib: u32) -> VmSpec {
 }
 
 fn plan(vms: impl IntoIterator<Item = VmSpec>) -> Result<Plan, PlanError> {
-    let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 2048 });
+    let host = HostFacts::default();
     Plan::derive(&"nested".parse().expect("a name"), &Testnet::new().vms(vms), &host)
 }
 

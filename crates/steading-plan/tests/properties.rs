@@ -8,8 +8,10 @@ use steading_plan::{
     PlanError, ResourceError, Sha256, Testnet, VmName, VmSpec,
 };
 
+const HOST: HostResources = HostResources { cpus: 4, memory_mib: 16 * 1024 };
+
 fn host() -> HostFacts {
-    HostFacts::new(HostResources { cpus: 4, memory_mib: 16 * 1024 })
+    HostFacts::default()
 }
 
 fn kernel() -> Boot {
@@ -134,16 +136,23 @@ fn more_memory_than_the_host_has_is_refused_with_the_sum() {
     let large = Testnet::new()
         .vm(VmSpec::new("a", kernel()).memory_mib(9000))
         .vm(VmSpec::new("b", kernel()).memory_mib(9000));
-    let error = plan("group", &large).expect_err("it cannot fit").to_string();
+    // It is planned for any machine, and refused on one that it does not fit.
+    let large = plan("group", &large).expect("a plan");
+    let error = large.check(HOST).expect_err("it cannot fit").to_string();
     assert!(error.contains("18192 MiB") && error.contains("16384 MiB"), "{error}");
     assert!(error.contains("a 9000 + b 9000 + 96 for each of 2"), "{error}");
 }
 
 #[test]
-fn more_vcpus_than_the_host_has_are_refused() {
-    let wide = Testnet::new().vm(VmSpec::new("a", kernel()).vcpus(5));
-    let refused = plan("group", &wide);
-    assert!(matches!(refused, Err(PlanError::Resources(ResourceError::Vcpus { vcpus: 5, cpus: 4, .. }))));
+fn more_vcpus_than_the_host_has_were_refused() {
+    let with = |vcpus| plan("group", &Testnet::new().vm(VmSpec::new("a", kernel()).vcpus(vcpus)));
+    let wide = with(5).expect("a plan");
+    wide.check(HOST).expect("it fits");
+    let warning = wide.strain(HOST).expect("a warning");
+    assert!(warning.contains("VM a has 5 vCPUs, and this machine has 4 CPUs"), "{warning}");
+    assert_eq!(with(4).expect("a plan").strain(HOST), None);
+    let refused = with(256);
+    assert!(matches!(refused, Err(PlanError::Resources(ResourceError::Vcpus { vcpus: 256, .. }))));
 }
 
 #[test]

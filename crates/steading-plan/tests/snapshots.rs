@@ -1,8 +1,6 @@
 //! A whole plan, as it is printed: what changes here changes for every user.
 
-use steading_plan::{
-    Boot, CloudInit, Engine, GuestConfig, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec,
-};
+use steading_plan::{Boot, CloudInit, Engine, GuestConfig, HostFacts, ImageSource, Plan, Testnet, VmSpec};
 
 #[test]
 fn a_plan_of_two_vms() {
@@ -24,7 +22,7 @@ fn a_plan_of_two_vms() {
             .disk(ImageSource::new("/images/disk.zst"))
             .display()
             .config(config));
-    let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
+    let host = HostFacts::default();
     let plan = Plan::derive(&"snapshot".parse().expect("a good name"), &testnet, &host).expect("it fits");
     insta::assert_json_snapshot!(plan);
     let by_libvirt = HostFacts { engine: Engine::Libvirt, ..host };
@@ -41,7 +39,7 @@ fn what_xml_cannot_hold_is_refused_where_it_would_be_xml() {
     config.credentials.insert("motd".to_owned(), "bell\u{7}".to_owned());
     let boot = Boot::Kernel { kernel: "/vmlinuz".into(), initrd: None, cmdline: String::new() };
     let testnet = Testnet::new().vm(VmSpec::new("alpha", boot).config(config));
-    let host = HostFacts::new(HostResources { cpus: 2, memory_mib: 8192 });
+    let host = HostFacts::default();
     let group = "snapshot".parse().expect("a good name");
     assert!(Plan::derive(&group, &testnet, &host).is_ok());
     let by_libvirt = HostFacts { engine: Engine::Libvirt, ..host };

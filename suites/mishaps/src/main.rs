@@ -102,7 +102,7 @@ fn testnet(mishap: Mishap) -> anyhow::Result<Testnet> {
             let disk = ImageSource::new(image()?).sha256(other);
             Ok(Testnet::new().vm(VmSpec::new("a", Boot::Bios).disk(disk)))
         }
-        Mishap::TooMuchMemory => Ok(Testnet::new().vm(bios("a")?).vm(bios("b")?.memory_mib(1 << 30))),
+        Mishap::TooMuchMemory => Ok(Testnet::new().vm(bios("a")?).vm(bios("b")?.memory_mib(1 << 26))),
         Mishap::TooManyVcpus => Ok(Testnet::new().vm(bios("a")?.vcpus(10_000))),
         Mishap::SameName => Ok(Testnet::new().vm(bios("a")?).vm(bios("b")?).vm(bios("a")?)),
         Mishap::LongName => named(&"n".repeat(300)),

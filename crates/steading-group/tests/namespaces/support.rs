@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, WaitOptions};
 use steading_api::{Client, ClientError, Lines, ProcessEvent, ProcessSpec, Streams};
 use steading_group::{Admission, GroupConfig, Isolation, Origin, Owner};
-use steading_plan::{Boot, HostFacts, HostResources, ImageSource, Plan, Testnet, VmSpec};
+use steading_plan::{Boot, HostFacts, ImageSource, Plan, Testnet, VmSpec};
 use steading_vm::engine::prepare;
 use steading_vm::image::ImageCache;
 use tokio::runtime::Runtime;
@@ -99,7 +99,7 @@ fn newest_guest() -> Option<Utf8PathBuf> {
 
 /// What is derived for this testnet, on a large host.
 pub(crate) fn plan(group: &str, testnet: &Testnet) -> Plan {
-    let host = HostFacts::new(HostResources { cpus: 8, memory_mib: 1 << 14 });
+    let host = HostFacts::default();
     Plan::derive(&group.parse().expect("a good name"), testnet, &host).expect("a good testnet")
 }
 

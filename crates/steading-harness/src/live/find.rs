@@ -226,12 +226,12 @@ fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a 
 
 #[cfg(test)]
 mod tests {
-    use steading_plan::{HostFacts, HostResources, Plan, Testnet};
+    use steading_plan::{HostFacts, Plan, Testnet};
 
     use super::*;
 
     fn group(name: &str, owner: i32) -> LiveGroup {
-        let host = HostFacts::new(HostResources { cpus: 1, memory_mib: 1024 });
+        let host = HostFacts::default();
         let plan = Plan::derive(&name.parse().unwrap(), &Testnet::new(), &host).unwrap();
         let status = GroupStatus {
             plan,

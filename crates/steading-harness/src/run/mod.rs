@@ -18,7 +18,7 @@ use steading_api::chain;
 use steading_broker::Peak;
 use steading_group::{Clock, GroupConfig, GroupError, Origin, Owner};
 use steading_logs::TestLog;
-use steading_plan::{Engine, Plan, PlanError, Resources, Testnet, VmPlan, env_vars, text_variable};
+use steading_plan::{Engine, Plan, Resources, Testnet, VmPlan, env_vars, text_variable};
 use steading_report::{Event, Kind, Outcome, PlannedVm, Report, Reserved, Row, Summary};
 
 use crate::broker::{Admitted, BrokerOptions, Copies, More, Refused, Room};
@@ -222,10 +222,12 @@ pub(crate) fn bring_up(
         acceleration: acceleration.acceleration.as_str().to_owned(),
         reason: acceleration.reason,
     });
-    if let Some(message) = note {
+    let resources = prepare::host_resources();
+    for message in note.into_iter().chain(plan.strain(resources)) {
         report.tell(&Event::Warning { message });
     }
     let host = |error: anyhow::Error| (exit_code::HOST, error);
+    plan.check(resources).map_err(|error| host(error.into()))?;
     // Before anything is unpacked, and without waiting.
     let isolation = start.isolation.choose().and_then(|isolation| {
         isolation.check(&plan)?;
@@ -303,7 +305,6 @@ fn planned_vm(vm: &VmPlan) -> PlannedVm {
 /// A testnet that is declared wrongly is the author's mistake; all else is the host's.
 fn blame(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<PrepareError>() {
-        Some(PrepareError::Plan(PlanError::Resources(_))) => exit_code::HOST,
         Some(
             PrepareError::Plan(_)
             | PrepareError::Name(_)

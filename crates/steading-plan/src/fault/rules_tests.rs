@@ -5,13 +5,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Boot, HostFacts, HostResources, Testnet, VmSpec};
+use crate::{Boot, HostFacts, Testnet, VmSpec};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Four VMs, the last of which has a second card.
 fn plan() -> Plan {
-    let host = HostFacts::new(HostResources { cpus: 8, memory_mib: 1 << 14 });
+    let host = HostFacts::default();
     let spec =
         |name| VmSpec::new(name, Boot::Kernel { kernel: "/k".into(), initrd: None, cmdline: String::new() });
     let testnet = Testnet::new().vm(spec("a")).vm(spec("b")).vm(spec("c")).vm(spec("d").second_card());
