@@ -55,6 +55,9 @@ const WITHOUT_NAMESPACES: &[&str] = &["--isolation", "launcher"];
 /// Of the suite of VMs inside VMs, which boot slowly, the test that has most of it.
 const HOST_UPGRADED: &str = "it_goes_on_while_its_host_is_upgraded_and_comes_back_with_it";
 
+/// Of the suite of guests that boot on a busy host, the test that takes a minute.
+const FEW_GUESTS: &str = "four_guests_boot_beside_busy_loops";
+
 const SUITES: &[Suite] = &[
     Suite::plain("suite-guests"),
     Suite::by("suite-guests", &["--engine", "libvirt"]),
@@ -70,6 +73,7 @@ const SUITES: &[Suite] = &[
     Suite::plain("suite-addresses"),
     Suite::plain("suite-names"),
     Suite::by("suite-nested", &[HOST_UPGRADED]),
+    Suite::by("suite-stress", &[FEW_GUESTS]),
     Suite::plain("first-test"),
 ];
 
@@ -77,6 +81,7 @@ const SUITES: &[Suite] = &[
 const LONG_SUITES: &[Suite] = &[
     Suite::plain("suite-upgrade"),
     Suite::plain("suite-nested"),
+    Suite::plain("suite-stress"),
     Suite::by("suite-health", &["--engine", "libvirt"]),
     Suite::by("suite-etcd", &["--engine", "libvirt", "--forks", "1"]),
     Suite::by("suite-etcd", WITHOUT_NAMESPACES),
