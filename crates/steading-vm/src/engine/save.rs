@@ -61,9 +61,16 @@ pub async fn save(
     let sent = transfer.run(transfer.send_to(theirs), events, others).await;
     // QEMU has looked at every page, and so filled them with zeros.
     memory.give_back(&holes);
-    sent?;
     let split = splitting.await.map_err(std::io::Error::other).and_then(|split| split);
-    split.map_err(io)?;
+    // When the reader has failed, all that QEMU knows is that its pipe broke; and when QEMU has, the reader knows
+    // no more than that the stream is short.
+    match split {
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(io(error)),
+        split => {
+            sent?;
+            split.map_err(io)?;
+        }
+    }
     Ok(Saved { memory: kept.into(), state })
 }
 

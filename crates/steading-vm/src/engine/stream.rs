@@ -5,7 +5,7 @@
 //! it, not to read it. So its pages are put into a file of their own, and what remains is the very
 //! stream that a VM with shared memory would have written.
 //!
-//! The format is that of QEMU's `migration/savevm.c` and `migration/ram.c`, which has not changed
+//! The format is that of QEMU's `migration/savevm.c` and `migration/ram.c`, which has hardly changed
 //! for what is read here since 2.x. Only the sections of `ram` are looked into: they come first, and
 //! all behind them is passed on as it is.
 
@@ -25,6 +25,9 @@ const SECTION_START: u8 = 0x01;
 const SECTION_PART: u8 = 0x02;
 const SECTION_END: u8 = 0x03;
 const SECTION_FOOTER: u8 = 0x7e;
+/// No section but a command, with its number, the length of its data, and these (`QEMU_VM_COMMAND`). QEMU 10 says
+/// with one that the source's CPUs stand still (`MIG_CMD_SWITCHOVER_START`).
+const COMMAND: u8 = 0x08;
 
 /// What is in the low bits of a page's offset.
 const FLAG_ZERO: u64 = 0x02;
@@ -74,6 +77,7 @@ impl<R: BufRead, W: Write> Splitter<'_, R, W> {
         loop {
             match self.pass::<1>()? {
                 [SECTION_FOOTER] => drop(self.pass::<4>()?),
+                [COMMAND] => self.command()?,
                 [SECTION_PART] => {
                     self.pass::<4>()?;
                     self.pages()?;
@@ -166,6 +170,13 @@ impl<R: BufRead, W: Write> Splitter<'_, R, W> {
         }
     }
 
+    fn command(&mut self) -> io::Result<()> {
+        self.pass::<2>()?;
+        let length = u16::from_be_bytes(self.pass()?);
+        io::copy(&mut Read::take(&mut self.stream, length.into()), &mut self.rest)?;
+        Ok(())
+    }
+
     fn name(&mut self) -> io::Result<()> {
         let [length] = self.pass()?;
         let mut text = vec![0; length.into()];
@@ -238,7 +249,10 @@ mod tests {
         both(&((3 * PAGE as u64) | FLAG_ZERO | FLAG_CONTINUE).to_be_bytes(), false);
         both(&[0], false);
         both(&FLAG_EOS.to_be_bytes(), true);
-        both(b"\x7e\0\0\0\x02\x03\0\0\0\x02", true);
+        both(b"\x7e\0\0\0\x02", true);
+        // A command, with two bytes of data that look like a section.
+        both(b"\x08\0\x0b\0\x02\x03\0", true);
+        both(b"\x03\0\0\0\x02", true);
         both(&FLAG_PAGE.to_be_bytes(), true);
         both(b"\x03vga", true);
         both(&[3; PAGE], true);
