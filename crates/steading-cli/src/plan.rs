@@ -4,7 +4,7 @@ use camino::Utf8Path;
 use steading_broker::peak_of;
 use steading_harness::{exit_code, prepare};
 use steading_plan::{Engine, Plan};
-use steading_report::output::println;
+use steading_report::output::{eprintln, println};
 
 use crate::topology::{self, Topology};
 

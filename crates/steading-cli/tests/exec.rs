@@ -108,6 +108,7 @@ fn a_command_in_a_guest_reads_ends_and_is_told_as_one_here() {
     an_interrupted_or_killed_client_left_its_command(&place);
     a_job_in_the_background_was_stopped(&place);
     the_terminal_stayed_raw(&place);
+    a_guest_that_panicked_was_waited_for(&place);
 }
 
 fn statuses_were_those_of_commands(place: &Place) {
@@ -124,6 +125,17 @@ fn statuses_were_those_of_commands(place: &Place) {
     let closed = ended(closed);
     assert_eq!((closed.status.code(), text(&closed.stderr).as_str()), (Some(141), ""));
     place.wait_for("! pgrep -x yes");
+}
+
+/// The last: nothing runs in the guest after it.
+fn a_guest_that_panicked_was_waited_for(place: &Place) {
+    let panicked = place.run(&["exec", "n1", "echo c >/proc/sysrq-trigger"]);
+    let said = text(&panicked.stderr);
+    assert_eq!(panicked.status.code(), Some(255), "{said}");
+    assert!(said.contains("VM n1: its kernel panicked before the command had ended"), "{said}");
+    assert!(said.contains("Kernel panic - not syncing: sysrq triggered crash"), "{said}");
+    let shown = place.run(&["ps"]);
+    assert!(text(&shown.stdout).contains("its kernel has panicked"), "{}", text(&shown.stdout));
 }
 
 fn a_loop_over_lines_ran_once(place: &Place) {

@@ -9,6 +9,7 @@ use russh::client::Msg;
 use russh::{Channel, ChannelMsg, Sig};
 use rustix::fs::{FileType, SeekFrom};
 use rustix::process::{Pid, Signal};
+use steading_api::Ended;
 use steading_report::output::{Output, Stderr};
 use steading_sys::namespace;
 use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
@@ -67,7 +68,18 @@ fn run(group: &LiveGroup, vm: &str, wanted: &Wanted) -> anyhow::Result<u8> {
     super::wait_for(async {
         let ssh = connect(address, &group.status.ssh_key, vm).await?;
         let session = Session::begin(vm, &ssh, wanted).await?;
-        session.run().await
+        // A guest whose kernel has panicked closes no connection.
+        tokio::select! {
+            biased;
+            status = session.run() => status,
+            ended = group.client.ended(vm) => {
+                let Ended { reason, console } = ended?;
+                let console = console.join("\n    ");
+                anyhow::bail!(
+                    "VM {vm}: {reason} before the command had ended; the last lines of its console:\n    {console}"
+                )
+            }
+        }
     })
 }
 
