@@ -85,7 +85,8 @@ impl Processes {
         }
     }
 
-    fn reap_all(&self) {
+    /// Takes the ends of all that have ended.
+    pub(crate) fn reap_all(&self) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((pid, exit, usage)) = reap() {
             if let Some(sender) = table.remove(&pid) {

@@ -1,5 +1,8 @@
 //! What a program leaves behind: processes that it started and that run on when it has ended.
 
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -21,12 +24,29 @@ pub(super) async fn wait_for_what_is_left(mark: &str, until: Instant) {
     }
 }
 
-/// Ends every process that carries the mark or belongs to the program's process group, and returns
-/// what they were called. Looks again until there is none: one may have started another meanwhile.
-pub(super) fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
+/// How long processes that were killed may take to end, which the kernel delays while it waits for a disk.
+const KILLED: Duration = Duration::from_secs(2);
+
+/// Ends every process that carries the mark or belongs to the program's process group, waits until they
+/// have ended, and returns their command lines.
+pub(super) async fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
+    let (names, ends) = kill_what_is_left(leader, mark);
+    let until = Instant::now() + KILLED;
+    for end in ends {
+        let Ok(end) = watch(end, Interest::READABLE) else { continue };
+        if timeout_at(until, end.readable()).await.is_err() {
+            break;
+        }
+    }
+    names
+}
+
+/// Looks again until there is none: one may have started another meanwhile. Each that was found comes with a
+/// descriptor that can be read when it has ended.
+fn kill_what_is_left(leader: Pid, mark: &str) -> (Vec<String>, Vec<OwnedFd>) {
     /// An exec takes a fraction of a millisecond, unless it waits for a disk.
     const LOOKS_AT_EXECS: usize = 1000;
-    let mut names = Vec::new();
+    let (mut names, mut ends) = (Vec::new(), Vec::new());
     let mut known = Vec::new();
     let mut looks = 0;
     loop {
@@ -39,6 +59,7 @@ pub(super) fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
             break;
         }
         for (pid, name) in found {
+            ends.extend(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK));
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             known.push(pid);
             names.push(name);
@@ -46,7 +67,7 @@ pub(super) fn end_what_is_left(leader: Pid, mark: &str) -> Vec<String> {
     }
     // For hosts whose /proc is not ours, and for those that cleared their environment.
     let _ = rustix::process::kill_process_group(leader, Signal::KILL);
-    names
+    (names, ends)
 }
 
 /// What a look at all processes tells.

@@ -129,7 +129,8 @@ impl Jobs {
                 }
             }
             jobs.running().remove(&number);
-            let left = end_what_is_left(pid, &mark);
+            let left = end_what_is_left(pid, &mark).await;
+            jobs.processes.reap_all();
             // Before its end is told: what runs next must not meet them.
             jobs.faults.undo_of(number).await;
             jobs.files.undo_of(number).await;

@@ -8,6 +8,11 @@ use crate::support::{LIMIT, Scenario};
 
 const USAGE: i32 = exit_code::USAGE as i32;
 
+/// The status of a mistake: `exec` and `ssh` pass another's status on, and have one of their own for it.
+fn misuse(words: &[&str]) -> i32 {
+    if ["exec", "ssh"].contains(&words[0]) { exit_code::REMOTE_FAILED.into() } else { USAGE }
+}
+
 const VERBS: &[&[&str]] = &[
     &["exec", "n1", "true"],
     &["ssh", "n1"],
@@ -27,7 +32,7 @@ const VERBS: &[&[&str]] = &[
 fn without_a_group_of_the_suite_every_command_says_so() {
     for words in VERBS.iter().chain(&[&["logs"][..], &["down"]]) {
         let ran = Scenario::new("never", words).run();
-        ran.assert_code(USAGE);
+        ran.assert_code(misuse(words));
         let is_told = ["no group is named \"never\"", "you have no group that runs"];
         assert!(is_told.iter().any(|told| ran.stderr.contains(told)), "{words:?}: {}", ran.stderr);
         assert!(
@@ -48,7 +53,7 @@ fn the_group_of_the_suite_is_meant_and_a_vm_that_it_has_not_is_told() {
         // Before a command there are filters: there it would be one.
         let words = [&words[..1], &["--group", &group], &words[1..]].concat();
         let ran = Scenario::new("waits", &words).run();
-        ran.assert_code(USAGE);
+        ran.assert_code(misuse(&words));
         let told = format!("the group {group} has no VM named \"n1\"\nhint: it has none at all");
         assert!(ran.stderr.contains(&told), "{words:?}: {}", ran.stderr);
     }
@@ -61,7 +66,7 @@ fn the_group_of_the_suite_is_meant_and_a_vm_that_it_has_not_is_told() {
 fn arguments_that_make_no_sense_are_refused() {
     for words in [&["exec", "n1"][..], &["start"], &["wait", "n1", "--port", "x"], &["logs", "--grep", "("]] {
         let ran = Scenario::new("success", words).run();
-        ran.assert_code(USAGE);
+        ran.assert_code(misuse(words));
         assert!(ran.stderr.starts_with("error: "), "{words:?}: {}", ran.stderr);
         assert!(ran.trace.is_empty(), "something ran");
     }
