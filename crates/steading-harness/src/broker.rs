@@ -8,11 +8,10 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rustix::process::Signal;
 use steading_broker::{BrokerError, Directory, Lease, Limits, Needs, Queue, Request, Ticket, View, peak_of};
 use steading_plan::{OVERSUBSCRIPTION, Plan, env_vars, text};
 use steading_report::{Event, Report, Reserved};
-use steading_sys::signal::Caught;
+use steading_sys::signal::{Caught, ENDING, not_ignored};
 use steading_vm::image::ImageCache;
 use thiserror::Error;
 
@@ -194,7 +193,7 @@ fn wait(queue: &Queue, request: Request, report: &Report) -> anyhow::Result<Opti
     if let Some(lease) = waiting.advance()? {
         return Ok(Some(lease));
     }
-    let signals = Caught::open(&[Signal::INT, Signal::TERM])?;
+    let signals = Caught::open(&not_ignored(&ENDING))?;
     let mut told: Option<(Queued, Instant)> = None;
     loop {
         if let Some(lease) = waiting.advance()? {
