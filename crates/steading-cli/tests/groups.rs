@@ -174,7 +174,7 @@ fn a_file_of_fifty_megabytes_is_no_testnet() {
     std::fs::write(place.dir.path().join(place.file()), vec![b'#'; 50 << 20]).unwrap();
     let said = place.run(&["plan", &place.file()]);
     assert_eq!(said.status.code(), Some(2));
-    assert!(text(&said.stderr).contains("has more than 4194304 bytes"), "{}", text(&said.stderr));
+    assert!(text(&said.stderr).contains("has 52428800 bytes"), "{}", text(&said.stderr));
 }
 
 #[test]
