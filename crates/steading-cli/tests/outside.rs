@@ -234,6 +234,8 @@ fn try_all(place: &Place, states: &[(&str, &str)]) {
             }
             let output = child.wait_with_output().unwrap();
             let is_told = !["no error output", "no stream at all", "a full error output"].contains(state);
+            // What it finds is its output.
+            let is_told = is_told && *verb != "doctor";
             if let Err(why) = judge(&output, is_told) {
                 wrong.lock().unwrap().push(format!("{verb}, {state}: {why}"));
             }
@@ -408,6 +410,12 @@ fn a_group_whose_driver_inherits_ignored_signals_low_limits_or_closed_streams_ha
     let (code, said) = ran(dir.path(), r#"mkdir gone && cd gone && rmdir ../gone && exec "$@""#);
     assert_eq!(code, Some(125), "{said}");
     assert!(said.contains("hint: the working directory of this program was removed"), "{said}");
+    let mut doctor = Command::new("sh");
+    doctor.args(["-c", r#"ulimit -n 900 && exec "$@""#, "sh"]).arg(steading()).arg("doctor");
+    let doctor = doctor.current_dir(&dir).env("STEADING_ACCEL", "tcg").output().unwrap();
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(3), "{found}");
+    assert!(found.contains("BAD   limits       this process may have 900 files open"), "{found}");
     for limit in [64, 256, 900, 1000] {
         let (code, said) = ran(dir.path(), &format!(r#"ulimit -n {limit} && exec "$@""#));
         assert_eq!(code, Some(125), "{limit} files: {said}");
