@@ -134,6 +134,13 @@ fn a_guest_that_panicked_was_waited_for(place: &Place) {
     assert_eq!(panicked.status.code(), Some(255), "{said}");
     assert!(said.contains("VM n1: its kernel panicked before the command had ended"), "{said}");
     assert!(said.contains("Kernel panic - not syncing: sysrq triggered crash"), "{said}");
+    let again = place.run(&["exec", "n1", "true"]);
+    assert_eq!(again.status.code(), Some(255));
+    assert!(
+        text(&again.stderr).contains("its kernel has panicked\nhint: `kill n1`"),
+        "{}",
+        text(&again.stderr)
+    );
     let shown = place.run(&["ps"]);
     assert!(text(&shown.stdout).contains("its kernel has panicked"), "{}", text(&shown.stdout));
 }

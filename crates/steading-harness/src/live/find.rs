@@ -51,8 +51,18 @@ impl LiveGroup {
     /// The VM of this name, which must be able to do something at all.
     pub(crate) async fn vm_that_runs(&self, name: &str) -> anyhow::Result<&VmPlan> {
         let plan = self.vm(name)?;
-        let VmStatus { state, ended, .. } = self.client.vm(name).await?;
+        let VmStatus { state, ended, panicked, suspended, .. } = self.client.vm(name).await?;
         match state {
+            VmState::Running if panicked && !plan.spec.reboots_on_panic => {
+                bail!(
+                    "VM {name}: its kernel has panicked\nhint: `kill {name}`, then `start {name}`, boots it again"
+                )
+            }
+            VmState::Running if suspended => {
+                bail!(
+                    "VM {name}: the guest has suspended itself\nhint: `reboot {name}` wakes it, and boots it again"
+                )
+            }
             VmState::Off => {
                 let reason = ended.map(|reason| format!(": {reason}")).unwrap_or_default();
                 bail!("VM {name} is off{reason}\nhint: `start {name}` turns it on")
