@@ -46,14 +46,13 @@ pub enum ConsoleSign {
 
 impl ConsoleSign {
     fn of(line: &str, badness: Option<Badness>) -> Option<Self> {
-        /// What Linux says (kernel/power/suspend.c and hibernate.c).
-        const SUSPENDS: [&str; 2] = ["PM: suspend entry (", "PM: hibernation: hibernation entry"];
-        const WAKES: [&str; 2] = ["PM: suspend exit", "PM: hibernation: hibernation exit"];
-        let says = |words: [&str; 2]| words.into_iter().any(|word| line.contains(word));
+        /// What Linux says (kernel/power/suspend.c). Of hibernation QEMU tells, where a machine has it.
+        const SUSPENDS: &str = "PM: suspend entry (";
+        const WAKES: &str = "PM: suspend exit";
         match badness {
             Some(badness) => Some(Self::Trouble { badness, line: line.to_owned() }),
-            None if says(SUSPENDS) => Some(Self::Suspended),
-            None => says(WAKES).then_some(Self::Woken),
+            None if line.contains(SUSPENDS) => Some(Self::Suspended),
+            None => line.contains(WAKES).then_some(Self::Woken),
         }
     }
 }
