@@ -10,11 +10,15 @@ use steading_sys::ready::watch;
 use tokio::io::Interest;
 use tokio::time::{Instant, timeout_at};
 
-/// Waits until no process has this mark, or the time is over: a shell that a signal has ended leaves the
-/// program that it ran, which has got the same signal and still makes its report.
-pub(super) async fn wait_for_what_is_left(mark: &str, until: Instant) {
+/// Waits until no process of this group has the mark, or the time is over: a shell that a signal has ended leaves
+/// the program that it ran, which has got the same signal and still makes its report. Those that have left the
+/// group have got none.
+pub(super) async fn wait_for_what_is_left(leader: Pid, mark: &str, until: Instant) {
     let marked = look_for(mark).marked;
     for (pid, _) in marked {
+        if rustix::process::getpgid(Some(pid)) != Ok(leader) {
+            continue;
+        }
         let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) else { continue };
         let Ok(pidfd) = watch(pidfd, Interest::READABLE) else { continue };
         // It is readable when the process has ended (pidfd_open(2)).

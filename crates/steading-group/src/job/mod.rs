@@ -122,7 +122,7 @@ impl Jobs {
             let (exit, grace_until) = ended.await;
             if let Some(until) = grace_until {
                 tokio::select! {
-                    () = wait_for_what_is_left(&mark, until) => {}
+                    () = wait_for_what_is_left(pid, &mark, until) => {}
                     // Asked again: no more time.
                     _ = asked_to_end.recv() => {}
                     () = events.closed() => {}
