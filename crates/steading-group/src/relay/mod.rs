@@ -23,6 +23,9 @@ const FRAME_MAX: usize = 1 << 17;
 /// How many frames are taken before others have their turn.
 const FRAMES_AT_ONCE: usize = 64;
 
+/// How often frames are taken at the end: more than the queue of a TAP holds (500, `TUN_READQ_SIZE` in drivers/net/tun.c).
+const LAST_TAKES: usize = 16;
+
 /// Every relay of a group.
 #[derive(Debug, Default)]
 pub(crate) struct Relays {
@@ -161,6 +164,11 @@ impl RelayTask {
                 self.inner.give(&frame);
             }
             tokio::task::yield_now().await;
+        }
+        // What has arrived and was not taken yet is on its way, too. Somebody may send without an end.
+        for _ in 0..LAST_TAKES {
+            take(&self.inner, &mut self.buffer, &mut self.sent);
+            take(&self.outer, &mut self.buffer, &mut self.received);
         }
         while let Some(frame) = self.sent.next() {
             self.outer.give(&frame);
