@@ -251,7 +251,7 @@ fn refusal_hint(error: &io::Error) -> String {
         }
         Some(libc::EINVAL | libc::ENOSYS) => {
             "the kernel is built without one of CONFIG_USER_NS, CONFIG_NET_NS, CONFIG_PID_NS; \
-             Linux 5.3 or later with all of them is needed"
+             Linux 5.8 or later with all of them is needed"
                 .to_owned()
         }
         _ => "run `steading doctor` to see what this host can do".to_owned(),
