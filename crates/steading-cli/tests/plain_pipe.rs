@@ -163,7 +163,7 @@ fn timeout_which_signals_twice_does_not_kill_the_program() {
     let place = Place::new("timeout");
     let run = place.run(&[], REPORTS);
     let mut command = Command::new("timeout");
-    command.args(["-s", "INT", "2"]).arg(run.get_program()).args(run.get_args()).current_dir(&place.dir);
+    command.args(["-s", "INT", "5"]).arg(run.get_program()).args(run.get_args()).current_dir(&place.dir);
     let ran = command.stdin(Stdio::null()).output().unwrap();
     assert_eq!((ran.status.code(), place.text("report").trim()), (Some(124), "report"), "{}", said(&ran));
 }
