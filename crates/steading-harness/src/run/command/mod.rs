@@ -98,6 +98,15 @@ fn status_of(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// Passes the first request to end on to the program, and kills it by the second. It may have ended by itself
+/// meanwhile; its end comes in any case.
+async fn ask_to_end(client: &Client, pid: i32, count: u32, signal: Signal, grace: Duration) {
+    let _ = match count {
+        1 => client.ask_process_to_end(pid, Ending::new(signal.as_raw(), grace)).await,
+        _ => client.end_process(pid).await,
+    };
+}
+
 /// What may come while the program runs.
 enum Come {
     Event(Option<Result<ProcessEvent, ClientError>>),
@@ -129,6 +138,8 @@ async fn follow(
     let mut tasks = JoinSet::new();
     tasks.spawn(pass_on_output(client.clone(), events, sender));
     let (mut pid, mut interrupts, mut is_watching) = (None, Interrupts::default(), true);
+    // What was asked before the program's number was known.
+    let mut owed = None;
     loop {
         let come = redrawing(report, async {
             tokio::select! {
@@ -142,6 +153,9 @@ async fn follow(
             Come::Event(Some(event)) => match event? {
                 ProcessEvent::Started { pid: number } => {
                     pid = Some(number);
+                    if let Some((count, signal)) = owed.take() {
+                        ask_to_end(client, number, count, signal, grace).await;
+                    }
                     if raw.is_some() {
                         tasks.spawn(pass_on_keys(client.clone(), number));
                     }
@@ -173,14 +187,10 @@ async fn follow(
                     let Some(count) = interrupts.take(received, Instant::now()) else { continue };
                     report.tell(&Event::Interrupted { again: count > 1, grace });
                     anyhow::ensure!(count <= 2, "interrupted three times");
-                    let Some(pid) = pid else { continue };
-                    // As above.
-                    let _ = match count {
-                        1 => {
-                            client.ask_process_to_end(pid, Ending::new(received.signal.as_raw(), grace)).await
-                        }
-                        _ => client.end_process(pid).await,
-                    };
+                    match pid {
+                        Some(pid) => ask_to_end(client, pid, count, received.signal, grace).await,
+                        None => owed = Some((count, received.signal)),
+                    }
                 }
             },
         }
