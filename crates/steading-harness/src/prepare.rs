@@ -8,8 +8,8 @@ use steading_files::{FileError, ServedFile};
 use steading_group::{Admission, GroupConfig, Isolation, IsolationError, Origin, has_capabilities};
 pub use steading_group::{Collected, find_launcher, probe_faults};
 use steading_plan::{
-    Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan, PlanError,
-    QemuFacts, Testnet, UndeclaredError, VariableError, VmName, env_vars, text_variable,
+    Acceleration, Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan,
+    PlanError, QemuFacts, Testnet, UndeclaredError, VariableError, VmName, env_vars, text_variable,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration, disabled_features,
@@ -79,27 +79,27 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
         Boot::Kernel { kernel, .. } => Some(kernel.as_path()),
         Boot::Uefi | Boot::Bios => None,
     });
-    let tsc_mhz = steading_sys::tsc::frequency_mhz();
-    let cache = ImageCache::default_dir();
-    let disabled_features = disabled_features(&cache);
-    let qemu = |acceleration| QemuFacts {
-        program: QEMU.to_owned(),
-        acceleration,
-        disabled_features: disabled_features.clone(),
-        firmware_code: FIRMWARE_CODE.to_owned(),
-        tsc_mhz,
-    };
     // A testnet that is declared wrongly is refused before anything is tried.
-    let draft = HostFacts { qemu: qemu(steading_plan::Acceleration::Tcg), engine };
-    Plan::derive(&group, testnet, &draft)?;
+    Plan::derive(&group, testnet, &HostFacts { engine, ..HostFacts::default() })?;
     let declared = text_variable(env_vars::STEADING_DECLARED_VMS, &variable)?;
     let note = match declared {
         Some(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
         None => None,
     };
+    let cache = ImageCache::default_dir();
     let acceleration = choose_acceleration(&cache, kernel);
-    let host = HostFacts { qemu: qemu(acceleration.acceleration), engine };
-    let plan = Plan::derive(&group, testnet, &host)?;
+    let disabled_features = match acceleration.acceleration {
+        Acceleration::Kvm => Vec::new(),
+        Acceleration::Tcg => disabled_features(&cache),
+    };
+    let qemu = QemuFacts {
+        program: QEMU.to_owned(),
+        acceleration: acceleration.acceleration,
+        disabled_features,
+        firmware_code: FIRMWARE_CODE.to_owned(),
+        tsc_mhz: steading_sys::tsc::frequency_mhz(),
+    };
+    let plan = Plan::derive(&group, testnet, &HostFacts { qemu, engine })?;
     Ok(Planned { plan, acceleration, note })
 }
 

@@ -4,12 +4,13 @@
 //! asked, as libvirt asks it: a process with no machine, which answers on its monitor and ends. The answer
 //! is remembered for as long as the same QEMU is installed.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
+use std::process::Stdio;
 
 use camino::Utf8Path;
 use serde_json::Value;
 use steading_plan::slow_features;
-use steading_sys::process::{Program, RunError, Started};
+use steading_sys::process::run_between;
 
 use super::remembered::{Remembered, installed_qemu};
 use super::{QEMU, QEMU_PACKAGE};
@@ -27,37 +28,25 @@ pub fn disabled_features(cache: &Utf8Path) -> Vec<String> {
     if let Some(features) = remembered.recall() {
         return features;
     }
-    let Ok(said) = ask() else { return Vec::new() };
-    let Some(features) = features_in(&said) else { return Vec::new() };
+    let Some(features) = ask().and_then(|said| features_in(&said)) else { return Vec::new() };
     remembered.keep(&features);
     features
 }
 
-/// What QEMU's monitor says when it is asked for all features of the model.
-fn ask() -> Result<String, RunError> {
-    let argv = [QEMU, "-machine", "none,accel=tcg", "-nodefaults", "-no-user-config"];
-    let argv = argv.into_iter().chain(["-display", "none", "-qmp", "stdio"]).map(str::to_owned).collect();
-    let program = Program {
-        argv,
-        package: Some(QEMU_PACKAGE),
-        env: Vec::new(),
-        cwd: None,
-        fds: Vec::new(),
-        network_capabilities: false,
-    };
-    let Started { pid, mut stdin, mut stdout, stderr } = program.start()?;
-    // What it has to say is a few hundred bytes, and nobody needs it.
-    drop(stderr);
+/// What QEMU's monitor says when it is asked for all features of the model; none when QEMU cannot be run.
+fn ask() -> Option<String> {
     let expansion = format!(
         r#"{{"execute":"query-cpu-model-expansion","arguments":{{"type":"full","model":{{"name":"{MODEL}"}}}}}}"#
     );
     let commands = [r#"{"execute":"qmp_capabilities"}"#, &expansion, r#"{"execute":"quit"}"#];
-    // One that ends early says too little, which is noticed.
-    let _ = stdin.write_all(commands.join("\n").as_bytes());
-    let mut said = String::new();
-    let _ = stdout.read_to_string(&mut said);
-    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-    Ok(said)
+    // A pipe holds much more than that.
+    let (input, mut writer) = std::io::pipe().ok()?;
+    writer.write_all(commands.join("\n").as_bytes()).ok()?;
+    drop(writer);
+    let machine = ["-machine", "none,accel=tcg", "-nodefaults", "-no-user-config"];
+    let arguments = machine.into_iter().chain(["-display", "none", "-qmp", "stdio"]);
+    let said = run_between(QEMU, QEMU_PACKAGE, arguments, input.into(), Stdio::piped()).ok()?;
+    Some(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// Reads the answer among the lines of QMP (qapi/machine-target.json, `CpuModelExpansionInfo`).
