@@ -529,7 +529,7 @@ pub enum ProcessEvent {
         /// The line.
         text: String,
     },
-    /// It wrote something, which is told as it is.
+    /// It wrote these bytes, which are unchanged.
     Output {
         /// Where to.
         stream: OutputStream,

@@ -23,7 +23,7 @@ const USAGE: i32 = 2;
 /// What is said of what this machine does not have, or cannot use.
 const HOST: i32 = 3;
 
-/// What a mistake is told with: commands that pass another's status on have one of their own for it.
+/// The status of a caller's mistake: commands that pass on another status have one of their own for it.
 fn misuse(words: &[impl AsRef<str>]) -> i32 {
     match words[0].as_ref() {
         "exec" | "ssh" => 255,

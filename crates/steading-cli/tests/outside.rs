@@ -1,5 +1,5 @@
 //! Every verb of `steading`, with everything that can be wrong with what it inherits: its streams, its limits, its
-//! signals, its environment. No verb panics, none hangs, and each failure is told.
+//! signals, its environment. No verb panics, none hangs, and each failure is reported.
 //!
 //! The testnet has one VM that is never started, so nothing here needs an emulator's time.
 
@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// More than a group takes to come up while other tests do the same.
 const UP: Duration = Duration::from_secs(60);
 
-/// Every verb, as it is asked for here. `ever` marks those that end only when they are told.
+/// Every verb, with the arguments that it gets here. `ever` marks those that end only by a signal.
 const VERBS: &[(&str, &[&str])] = &[
     ("doctor", &["doctor"]),
     ("up", &["ever", "up", "own.toml"]),

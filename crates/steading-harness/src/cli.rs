@@ -202,7 +202,7 @@ fn main(mut suite: Declared) -> ExitCode {
     ExitCode::from(purpose.done(code))
 }
 
-/// Runs the tests. Bazel is told that they have ended, whatever came of them.
+/// Runs the tests, and reports their end to Bazel, whatever their result.
 fn run_tests(suite: &Declared, args: &RunArgs, report: &Report) -> u8 {
     let ran = bazel::Unended::begin(&variable).and_then(|unended| {
         let code = run::run(suite, args, Mode::Tests, report);

@@ -1,4 +1,4 @@
-//! What a program writes: read to its end, logged in lines, and passed on to whoever has started it.
+//! What a program writes: read to its end, logged in lines, and passed on to the one that started it.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,7 +1,7 @@
 //! Whether a guest hangs in its boot.
 //!
-//! A guest that hangs early says nothing and has no address, and whoever waits for it would learn only that time
-//! is up. From outside two kinds can be seen. One computes without an end: its console is silent, and a
+//! A guest that hangs early says nothing and has no address, and a wait for it would only run out of time.
+//! From outside two kinds can be seen. One computes without an end: its console is silent, and a
 //! thread of its QEMU process always wants a CPU. The other never began: it has said nothing since it was turned
 //! on, and its CPU is idle. A guest that has its address is left alone: it may compute and be silent as it likes.
 
