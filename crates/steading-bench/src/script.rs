@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_group::Origin;
-use steading_plan::{Boot, Delivery, Handle, Plan, VmPlan};
+use steading_plan::{Boot, Delivery, Handle, Launch, Plan, VmPlan};
 
 use crate::boot::{Prepared, waiter};
 use crate::group::{Up, bring_up, execute};
@@ -89,7 +89,8 @@ fn start(text: &mut String, prepared: &Prepared, vm: &VmPlan, dir: &Utf8Path) ->
     for (handle, how, path) in files {
         write!(open, " {}{how}{path}", handle.number())?;
     }
-    let command = without_memory_file(vm.qemu.argv());
+    let Launch::Qemu(command) = &vm.launch else { anyhow::bail!("the engine is QEMU") };
+    let command = without_memory_file(command.argv());
     let command: Vec<String> = command.iter().map(|arg| quoted(&without_handles(arg, vm, dir))).collect();
     writeln!(text, "{}{open} &", command.join(" "))?;
     Ok(())

@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use serde::Serialize;
 use steading_harness::{chain, exit_code, prepare};
-use steading_plan::Acceleration;
+use steading_plan::{Acceleration, Engine};
 use steading_report::output::println;
 use steading_sys::inherited::check_files;
 use steading_sys::process::{RunError, run};
@@ -44,7 +44,7 @@ struct Item {
 
 pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u8> {
     // Namespaces come first: they are tried while there is one thread.
-    let items = [
+    let mut items = vec![
         namespaces(),
         launcher(),
         faults(),
@@ -52,13 +52,9 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
         program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
         program("dnsmasq", "dnsmasq", "dnsmasq-base", "gives guests their addresses and names"),
         qemu_img(),
-        libvirt(),
-        firmware(),
-        kvm(kernel),
-        memory(),
-        disk(),
-        open_files(),
     ];
+    items.extend(other_engines());
+    items.extend([firmware(), kvm(kernel), memory(), disk(), open_files()]);
     if json {
         println!("{}", serde_json::to_string_pretty(&items)?);
     } else {
@@ -167,9 +163,16 @@ fn qemu_img() -> Item {
     optional("qemu-img", "qemu-img", "qemu-utils", "unpacks qcow2 images; other formats need no program")
 }
 
-fn libvirt() -> Item {
-    const PACKAGES: &str = "libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients";
-    optional("libvirt", "libvirtd", PACKAGES, "runs the VMs where --engine libvirt is asked for")
+/// The programs of engines other than the default one.
+fn other_engines() -> Vec<Item> {
+    let others = Engine::ALL.into_iter().filter(|engine| *engine != Engine::default());
+    let programs =
+        others.flat_map(|engine| engine.capabilities().programs.iter().map(move |needed| (engine, needed)));
+    programs
+        .map(|(engine, needed)| {
+            optional(engine.as_str(), needed.program, needed.package, "runs the VMs with another --engine")
+        })
+        .collect()
 }
 
 fn firmware() -> Item {

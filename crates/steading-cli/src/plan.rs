@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use steading_broker::peak_of;
 use steading_harness::{exit_code, prepare};
-use steading_plan::{Engine, Plan};
+use steading_plan::{Engine, Launch, Plan};
 use steading_report::output::{eprintln, println};
 
 use crate::topology::{self, Topology};
@@ -56,9 +56,9 @@ fn table(plan: &Plan) {
         if let (Some(mac), Some(tap)) = (vm.second_mac, &vm.second_tap) {
             println!("  second    {mac} {tap}");
         }
-        match &vm.domain {
-            None => println!("  command   {}", vm.qemu.argv().join(" ")),
-            Some(domain) => println!("{}", domain.as_str()),
+        match &vm.launch {
+            Launch::Libvirt(domain) => println!("{}", domain.as_str()),
+            launch => println!("  command   {launch}"),
         }
     }
 }

@@ -17,8 +17,6 @@ use thiserror::Error;
 
 use crate::isolation::IsolationError;
 
-use crate::libvirt::LibvirtError;
-
 /// Why a group does not come up.
 #[derive(Debug, Error)]
 pub enum GroupError {
@@ -48,9 +46,6 @@ pub enum GroupError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// No libvirt.
-    #[error(transparent)]
-    Libvirt(#[from] LibvirtError),
     /// No network.
     #[error(transparent)]
     Net(#[from] NetError),

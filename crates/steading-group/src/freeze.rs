@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
-use steading_plan::{Acceleration, Handle, THAW_PORT};
-use steading_vm::engine::{FrozenVm, cpu};
+use steading_plan::{Acceleration, THAW_PORT};
+use steading_vm::engine::{FrozenVm, Wake, cpu};
 use steading_vm::thaw::Seed;
 use tokio_util::task::TaskTracker;
 
@@ -29,13 +29,13 @@ const NAME_MAX: usize = 64;
 /// Everything that was kept of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Freezes {
-    kept: Mutex<BTreeMap<String, Kept>>,
+    kept: Mutex<BTreeMap<String, Snapshot>>,
     /// One at a time: a freeze is made of several steps of all VMs.
     busy: tokio::sync::Mutex<u32>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Snapshot {
     description: FrozenGroup,
     summary: Freeze,
     /// Holds the files open that the description names.
@@ -99,7 +99,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     settle::before_freeze(&vms, Duration::from_millis(request.settle_ms)).await;
     let began = Instant::now();
     let statuses: Vec<VmStatus> = vms.iter().map(|vm| vm.status()).collect();
-    let qemu_version = vms.iter().find_map(|vm| Some(vm.view().borrow().qmp.as_ref()?.version().to_string()));
+    let qemu_version = vms.iter().find_map(|vm| vm.view().borrow().control.as_ref()?.version());
     let stopped = Instant::now();
     let held = async {
         all(&vms, async |vm| vm.hold().await).await?;
@@ -157,7 +157,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();
     let kept_seconds = began.elapsed().as_secs_f64();
     let mut summary = Freeze { id: id.clone(), kept_seconds, stood_seconds: None, bytes };
-    let kept = Kept { description, summary: summary.clone(), _vms: frozen };
+    let kept = Snapshot { description, summary: summary.clone(), _vms: frozen };
     group.freezes.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), kept);
     group.log.driver(None, &format!("the group was frozen as {id} in {kept_seconds:.3} s")).await;
     for vm in vms.iter().filter(|vm| vm.status().state == VmState::Frozen) {
@@ -211,25 +211,24 @@ pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Res
 /// Has the guest seed its random numbers anew and set its clock, if it has a program for that. (A kernel with a
 /// driver for the VM generation id has seeded them by itself.)
 async fn wake(vm: &Vm, clock: Clock) -> bool {
-    let view = vm.view();
-    let (qmp, port) = (view.borrow().qmp.clone(), view.borrow().thaw.clone());
-    let (Some(qmp), Some(port)) = (qmp, port) else { return false };
-    if !qmp.is_open_in_guest(Handle::Thaw.as_str()).await.unwrap_or(false) {
-        return false;
-    }
+    let Some(control) = vm.view().borrow().control.clone() else { return false };
     let mut seed = Seed::default();
     let read = fs_err::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut seed));
     let time = (clock == Clock::Host).then(Timestamp::now);
     let done = match read {
-        Ok(()) => port.thaw(&seed, time, CLOCK_LIMIT).await,
+        Ok(()) => control.wake(Wake { seed, time, limit: CLOCK_LIMIT }).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = &done {
-        let message =
-            format!("its program at the port {THAW_PORT} did not do what it is for after a freeze: {error}");
-        vm.log.driver(Some(vm.name()), &message).await;
+    match done {
+        Ok(is_awake) => is_awake,
+        Err(error) => {
+            let message = format!(
+                "its program at the port {THAW_PORT} did not do what it is for after a freeze: {error}"
+            );
+            vm.log.driver(Some(vm.name()), &message).await;
+            false
+        }
     }
-    done.is_ok()
 }
 
 /// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.
@@ -259,7 +258,7 @@ fn allocated(file: &OwnedFd) -> u64 {
     data.map_or(0, |data| data.blocks() * 512)
 }
 
-fn unknown(id: &str, kept: &BTreeMap<String, Kept>) -> Failure {
+fn unknown(id: &str, kept: &BTreeMap<String, Snapshot>) -> Failure {
     let names: Vec<&str> = kept.keys().map(String::as_str).collect();
     let hint = if names.is_empty() {
         "the group was not frozen yet".to_owned()

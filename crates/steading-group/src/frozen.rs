@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::key::LoginKey;
 
 /// The version of the description. One of another version is not understood.
-pub const FROZEN_VERSION: u32 = 5;
+pub const FROZEN_VERSION: u32 = 6;
 
 /// A frozen group, described. Its files lie in a directory: for a group that runs, that is
 /// `/proc/PID/fd` of its owner.

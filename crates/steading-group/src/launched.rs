@@ -18,7 +18,7 @@ use steading_sys::process::{Program, Started};
 
 use crate::GroupError;
 use crate::listening::Listening;
-use crate::processes::{ExitWatch, Processes};
+use steading_sys::processes::{ExitWatch, Processes};
 
 /// What the launcher says when all is there.
 const READY: &str = "ready";

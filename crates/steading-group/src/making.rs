@@ -2,13 +2,14 @@
 //! yet afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use steading_logs::journal::{Follower, FollowerOptions, GATEWAYD_PORT, StartAt};
 use steading_net::Network;
-use steading_plan::{Engine, Held, Plan, Sha256, VmPlan};
+use steading_plan::{Cards, Plan, Sha256, VmPlan};
 use steading_sys::tap;
-use steading_vm::engine::{PreparedVm, VmFiles};
+use steading_vm::engine::{EngineConfig, PreparedVm, VmEngine, VmFiles, set_up};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -16,12 +17,12 @@ use crate::GroupError;
 use crate::frozen::Past;
 use crate::key::LoginKey;
 use crate::launched::Launched;
-use crate::libvirt::{Libvirt, LibvirtConfig};
 use crate::log::Log;
-use crate::processes::Processes;
+use crate::owner::directory_path;
 use crate::taken::Taken;
 use crate::vm::nested::{Inside, Told};
 use crate::vm::{Shared, Vm};
+use steading_sys::processes::Processes;
 
 /// What one VM begins with.
 pub(crate) enum VmBeginning {
@@ -73,7 +74,6 @@ struct Open<'a> {
 
 /// One that another VM runs.
 struct Nested<'a> {
-    index: u32,
     plan: &'a VmPlan,
     host: &'a str,
     signs: mpsc::UnboundedReceiver<Told>,
@@ -93,7 +93,7 @@ impl Making<'_> {
             if let Some(host) = &vm.spec.inside {
                 let (sender, signs) = mpsc::unbounded_channel();
                 inside.entry(host).or_default().insert(vm.name.to_string(), sender);
-                nested.push(Nested { index, plan: vm, host, signs });
+                nested.push(Nested { plan: vm, host, signs });
                 continue;
             }
             images.extend(beginning.image().map(|digest| (vm.name.to_string(), digest)));
@@ -102,11 +102,9 @@ impl Making<'_> {
             open.push(vm);
         }
         let shared = Shared {
-            qemu: plan.qemu.clone(),
-            processes: self.processes.clone(),
+            engine: self.engine(&open, background).await?,
             log: self.log.clone(),
             taken: self.taken.clone(),
-            libvirt: self.libvirt(&open).await?,
         };
         let (mut vms, mut journals) = (BTreeMap::new(), Vec::new());
         for Open { index, plan, files, past, journal } in open {
@@ -122,12 +120,12 @@ impl Making<'_> {
             background.spawn(task.run());
             vms.insert(plan.name.to_string(), vm);
         }
-        for Nested { index, plan, host, signs } in nested {
+        for Nested { plan, host, signs } in nested {
             // The plan has checked that it is there.
             let Some(host) = vms.get(host).cloned() else { continue };
             let journal = self.journal(plan);
             let follow = |power, events| Follower::new(journal, power, events);
-            let (vm, task) = Vm::nested(index, plan.clone(), &host, signs, &shared, follow);
+            let (vm, task) = Vm::nested(plan.clone(), &host, signs, &shared, follow);
             background.spawn(task.run());
             vms.insert(plan.name.to_string(), vm);
         }
@@ -151,42 +149,46 @@ impl Making<'_> {
 
     /// Makes the host's ends of its cards.
     async fn connect(&mut self, vm: &mut Open<'_>) -> Result<(), GroupError> {
+        let cards = self.plan.engine.capabilities().cards;
         for (handle, name) in vm.plan.taps() {
-            match (&mut self.launched, self.plan.engine) {
+            match (&mut self.launched, cards) {
+                (_, Cards::None) => continue,
                 (Some(launched), _) => {
                     vm.files.insert(handle, launched.take_tap(name)?);
                     continue;
                 }
-                (None, Engine::Qemu) => vm.files.insert(handle, tap::create(name)?),
-                // libvirt opens it by its name.
-                (None, Engine::Libvirt) => tap::create_lasting(name)?,
+                (None, Cards::Descriptors) => vm.files.insert(handle, tap::create(name)?),
+                (None, Cards::Names) => tap::create_lasting(name)?,
             }
             self.network.attach(name).await?;
         }
         Ok(())
     }
 
-    /// The group's libvirt, if that is to run them.
-    async fn libvirt(&self, vms: &[Open<'_>]) -> Result<Option<Libvirt>, GroupError> {
-        if self.plan.engine != Engine::Libvirt {
-            return Ok(None);
-        }
-        let mut files = Vec::new();
-        for vm in vms {
-            let duplicates = vm.files.duplicates().map_err(GroupError::io("hold files for libvirt"))?;
-            let numbered =
-                duplicates.into_iter().map(|(file, number)| (file, Held::number(vm.index, number)));
-            files.extend(numbered);
-        }
-        let config = LibvirtConfig {
-            files,
-            authorized_key: self.key.public.clone(),
-            facts: self.plan.qemu.clone(),
+    /// The engine of the group, whose warnings go to the log.
+    async fn engine(
+        &self,
+        vms: &[Open<'_>],
+        background: &mut JoinSet<()>,
+    ) -> Result<Arc<dyn VmEngine>, GroupError> {
+        let (warnings, mut warned) = mpsc::unbounded_channel::<String>();
+        let log = self.log.clone();
+        background.spawn(async move {
+            while let Some(warning) = warned.recv().await {
+                log.warn(None, &warning).await;
+            }
+        });
+        let directory = Utf8PathBuf::from(directory_path());
+        let config = EngineConfig {
+            plan: self.plan,
+            files: vms.iter().map(|vm| (vm.index, &vm.files)).collect(),
+            authorized_key: &self.key.public,
             processes: self.processes.clone(),
-            log: self.log.clone(),
             log_dir: self.log_dir,
+            directory: &directory,
+            warnings,
         };
-        Ok(Some(Libvirt::start(config).await?))
+        Ok(set_up(config).await?)
     }
 
     fn journal(&self, vm: &VmPlan) -> FollowerOptions {

@@ -46,18 +46,17 @@ use crate::isolation::{self, Isolation, IsolationError};
 use crate::job::Jobs;
 use crate::key::LoginKey;
 use crate::launched::{Launched, REMOVAL};
-use crate::libvirt;
 use crate::listening::Listening;
 use crate::log::Log;
 use crate::making::{Made, Making, VmBeginning};
 use crate::names::Names;
-use crate::processes::{ExitWatch, Processes};
 use crate::router::{self, Router, Way};
 use crate::sources::Sources;
 use crate::taken::Taken;
 use crate::targets;
 use crate::time::Time;
 use crate::vm::{Vm, settle};
+use steading_sys::processes::{ExitWatch, Processes};
 
 /// How long programs that still run may take to end by themselves when the group is torn down.
 const GRACE: Duration = Duration::from_secs(10);
@@ -300,7 +299,7 @@ impl Place {
     ) -> Result<Self, GroupError> {
         let (directory, named) = match &config.isolation {
             Isolation::Namespaces => {
-                let place = libvirt::place_of(config)?;
+                let place = named_directory(config)?;
                 (namespace::set_up(identity, place.as_deref())?, None)
             }
             Isolation::Launcher(_) => {
@@ -322,6 +321,15 @@ impl Place {
         // What cannot be removed now is removed before the next group.
         let _ = fs::remove_dir_all(named);
     }
+}
+
+/// Where the private directory of this group is to be mounted in its own namespace, for engines whose programs
+/// want a path that realpath(3) understands. The directory is made here, and stays empty for everybody else.
+fn named_directory(config: &GroupConfig) -> Result<Option<Utf8PathBuf>, GroupError> {
+    let Some(name) = config.plan.engine.capabilities().named_directory else { return Ok(None) };
+    let path = config.log_dir.join(name).join("run");
+    fs::create_dir_all(&path).map_err(GroupError::io("make a directory among the logs"))?;
+    Ok(Some(path))
 }
 
 fn give_up(ready: &mut File, error: &GroupError) -> u8 {

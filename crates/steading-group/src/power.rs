@@ -3,16 +3,13 @@
 //! A soft reboot presses the power button (ACPI), as people do, so it works with every guest that heeds
 //! it, and the same process boots again.
 
-use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8Path;
 use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
-use steading_plan::Handle;
-use steading_vm::qmp::Qmp;
+use steading_vm::engine::{Button, Control, ControlError};
 
 use crate::console;
-use crate::switches::{Button, Switches, Trouble};
 use crate::vm::{Vm, VmView, nested};
 
 /// How long a guest may take to power off. Under emulation, and with stopping services that have
@@ -32,18 +29,18 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
         VmVerb::Start => vm.start().await,
         VmVerb::Kill => vm.kill().await,
         VmVerb::Pause => {
-            let switches = Switches::of(vm, "pause").await?;
-            done(vm, "pause", switches.pause().await).await?;
+            let control = control(vm, "pause").await?;
+            done(vm, "pause", control.pause().await).await?;
             until(vm, |view| view.status.state != VmState::Running).await
         }
         VmVerb::Resume => {
-            let switches = Switches::of(vm, "resume").await?;
-            done(vm, "resume", switches.resume().await).await?;
+            let control = control(vm, "resume").await?;
+            done(vm, "resume", control.resume().await).await?;
             until(vm, |view| view.status.state != VmState::Paused).await
         }
         VmVerb::Shutdown => {
-            let switches = Switches::of(vm, "shut down").await?;
-            let button = || switches.press(Button::Off);
+            let control = control(vm, "shut down").await?;
+            let button = || control.press(Button::Off);
             press(vm, "shut down", button, |view| view.status.state == VmState::Off).await
         }
         VmVerb::Reboot => reboot(vm).await,
@@ -51,51 +48,43 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
 }
 
 async fn reboot(vm: &Vm) -> Result<(), Failure> {
-    let switches = Switches::of(vm, "reboot").await?;
+    let control = control(vm, "reboot").await?;
     let (before, boot) = {
         let view = vm.view();
         let view = view.borrow();
         (view.guest_shutdowns, view.status.boot)
     };
-    done(vm, "reboot", switches.stand_still_when_off(true).await).await?;
-    let button = || switches.press(Button::Again);
+    done(vm, "reboot", control.stay_when_off(true).await).await?;
+    let button = || control.press(Button::Again);
     let outcome = press(vm, "reboot", button, |view| view.guest_shutdowns > before).await;
-    let restored = switches.stand_still_when_off(false).await;
+    let restored = control.stay_when_off(false).await;
     outcome?;
     done(vm, "reboot", restored).await?;
-    done(vm, "reboot", switches.boot_again().await).await?;
+    done(vm, "reboot", control.boot_again().await).await?;
     until(vm, |view| view.status.boot > boot && view.status.state != VmState::Paused).await
 }
 
-/// A picture of the display.
+/// Takes a picture of the display.
 pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
-    let Some(file) = &vm.screenshot else {
+    if !vm.plan.spec.display {
         let message = format!(
             "VM {} has no display\nhint: declare it with .display(), or `display = true` in TOML",
             vm.name()
         );
         return Err(vm.failure(FailureKind::BadRequest, message).await);
-    };
-    let qmp = monitor(vm, "take a picture of").await?;
-    // QEMU wants a path: that of a descriptor of a file without a name, which it empties first.
-    let path = match &vm.libvirt {
-        Some(libvirt) => libvirt.file(vm.index, Handle::Screenshot),
-        None => Handle::Screenshot.path(),
-    };
-    done(vm, "take a picture of", qmp.screendump(Utf8Path::new(&path)).await.map_err(Trouble::Monitor))
-        .await?;
-    let read = fs_err::read(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    match read {
+    }
+    let control = control(vm, "take a picture of").await?;
+    match control.screenshot().await {
         Ok(png) => Ok(Screenshot::new(png)),
-        Err(error) => Err(vm.failure(FailureKind::Failed, chain(&error)).await),
+        Err(error) => Err(failed(vm, "take a picture of", &error).await),
     }
 }
 
-/// The monitor of a VM that runs or stands still.
-pub(crate) async fn monitor(vm: &Vm, action: &str) -> Result<Qmp, Failure> {
-    let view = vm.view().borrow().clone();
-    match view.qmp {
-        Some(qmp) => Ok(qmp),
+/// The controls of a VM that is on.
+async fn control(vm: &Vm, action: &str) -> Result<Arc<dyn Control>, Failure> {
+    let control = vm.view().borrow().control.clone();
+    match control {
+        Some(control) => Ok(control),
         None => Err(off(vm, &format!("cannot {action}")).await),
     }
 }
@@ -109,7 +98,7 @@ pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
 /// Presses the power button until the guest is off, by the given sign or in fact. A guest whose
 /// driver for the button is not loaded yet misses a press, so it is pressed again now and then. One whose kernel
 /// has panicked, or panics meanwhile, never answers.
-async fn press<F: Future<Output = Result<(), Trouble>>>(
+async fn press<F: Future<Output = Result<(), ControlError>>>(
     vm: &Vm,
     action: &str,
     button: impl Fn() -> F,
@@ -133,7 +122,7 @@ async fn press<F: Future<Output = Result<(), Trouble>>>(
                 }
                 match button().await {
                     // It is off, which the next round sees.
-                    Err(trouble) if trouble.is_off() => {}
+                    Err(error) if error.is_off() => {}
                     pressed => done(vm, "press the power button of", pressed).await?,
                 }
             }
@@ -160,14 +149,16 @@ async fn ignored(vm: &Vm) -> Failure {
     vm.failure(FailureKind::TimedOut, message).await
 }
 
-async fn done(vm: &Vm, action: &str, outcome: Result<(), Trouble>) -> Result<(), Failure> {
+async fn done(vm: &Vm, action: &str, outcome: Result<(), ControlError>) -> Result<(), Failure> {
     match outcome {
         Ok(()) => Ok(()),
-        Err(error) => {
-            let message = format!("VM {}: cannot {action} it: {}", vm.name(), chain(&error));
-            Err(vm.failure(FailureKind::Failed, message).await)
-        }
+        Err(error) => Err(failed(vm, action, &error).await),
     }
+}
+
+async fn failed(vm: &Vm, action: &str, error: &ControlError) -> Failure {
+    let message = format!("VM {}: cannot {action} it: {}", vm.name(), chain(error));
+    vm.failure(FailureKind::Failed, message).await
 }
 
 /// Waits for a view of the VM; one that is off is waited for no longer.

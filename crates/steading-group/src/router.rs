@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 
 use crate::GroupError;
 use crate::log::Log;
-use crate::processes::{ExitWatch, Processes};
+use steading_sys::processes::{ExitWatch, Processes};
 
 /// What dnsmasq says when its sockets are open.
 const STARTED: &str = "started, version";

@@ -100,7 +100,7 @@ impl IsolationArgs {
 impl EngineArgs {
     /// Refuses what the engine cannot do, before anything starts.
     pub(crate) fn check(self, freeze_on_failure: bool) -> anyhow::Result<()> {
-        match self.engine.no_freeze() {
+        match self.engine.capabilities().no_freeze {
             Some(why) if freeze_on_failure => {
                 anyhow::bail!(
                     "--freeze-on-failure cannot be had: {why}\nhint: leave it out, or use --engine qemu"

@@ -203,7 +203,9 @@ fn oem_length(name: &str, value: usize) -> usize {
 }
 
 /// Refuses what would reach the guest in part, or not at all.
-pub(crate) fn check(vm: &VmPlan, facts: &QemuFacts, engine: Engine) -> Result<(), ChannelError> {
+///
+/// `most` is how many credentials go over fw_cfg with this engine.
+pub(crate) fn check(vm: &VmPlan, facts: &QemuFacts, engine: Engine, most: usize) -> Result<(), ChannelError> {
     check_command_line(vm, facts)?;
     let delivery = Delivery::of(vm);
     let name = || vm.name.clone();
@@ -219,10 +221,6 @@ pub(crate) fn check(vm: &VmPlan, facts: &QemuFacts, engine: Engine) -> Result<()
     if let Some((long, _)) = delivery.fw_cfg.iter().find(|(name, _)| name.len() > longest) {
         return Err(ChannelError::Name { vm: name(), name: (*long).to_owned(), bytes });
     }
-    let most = match engine {
-        Engine::Qemu => FW_CFG_FILES_MAX,
-        Engine::Libvirt => FW_CFG_FILES_MAX_LIBVIRT,
-    };
     if delivery.fw_cfg.len() > most {
         return Err(ChannelError::Count { vm: name(), count: delivery.fw_cfg.len(), most, engine, bytes });
     }
@@ -236,7 +234,7 @@ fn check_command_line(vm: &VmPlan, facts: &QemuFacts) -> Result<(), ChannelError
     const TSC_MHZ: u32 = 99_999;
     let Boot::Kernel { cmdline, .. } = &vm.spec.boot else { return Ok(()) };
     let told = QemuFacts { acceleration: Acceleration::Tcg, tsc_mhz: Some(TSC_MHZ), ..facts.clone() };
-    let bytes = crate::qemu::with_frequency(cmdline, &told).len();
+    let bytes = told.with_frequency(cmdline).len();
     if bytes < COMMAND_LINE_SIZE {
         return Ok(());
     }
@@ -283,7 +281,7 @@ mod tests {
         }
         let delivery = Delivery::of(&plan.vms[0]);
         assert!(delivery.smbios_structure(&"k".repeat(AUTHORIZED_KEY_MAX)).len() <= SMBIOS_MAX);
-        let command = plan.vms[0].qemu.argv().join(" ");
+        let command = plan.vms[0].launch.to_string();
         assert!(command.contains("name=opt/io.systemd.credentials/vast,file=/proc/self/fd/"), "{command}");
     }
 

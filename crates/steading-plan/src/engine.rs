@@ -1,4 +1,4 @@
-//! What runs the VMs of a group.
+//! The names of engines: what runs the VMs of a group.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,8 +19,18 @@ pub enum Engine {
 
 /// A word that names no engine.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("there is no engine {0:?}\nhint: engines are qemu and libvirt")]
+#[error("unknown engine {0:?} (expected {names})", names = names())]
 pub struct ParseEngineError(String);
+
+/// The names of all engines, for people.
+fn names() -> String {
+    let names: Vec<&str> = Engine::ALL.map(Engine::as_str).to_vec();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
 
 impl Engine {
     /// Every engine.
@@ -31,17 +41,6 @@ impl Engine {
         match self {
             Self::Qemu => "qemu",
             Self::Libvirt => "libvirt",
-        }
-    }
-
-    /// Why groups of this engine cannot be frozen, hence neither forked nor kept for warm starts; none
-    /// where they can.
-    pub const fn no_freeze(self) -> Option<&'static str> {
-        match self {
-            Self::Qemu => None,
-            Self::Libvirt => Some(
-                "the engine is libvirt, which can save VMs one by one to files, and not all at one instant to be forked",
-            ),
         }
     }
 
@@ -79,6 +78,6 @@ mod tests {
             assert_eq!(engine.to_string().parse(), Ok(engine));
         }
         let error = "xen".parse::<Engine>().expect_err("none");
-        assert!(error.to_string().contains("qemu and libvirt"), "{error}");
+        assert!(error.to_string().contains("qemu or libvirt"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::engines::Cards;
 use crate::{AddressPlan, Addressing, Engine, GroupName, IfName, MacAddr, NameError, Plan, VmName, dnsmasq};
 
 /// How many VMs a group may have there: a bridge has 1023 ports (`BR_MAX_PORTS`, `net/bridge/br_private.h`),
@@ -49,9 +50,9 @@ pub enum LaunchError {
     Duplicate(IfName),
     /// Its TAPs come open, and libvirt opens them by name.
     #[error(
-        "libvirt does not take network cards from the launcher\nhint: use --engine qemu, or run where user namespaces are to be had (--isolation namespaces)"
+        "the engine {0} does not take network cards from the launcher\nhint: use --engine qemu, or a host with user namespaces (--isolation namespaces)"
     )]
-    Engine,
+    Engine(Engine),
     /// It derives addresses, and these are chosen.
     #[error(
         "the launcher gives groups the addresses that follow from their names, and this testnet asks for {0}\nhint: leave that out, or run where user namespaces are to be had (--isolation namespaces)"
@@ -98,8 +99,8 @@ impl LaunchRequest {
         let vms = plan.vms.iter().filter(|vm| vm.spec.inside.is_none());
         let vms = vms.map(|vm| (vm.name.clone(), vm.second_mac.is_some())).collect();
         let request = Self { group: plan.group.clone(), vms }.checked()?;
-        if plan.engine != Engine::Qemu {
-            return Err(LaunchError::Engine);
+        if plan.engine.capabilities().cards != Cards::Descriptors {
+            return Err(LaunchError::Engine(plan.engine));
         }
         if plan.addresses != request.addresses() {
             return Err(LaunchError::Chosen("a prefix of its own"));
@@ -325,7 +326,7 @@ mod tests {
         let resolver = Testnet::new().resolver(std::net::Ipv4Addr::new(9, 9, 9, 9));
         assert!(matches!(LaunchRequest::of(&plan(&resolver)), Err(LaunchError::Chosen(_))));
         let libvirt = Plan { engine: Engine::Libvirt, ..plan(&Testnet::new()) };
-        assert_eq!(LaunchRequest::of(&libvirt), Err(LaunchError::Engine));
+        assert_eq!(LaunchRequest::of(&libvirt), Err(LaunchError::Engine(Engine::Libvirt)));
     }
 
     #[test]

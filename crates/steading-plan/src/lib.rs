@@ -10,12 +10,14 @@ mod address;
 mod addressing;
 mod chain;
 mod channels;
+mod command;
 mod declaration;
 mod declared;
 mod dnsmasq;
-mod domain;
 mod engine;
+mod engines;
 pub mod env_vars;
+mod facts;
 pub mod fault;
 mod file;
 mod file_name;
@@ -28,12 +30,13 @@ mod name;
 mod names;
 mod nested;
 mod plan;
-mod qemu;
+mod plan_error;
 mod resources;
 mod testnet;
 mod testnet_file;
 pub mod text;
 mod variable;
+mod vm_plan;
 
 pub use address::{AddressPlan, KERNEL_ROUTE_METRIC, PrefixError, SourceError};
 pub use addressing::Addressing;
@@ -41,10 +44,15 @@ pub use chain::chain;
 pub use channels::{
     AUTHORIZED_KEY_MAX, ChannelError, Delivery, FW_CFG_DIRECTORY, FW_CFG_FILES_MAX, SMBIOS_MAX,
 };
+pub use command::{Domain, Launch, QemuCommand};
 pub use declaration::{DISK_MIB_MAX, DeclarationError};
 pub use declared::{DeclaredVms, ParseDeclaredError, UndeclaredError};
-pub use domain::{Domain, HELD_DIRECTORY, Held, libvirt_socket, socket_name};
 pub use engine::{Engine, ParseEngineError};
+pub use engines::{
+    Capabilities, Cards, DOMAIN_DIRECTORY, DomainPaths, Guests, RequiredProgram, THAW_PORT, domain,
+    libvirt_socket, socket_name,
+};
+pub use facts::{Acceleration, HostFacts, QemuFacts, SLOW_CPU_FEATURES, slow_features};
 pub use fault::{Direction, Effect, Fault, FaultError, Ruleset};
 pub use file::{FILES_PORT, FileEffect, FileFault, FileFaultError, FileNameError, FileSource, TARGETS_NAME};
 pub use file_name::file_name;
@@ -62,10 +70,8 @@ pub use names::{
     StrangeNameError, Zone, ZoneData, check_resolver,
 };
 pub use nested::NestedError;
-pub use plan::{HostFacts, Plan, PlanError, VmPlan};
-pub use qemu::{
-    Acceleration, Beginning, QemuCommand, QemuFacts, SLOW_CPU_FEATURES, THAW_PORT, slow_features,
-};
+pub use plan::Plan;
+pub use plan_error::PlanError;
 pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};
 pub use testnet::{
     Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
@@ -75,3 +81,4 @@ pub use variable::{
     Environment, Expected, VARIABLES, Variable, VariableError, check_variables, integer_variable,
     number_variable, text_variable,
 };
+pub use vm_plan::VmPlan;

@@ -28,7 +28,7 @@ fn a_plan_of_two_vms() {
     let by_libvirt = HostFacts { engine: Engine::Libvirt, ..host };
     let plan = Plan::derive(&plan.group, &testnet, &by_libvirt).expect("it fits");
     for vm in &plan.vms {
-        let domain = vm.domain.as_ref().expect("it has a domain").as_str();
+        let domain = vm.launch.to_string();
         insta::assert_snapshot!(format!("the_domain_of_{}", vm.name), domain);
     }
 }

@@ -21,6 +21,8 @@ pub mod namespace;
 #[cfg(feature = "driver")]
 pub mod process;
 #[cfg(feature = "driver")]
+pub mod processes;
+#[cfg(feature = "driver")]
 pub mod pty;
 #[cfg(feature = "driver")]
 pub mod ready;

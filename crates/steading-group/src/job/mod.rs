@@ -29,10 +29,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::faults::Faults;
 use crate::files::Files;
 use crate::log::Log;
-use crate::processes::{ExitWatch, Processes};
 use input::Sink;
 use left::{end_what_is_left, wait_for_what_is_left};
 use output::{Listener, Source, Until};
+use steading_sys::processes::{ExitWatch, Processes};
 
 /// Marks every process that a program starts, however deep, unless it clears its environment.
 const MARK: &str = env_vars::STEADING_JOB;

@@ -1,24 +1,24 @@
 //! What a freeze is to one VM: hold, save, commit; then load and run. Until it is committed, each
 //! step can be taken back, and the VM goes on as if nothing had been.
 
+use std::sync::Arc;
+
 use steading_api::{Failure, FailureKind, VmState, chain};
 use steading_logs::VmEvent;
 use steading_logs::journal::Power;
-use steading_vm::engine::{self, EngineError, FrozenVm, Machine, Saved, Successors};
-use steading_vm::qmp::{QmpEvent, TimedEvent};
+use steading_vm::engine::{EngineError, FrozenVm, MachineEvent, Saved, Successors};
 
-use super::task::Control;
+use super::task::Tended;
 
 /// A VM that stands still for a freeze.
 pub(super) struct Held {
     /// Whether its CPUs ran before; none if it is off.
     state: VmState,
-    saved: Option<Kept>,
-    /// What QEMU told meanwhile.
-    events: Vec<TimedEvent>,
+    saved: Option<SavedVm>,
 }
 
-struct Kept {
+/// What was saved of a VM that is held.
+struct SavedVm {
     machine: Option<Saved>,
     successors: Successors,
 }
@@ -31,7 +31,7 @@ pub(super) struct Standing {
     pub(super) state: VmState,
 }
 
-impl Control {
+impl Tended {
     pub(super) async fn hold(&mut self) -> Result<(), Failure> {
         if self.standing.is_some() {
             return Err(self.refusal(FailureKind::BadRequest, "it is frozen already"));
@@ -40,10 +40,10 @@ impl Control {
         if let Some(process) = &self.running
             && state == VmState::Running
         {
-            let stopped = process.qmp.stop().await;
+            let stopped = process.control.pause().await;
             stopped.map_err(|error| self.refusal(FailureKind::Failed, &chain(&error)))?;
         }
-        self.held = Some(Held { state, saved: None, events: Vec::new() });
+        self.held = Some(Held { state, saved: None });
         Ok(())
     }
 
@@ -57,19 +57,12 @@ impl Control {
         Ok(())
     }
 
-    async fn try_save(&mut self) -> Result<Kept, EngineError> {
-        let machine = match (&mut self.running, &mut self.held) {
-            (Some(process), Some(held)) => {
-                let super::task::Running { qmp, memory, events, .. } = process;
-                let Some(memory) = memory else {
-                    let reason = "its memory is not in a file of the group's own".to_owned();
-                    return Err(EngineError::State { vm: self.plan.name.clone(), action: "write", reason });
-                };
-                Some(engine::save(&self.plan.name, qmp, memory, events, &mut held.events).await?)
-            }
-            _ => None,
+    async fn try_save(&mut self) -> Result<SavedVm, EngineError> {
+        let machine = match &self.running {
+            Some(process) => Some(process.control.save().await?),
+            None => None,
         };
-        Ok(Kept { machine, successors: self.files.successors()? })
+        Ok(SavedVm { machine, successors: self.files.successors()? })
     }
 
     /// From here on there is no way back: the process, whose memory is kept, must not run again.
@@ -77,25 +70,23 @@ impl Control {
         let Some(Held { state, saved: Some(saved), .. }) = self.held.take() else {
             return Err(self.refusal(FailureKind::VmEnded, "it ended while it was frozen"));
         };
-        let failed =
-            |control: &Self, error: std::io::Error| control.refusal(FailureKind::Failed, &chain(&error));
+        let failed = |vm: &Self, error: std::io::Error| vm.refusal(FailureKind::Failed, &chain(&error));
         let was_on = saved.machine.is_some();
         let frozen = self.files.freeze(saved.successors, saved.machine);
         let frozen = frozen.map_err(|error| failed(self, error))?;
         let kept = frozen.try_clone().map_err(|error| failed(self, error))?;
         if let Some(mut process) = self.running.take() {
-            let _ = engine::kill(process.pid);
+            process.control.cut_power();
             process.exit.ended().await;
             self.has_taken(&process.exit);
-            process.streams.join_all().await;
+            process.tasks.join_all().await;
         }
         if was_on {
             self.view.send_modify(|view| {
                 view.status.state = VmState::Frozen;
                 view.status.pid = None;
-                view.qmp = None;
+                view.control = None;
                 view.agent = None;
-                view.thaw = None;
             });
             self.standing = Some(Standing { frozen, state });
         }
@@ -103,28 +94,27 @@ impl Control {
     }
 
     pub(super) async fn release(&mut self) -> Result<(), Failure> {
-        let Some(mut held) = self.held.take() else { return Ok(()) };
-        let Some(process) = &mut self.running else { return Ok(()) };
-        // What has written its state down goes on by itself only when it is told to, even to pause.
-        let mut outcome = process.qmp.cont().await;
+        let Some(held) = self.held.take() else { return Ok(()) };
+        let Some(process) = &self.running else { return Ok(()) };
+        // What has saved its state goes on by itself only when it is told to, even to pause.
+        let mut outcome = process.control.resume().await;
         if held.state != VmState::Running && outcome.is_ok() {
-            outcome = process.qmp.stop().await;
+            outcome = process.control.pause().await;
         }
-        while let Ok(event) = process.events.try_recv() {
-            held.events.push(event);
-        }
-        self.tell_others(held.events).await;
+        self.show_others().await;
         outcome.map_err(|error| self.refusal(FailureKind::Failed, &chain(&error)))
     }
 
     pub(super) async fn load(&mut self) -> Result<(), Failure> {
         let Some(Standing { frozen, state }) = self.standing.take() else { return Ok(()) };
-        let mut events = Vec::new();
-        let loaded = self.try_load(&frozen, &mut events).await;
+        let boot = self.view.borrow().status.boot;
+        let engine = Arc::clone(&self.shared.engine);
+        let loaded = engine.go_on(self.start_of(boot), &frozen).await;
         match loaded {
-            Ok(()) => {
+            Ok(machine) => {
+                self.is_on(machine);
                 self.view.send_modify(|view| view.status.state = VmState::Paused);
-                self.held = Some(Held { state, saved: None, events });
+                self.held = Some(Held { state, saved: None });
                 Ok(())
             }
             Err(error) => {
@@ -134,44 +124,19 @@ impl Control {
         }
     }
 
-    async fn try_load(&mut self, frozen: &FrozenVm, events: &mut Vec<TimedEvent>) -> Result<(), EngineError> {
-        let launched = self.launch(|vm| Machine::go_on(&vm.plan, &vm.shared.qemu, &vm.files, frozen)).await;
-        let (mut running, agent) = launched?;
-        let loaded = engine::load(&self.plan.name, &running.qmp, &mut running.events, events).await;
-        if let Err(error) = loaded {
-            let _ = engine::kill(running.pid);
-            running.exit.ended().await;
-            self.has_taken(&running.exit);
-            let said = running.streams.join_all().await.concat();
-            let said = said.trim();
-            return Err(match error {
-                EngineError::State { vm, action, reason } if !said.is_empty() => {
-                    EngineError::State { vm, action, reason: format!("{reason}: {said}") }
-                }
-                error => error,
-            });
-        }
-        self.is_on(running, agent);
-        Ok(())
-    }
-
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
-        let Some(mut held) = self.held.take() else { return Ok(()) };
-        let Some(process) = &mut self.running else {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        let Some(process) = &self.running else {
             return Err(self.refusal(FailureKind::VmEnded, "it ended while it was loaded"));
         };
         if held.state == VmState::Running {
-            let ran = process.qmp.cont().await;
+            let ran = process.control.resume().await;
             ran.map_err(|error| self.refusal(FailureKind::Failed, &chain(&error)))?;
-        }
-        let Some(process) = &mut self.running else { return Ok(()) };
-        while let Ok(event) = process.events.try_recv() {
-            held.events.push(event);
         }
         let boot = self.view.borrow().status.boot;
         self.shared.log.go_on(&self.plan.name, boot).await;
         self.view.send_modify(|view| view.status.state = held.state);
-        self.tell_others(held.events).await;
+        self.show_others().await;
         let was_off = *self.power.borrow() == Power::Off;
         if was_off {
             // A fork in a group of its own.
@@ -181,11 +146,11 @@ impl Control {
         Ok(())
     }
 
-    /// What has nothing to do with a freeze is told as ever.
-    async fn tell_others(&mut self, events: Vec<TimedEvent>) {
-        for event in events {
-            match event.event {
-                QmpEvent::Stop | QmpEvent::Resume | QmpEvent::Migration { .. } => {}
+    /// Shows what has happened meanwhile and has nothing to do with a freeze.
+    async fn show_others(&mut self) {
+        while let Some(event) = self.running.as_mut().and_then(|process| process.events.try_recv().ok()) {
+            match event {
+                MachineEvent::Paused | MachineEvent::Resumed => {}
                 event => self.event(event).await,
             }
         }

@@ -1,4 +1,4 @@
-//! One VM of the group: a task that owns its QEMU process and says how it does.
+//! One VM of the group: a task that owns its machine and shows its state.
 
 mod freeze;
 pub(crate) mod nested;
@@ -7,22 +7,17 @@ mod stall;
 mod streams;
 mod task;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use steading_api::{Failure, FailureKind, VmState, VmStatus};
 use steading_logs::journal::{FollowEvent, Follower, JournalPosition, Power};
-use steading_plan::{QemuFacts, VmName, VmPlan};
+use steading_plan::{VmName, VmPlan};
 use steading_vm::agent::GuestAgent;
-use steading_vm::engine::{FrozenVm, VmFiles};
-use steading_vm::qmp::Qmp;
-use steading_vm::thaw::ThawPort;
+use steading_vm::engine::{Control, FrozenVm, VmEngine, VmFiles};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::frozen::Past;
-use crate::libvirt::Libvirt;
 use crate::log::Log;
-use crate::processes::Processes;
 use crate::taken::Taken;
 use nested::{Inside, NestedTask, Told};
 pub(crate) use task::VmTask;
@@ -37,10 +32,10 @@ const OUTPUT_WAITING: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct VmView {
     pub(crate) status: VmStatus,
-    pub(crate) qmp: Option<Qmp>,
+    /// The controls of its machine, while it has one.
+    pub(crate) control: Option<Arc<dyn Control>>,
     pub(crate) agent: Option<Arc<GuestAgent>>,
-    pub(crate) thaw: Option<Arc<ThawPort>>,
-    /// How often the guest has powered off without QEMU's ending (see `power`).
+    /// How often the guest has powered off, whether or not its machine ended (see `power`).
     pub(crate) guest_shutdowns: u32,
 }
 
@@ -64,21 +59,16 @@ enum Command {
 /// What all VMs of a group have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    pub(crate) qemu: QemuFacts,
-    pub(crate) processes: Processes,
+    /// What starts the VMs.
+    pub(crate) engine: Arc<dyn VmEngine>,
     pub(crate) log: Log,
     pub(crate) taken: Taken,
-    /// What starts the VMs, if it is not the owner itself.
-    pub(crate) libvirt: Option<Libvirt>,
 }
 
 /// A handle to a VM.
 #[derive(Clone, Debug)]
 pub(crate) struct Vm {
     pub(crate) plan: Arc<VmPlan>,
-    /// Its place in the plan of its group.
-    pub(crate) index: u32,
-    pub(crate) libvirt: Option<Libvirt>,
     /// The VM that it runs inside of, if it does.
     pub(crate) host: Option<Arc<Vm>>,
     commands: mpsc::Sender<Command>,
@@ -86,8 +76,6 @@ pub(crate) struct Vm {
     pub(crate) log: Log,
     /// What its console says, as it comes.
     pub(crate) output: broadcast::Sender<Vec<u8>>,
-    /// What QEMU writes pictures of the display into.
-    pub(crate) screenshot: Option<Arc<OwnedFd>>,
     /// Where its journal was read to.
     pub(crate) read_to: watch::Receiver<Option<JournalPosition>>,
 }
@@ -123,31 +111,14 @@ impl Vm {
             }
             frozen.was_on().then_some(freeze::Standing { frozen, state: record.state })
         });
-        let (mut vm, ends) = Self::with_status(index, plan, status, shared, follower);
-        // Without it the VM has all but pictures.
-        vm.screenshot = files.screenshot().and_then(Result::ok).map(Arc::new);
-        let Ends { commands, view, power, follower, journal, output } = ends;
+        let (vm, ends) = Self::with_status(plan, status, shared, follower);
         let (plan, shared) = (Arc::clone(&vm.plan), shared.clone());
-        let task = VmTask {
-            index,
-            plan,
-            files,
-            standing,
-            shared,
-            commands,
-            view,
-            power,
-            follower,
-            journal,
-            output,
-            inside,
-        };
+        let task = VmTask { index, plan, files, standing, shared, ends, inside };
         (vm, task)
     }
 
     /// One that another VM runs.
     pub(crate) fn nested(
-        index: u32,
         plan: VmPlan,
         host: &Self,
         signs: mpsc::UnboundedReceiver<Told>,
@@ -155,23 +126,21 @@ impl Vm {
         follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
     ) -> (Self, NestedTask) {
         let status = status_of(&plan, &format!("its host, VM {}, has not started it yet", host.name()));
-        let (mut vm, ends) = Self::with_status(index, plan, status, shared, follower);
+        let (mut vm, ends) = Self::with_status(plan, status, shared, follower);
         vm.host = Some(Arc::new(host.clone()));
-        let Ends { commands, view, power, follower, journal, output } = ends;
         let (plan, host, log) = (Arc::clone(&vm.plan), host.clone(), shared.log.clone());
-        let task = NestedTask { plan, host, log, signs, commands, view, power, follower, journal, output };
+        let task = NestedTask { plan, host, log, signs, ends };
         (vm, task)
     }
 
     fn with_status(
-        index: u32,
         plan: VmPlan,
         status: VmStatus,
         shared: &Shared,
         follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
     ) -> (Self, Ends) {
         let (view_sender, view) =
-            watch::channel(VmView { status, qmp: None, agent: None, thaw: None, guest_shutdowns: 0 });
+            watch::channel(VmView { status, control: None, agent: None, guest_shutdowns: 0 });
         let (sender, commands) = mpsc::channel(8);
         let (power, powered) = watch::channel(Power::Off);
         let (journal_sender, journal) = mpsc::channel(64);
@@ -179,14 +148,11 @@ impl Vm {
         let (output, _) = broadcast::channel(OUTPUT_WAITING);
         let vm = Self {
             plan: Arc::new(plan),
-            index,
-            libvirt: shared.libvirt.clone(),
             host: None,
             commands: sender,
             view,
             log: shared.log.clone(),
             output: output.clone(),
-            screenshot: None,
             read_to: follower.position(),
         };
         (vm, Ends { commands, view: view_sender, power, follower, journal, output })
@@ -217,12 +183,12 @@ impl Vm {
         self.ask(|reply| Command::Type(bytes, reply)).await
     }
 
-    /// Has its CPUs stand still for a freeze; nobody is told.
+    /// Pauses its CPUs for a freeze, without showing it.
     pub(crate) async fn hold(&self) -> Result<(), Failure> {
         self.ask(Command::Hold).await
     }
 
-    /// Writes down what it remembers, while it stands still.
+    /// Saves its memory and devices, while it is held.
     pub(crate) async fn save(&self) -> Result<(), Failure> {
         self.ask(Command::Save).await
     }

@@ -9,16 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steading_api::{Failure, FailureKind, VmState, VmVerb, chain};
-use steading_logs::journal::{FollowEvent, Follower, JournalEntry, Power};
+use steading_logs::journal::{FollowEvent, JournalEntry, Power};
 use steading_logs::{ConsoleSign, VmEvent, is_panic};
 use steading_plan::VmPlan;
 use steading_vm::agent::AgentCommand;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use super::streams::{forward_journal, show_suspended};
-use super::{Command, Vm, VmView};
+use super::streams::{follow, show_suspended};
+use super::{Command, Ends, Vm, VmView};
 use crate::log::Log;
 use crate::power;
 
@@ -82,31 +80,16 @@ pub(crate) struct NestedTask {
     pub(super) host: Vm,
     pub(super) log: Log,
     pub(super) signs: mpsc::UnboundedReceiver<Told>,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) view: watch::Sender<VmView>,
-    pub(super) power: watch::Sender<Power>,
-    pub(super) follower: Follower,
-    pub(super) journal: mpsc::Receiver<FollowEvent>,
-    pub(super) output: broadcast::Sender<Vec<u8>>,
+    pub(super) ends: Ends,
 }
 
 impl NestedTask {
     /// Shows how it does, until every handle is gone.
     pub(crate) async fn run(self) {
-        let Self { plan, host, log, mut signs, mut commands, view, power, follower, journal, output } = self;
-        let cancel = CancellationToken::new();
-        let _cancel_at_end = cancel.clone().drop_guard();
-        let mut background = JoinSet::new();
-        background.spawn(forward_journal(
-            plan.name.clone(),
-            journal,
-            log.clone(),
-            Inside::default(),
-            Arc::default(),
-        ));
-        background.spawn(async move {
-            follower.run(cancel).await;
-        });
+        let Self { plan, host, log, mut signs, ends } = self;
+        let Ends { mut commands, view, power, follower, journal, output } = ends;
+        let _following =
+            follow(plan.name.clone(), (follower, journal), &log, Inside::default(), Arc::default());
         let mut its_host = host.view();
         let shown = Shown { plan, log, view, power, output };
         // The boot in which the host is, none if it is off; the one that signs were last of; and one that is

@@ -1,13 +1,15 @@
-//! What flows between a VM's QEMU process, its guest, and the log.
+//! What flows between a VM's machine, its guest, and the log.
 
 use std::sync::Arc;
 
-use steading_logs::journal::FollowEvent;
+use steading_logs::journal::{FollowEvent, Follower};
 use steading_logs::{ConsoleSign, VmEvent};
 use steading_plan::VmName;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::VmView;
 use super::nested::{self, Inside};
@@ -26,7 +28,31 @@ pub(super) fn type_all(input: &OwnedWriteHalf, bytes: &[u8]) -> Result<(), &'sta
     Ok(())
 }
 
-pub(super) async fn forward_journal(
+/// The tasks by which a VM's journal gets to the log. They end when this is dropped.
+pub(super) struct Following {
+    _tasks: JoinSet<()>,
+    _cancel: DropGuard,
+}
+
+/// Follows a VM's journal.
+pub(super) fn follow(
+    vm: VmName,
+    (follower, journal): (Follower, mpsc::Receiver<FollowEvent>),
+    log: &Log,
+    inside: Inside,
+    life: Arc<Life>,
+) -> Following {
+    let cancel = CancellationToken::new();
+    let guard = cancel.clone().drop_guard();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(forward_journal(vm, journal, log.clone(), inside, life));
+    tasks.spawn(async move {
+        follower.run(cancel).await;
+    });
+    Following { _tasks: tasks, _cancel: guard }
+}
+
+async fn forward_journal(
     vm: VmName,
     mut events: mpsc::Receiver<FollowEvent>,
     log: Log,
@@ -73,7 +99,7 @@ pub(super) async fn show_suspended(view: &watch::Sender<VmView>, log: &Log, vm: 
     }
 }
 
-/// QEMU's own errors, for the log and for the reason of its end.
+/// The machine's error output, for the log and for the reason of its end.
 pub(super) async fn read_errors(vm: VmName, mut errors: pipe::Receiver, log: Log) -> String {
     const KEPT: usize = 2000;
     let mut buffer = vec![0; 4096];

@@ -1,29 +1,24 @@
-//! The task behind a VM: its QEMU process, from start to end.
+//! The task behind a VM: its machine, from start to end.
 
 use std::sync::Arc;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use steading_api::{Failure, FailureKind, VmState, chain};
-use steading_logs::journal::{FollowEvent, Follower, Power};
+use steading_logs::journal::Power;
 use steading_logs::{ConsoleSign, VmEvent, is_panic};
 use steading_plan::VmPlan;
 use steading_sys::process::Exit;
-use steading_vm::agent::GuestAgent;
-use steading_vm::engine::{EngineError, GuestMemory, Machine, VmFiles};
-use steading_vm::qmp::{Qmp, QmpEvent, QmpEvents};
-use steading_vm::thaw::ThawPort;
+use steading_sys::processes::ExitWatch;
+use steading_vm::engine::{Control, EngineError, Machine, MachineEvent, MachineEvents, Start, VmFiles};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::freeze::{Held, Standing};
 use super::nested::Inside;
 use super::stall::{Life, Stall};
-use super::streams::{forward_journal, read_console, read_errors, show_suspended, type_all};
-use super::{Command, Reply, Shared, VmView};
-use crate::libvirt::Libvirt;
-use crate::processes::ExitWatch;
+use super::streams::{follow, read_console, read_errors, show_suspended, type_all};
+use super::{Command, Ends, Reply, Shared, VmView};
 
 /// The task behind it.
 pub(crate) struct VmTask {
@@ -33,56 +28,41 @@ pub(crate) struct VmTask {
     /// What it is to go on from.
     pub(super) standing: Option<Standing>,
     pub(super) shared: Shared,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) view: watch::Sender<VmView>,
-    pub(super) power: watch::Sender<Power>,
-    pub(super) follower: Follower,
-    pub(super) journal: mpsc::Receiver<FollowEvent>,
-    pub(super) output: broadcast::Sender<Vec<u8>>,
+    pub(super) ends: Ends,
     pub(super) inside: Inside,
 }
 
-/// A QEMU process that runs.
+/// A machine that runs.
 pub(super) struct Running {
-    pub(super) pid: Pid,
+    pid: Option<Pid>,
     pub(super) exit: ExitWatch,
-    pub(super) qmp: Qmp,
-    pub(super) events: QmpEvents,
-    /// None where it is not ours to keep.
-    pub(super) memory: Option<GuestMemory>,
-    thaw: Option<Arc<ThawPort>>,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) events: MachineEvents,
     signs: mpsc::UnboundedReceiver<ConsoleSign>,
     /// The way to its console.
     input: OwnedWriteHalf,
-    /// The monitor, the console and the error output; each ends with the process.
-    pub(super) streams: JoinSet<String>,
+    /// What reads its outputs, and tasks of its engine; each ends with the machine, with what it knows of the
+    /// reason.
+    pub(super) tasks: JoinSet<String>,
     /// What to say when it ends, if it ends as was asked for.
     expected: Option<String>,
 }
 
 impl VmTask {
     /// Serves commands until every handle is gone.
-    pub(crate) async fn run(mut self) {
-        let cancel = CancellationToken::new();
-        let _cancel_at_end = cancel.clone().drop_guard();
-        let mut background = JoinSet::new();
-        let (_, unused) = mpsc::channel(1);
-        let journal = std::mem::replace(&mut self.journal, unused);
-        let (name, log) = (self.plan.name.clone(), self.shared.log.clone());
+    pub(crate) async fn run(self) {
+        let Ends { mut commands, view, power, follower, journal, output } = self.ends;
         let life = Arc::new(Life::default());
-        background.spawn(forward_journal(name, journal, log, self.inside, Arc::clone(&life)));
-        let follower = self.follower;
-        background.spawn(async move {
-            follower.run(cancel).await;
-        });
-        let mut machine = Control {
+        let name = self.plan.name.clone();
+        let _following = follow(name, (follower, journal), &self.shared.log, self.inside, Arc::clone(&life));
+        let mut machine = Tended {
             index: self.index,
             plan: self.plan,
             files: self.files,
             shared: self.shared,
-            view: self.view,
-            power: self.power,
-            output: self.output,
+            view,
+            power,
+            output,
             running: None,
             held: None,
             standing: self.standing,
@@ -91,18 +71,19 @@ impl VmTask {
         };
         loop {
             let is_held = machine.held.is_some();
+            let may_stall = machine.may_stall();
             let Some(process) = &mut machine.running else {
-                let Some(command) = self.commands.recv().await else { return };
+                let Some(command) = commands.recv().await else { return };
                 machine.command(command).await;
                 continue;
             };
             tokio::select! {
                 exit = process.exit.ended() => machine.ended(exit).await,
-                // What a freeze does to a VM is not told.
-                Some(event) = process.events.recv(), if !is_held => machine.event(event.event).await,
+                // What a freeze does to a VM is not shown.
+                Some(event) = process.events.recv(), if !is_held => machine.event(event).await,
                 Some(sign) = process.signs.recv() => machine.sign(sign).await,
-                () = machine.stall.due(), if machine.view.borrow().status.state == VmState::Running => machine.look().await,
-                command = self.commands.recv() => match command {
+                () = machine.stall.due(), if may_stall => machine.look().await,
+                command = commands.recv() => match command {
                     None => return,
                     Some(command) => machine.command(command).await,
                 },
@@ -111,17 +92,13 @@ impl VmTask {
     }
 }
 
-/// Ends a QEMU process, which has no children. It may just have ended by itself.
-fn pull_plug(pid: Pid) {
-    let _ = rustix::process::kill_process(pid, Signal::KILL);
-}
-
 /// Who asked may have given up.
 fn answer<T>(reply: Reply<T>, outcome: Result<T, Failure>) {
     let _ = reply.send(outcome);
 }
 
-pub(super) struct Control {
+/// A VM, as its task tends it.
+pub(super) struct Tended {
     index: u32,
     pub(super) plan: Arc<VmPlan>,
     pub(super) files: VmFiles,
@@ -136,7 +113,7 @@ pub(super) struct Control {
     stall: Stall,
 }
 
-impl Control {
+impl Tended {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Start(reply) => answer(reply, self.start().await),
@@ -163,14 +140,9 @@ impl Control {
             return Ok(());
         }
         let boot = self.shared.log.boot(&self.plan.name).await;
-        let booted = if let Some(libvirt) = &self.shared.libvirt {
-            self.boot_by(libvirt, boot).await
-        } else {
-            let launched = self.launch(|vm| Machine::start(&vm.plan, &vm.shared.qemu, &vm.files)).await;
-            launched.map_err(|error| self.failure(&error))
-        };
-        let (running, agent) = booted?;
-        self.is_on(running, agent);
+        let started = self.shared.engine.start(self.start_of(boot)).await;
+        let machine = started.map_err(|error| self.failure(&error))?;
+        self.is_on(machine);
         self.begins(boot);
         self.shared.log.event(&self.plan.name, VmEvent::On { boot }).await;
         Ok(())
@@ -182,7 +154,7 @@ impl Control {
         }
         let Some(process) = &mut self.running else { return };
         "its plug was pulled".clone_into(process.expected.get_or_insert_default());
-        pull_plug(process.pid);
+        process.control.cut_power();
         let exit = process.exit.ended().await;
         self.ended(exit).await;
     }
@@ -196,102 +168,55 @@ impl Control {
         }
     }
 
-    /// Starts a QEMU process, and speaks with it.
-    pub(super) async fn launch(
-        &self,
-        start: impl FnOnce(&Self) -> Result<Machine, EngineError>,
-    ) -> Result<(Running, Arc<GuestAgent>), EngineError> {
-        let (machine, exit) = self.shared.processes.start(|| start(self), |machine| machine.pid)?;
-        self.take_over(machine, exit).await
+    /// What the engine starts.
+    pub(super) fn start_of(&self, boot: u32) -> Start<'_> {
+        Start { index: self.index, plan: &self.plan, files: &self.files, boot }
     }
 
-    /// Boots it by libvirt.
-    async fn boot_by(&self, libvirt: &Libvirt, boot: u32) -> Result<(Running, Arc<GuestAgent>), Failure> {
-        match libvirt.boot(self.index, &self.plan, boot).await {
-            Ok((machine, exit)) => self.take_over(machine, exit).await.map_err(|error| self.failure(&error)),
-            Err(error) => {
-                Err(self.ended_early(format!("VM {}: cannot start it: {}", self.plan.name, chain(&error))))
-            }
-        }
-    }
-
-    /// Reads what a QEMU process says, and speaks with it.
-    async fn take_over(
-        &self,
-        machine: Machine,
-        exit: ExitWatch,
-    ) -> Result<(Running, Arc<GuestAgent>), EngineError> {
-        let Machine { pid, monitor, console, agent, thaw, errors, memory } = machine;
-        let mut streams = JoinSet::new();
+    /// Reads what a machine says, and shows that the VM is on.
+    pub(super) fn is_on(&mut self, machine: Machine) {
+        let Machine { pid, exit, control, events, console, agent, errors, mut tasks } = machine;
         let (sign_sender, signs) = mpsc::unbounded_channel();
-        let name = self.plan.name.clone();
-        let log = self.shared.log.clone();
+        let (name, log) = (self.plan.name.clone(), self.shared.log.clone());
         let (console, input) = console.into_split();
-        let output = self.output.clone();
-        let life = Arc::clone(&self.life);
-        streams.spawn(read_console(name.clone(), console, output, log.clone(), sign_sender, life));
+        let (output, life) = (self.output.clone(), Arc::clone(&self.life));
+        tasks.spawn(read_console(name.clone(), console, output, log.clone(), sign_sender, life));
         if let Some(errors) = errors {
-            streams.spawn(read_errors(name.clone(), errors, log));
+            tasks.spawn(read_errors(name, errors, log));
         }
-        if let Some(libvirt) = self.shared.libvirt.clone() {
-            let (name, mut exit) = (name.clone(), exit.clone());
-            streams.spawn(async move {
-                exit.ended().await;
-                libvirt.complaint(&name)
-            });
-        }
-        let (qmp, driver, events) = match Qmp::connect(monitor).await {
-            Ok(connected) => connected,
-            Err(source) => {
-                pull_plug(pid);
-                let said: String = streams.join_all().await.concat();
-                let said = if said.is_empty() { said } else { format!(": {}", said.trim()) };
-                return Err(EngineError::Qmp { vm: name, said, source });
-            }
-        };
-        streams.spawn(async move { driver.run().await.err().map(|error| chain(&error)).unwrap_or_default() });
-        let thaw = thaw.map(Arc::new);
-        let running = Running { pid, exit, qmp, events, memory, thaw, signs, input, streams, expected: None };
-        Ok((running, Arc::new(agent)))
-    }
-
-    /// Shows that it is on, by this process.
-    pub(super) fn is_on(&mut self, running: Running, agent: Arc<GuestAgent>) {
         self.view.send_modify(|view| {
             view.status.state = VmState::Running;
-            view.status.pid = Some(running.pid.as_raw_nonzero().get());
+            view.status.pid = pid.map(|pid| pid.as_raw_nonzero().get());
             view.status.ended = None;
-            view.qmp = Some(running.qmp.clone());
-            view.agent = Some(agent);
-            view.thaw.clone_from(&running.thaw);
+            view.control = Some(Arc::clone(&control));
+            view.agent = agent.map(Arc::new);
         });
-        self.running = Some(running);
+        self.running = Some(Running { pid, exit, control, events, signs, input, tasks, expected: None });
     }
 
-    pub(super) async fn event(&mut self, event: QmpEvent) {
+    pub(super) async fn event(&mut self, event: MachineEvent) {
         let Some(process) = &mut self.running else { return };
         match event {
-            QmpEvent::Stop => self.paused(VmState::Paused, VmEvent::Paused).await,
-            QmpEvent::Resume => self.paused(VmState::Running, VmEvent::Resumed).await,
-            QmpEvent::Shutdown { guest: true, .. } => {
+            MachineEvent::Paused => self.paused(VmState::Paused, VmEvent::Paused).await,
+            MachineEvent::Resumed => self.paused(VmState::Running, VmEvent::Resumed).await,
+            MachineEvent::GuestOff => {
                 process.expected.get_or_insert_with(|| "the guest powered off".to_owned());
                 self.view.send_modify(|view| view.guest_shutdowns += 1);
             }
-            QmpEvent::Reset { .. } => {
+            MachineEvent::Reset => {
                 process.expected = None;
                 let Some(boot) = self.shared.log.reset(&self.plan.name).await else { return };
                 self.begins(boot);
                 self.shared.log.event(&self.plan.name, VmEvent::On { boot }).await;
             }
-            QmpEvent::GuestPanicked { .. } => self.panicked().await,
-            QmpEvent::Suspended => self.suspended(true).await,
-            QmpEvent::Woken => self.suspended(false).await,
-            QmpEvent::BlockIoError { operation, reason, no_space, .. } => {
+            MachineEvent::Panicked => self.panicked().await,
+            MachineEvent::Suspended => self.suspended(true).await,
+            MachineEvent::Woken => self.suspended(false).await,
+            MachineEvent::DiskError { operation, reason, no_space } => {
                 let hint = if no_space { "; the host's disk is full" } else { "" };
                 let message = format!("a disk could not {operation}: {reason}{hint}");
                 self.shared.log.warn(Some(&self.plan.name), &message).await;
             }
-            _ => {}
         }
     }
 
@@ -314,10 +239,16 @@ impl Control {
         show_suspended(&self.view, &self.shared.log, &self.plan.name, is_suspended).await;
     }
 
+    /// Whether it is worth looking whether it hangs: it runs, in a process whose CPU time can be read.
+    fn may_stall(&self) -> bool {
+        let has_process = self.running.as_ref().is_some_and(|process| process.pid.is_some());
+        has_process && self.view.borrow().status.state == VmState::Running
+    }
+
     /// Looks whether the guest seems to hang in its boot.
     async fn look(&mut self) {
-        let Some(process) = &self.running else { return };
-        let Some(verdict) = self.stall.look(&self.life, process.pid) else { return };
+        let Some(pid) = self.running.as_ref().and_then(|process| process.pid) else { return };
+        let Some(verdict) = self.stall.look(&self.life, pid) else { return };
         let last = self.shared.log.tail(&self.plan.name, 1).await.pop();
         let stalled = verdict.told(last.as_deref());
         self.view.send_modify(|view| view.status.stalled = Some(stalled.clone()));
@@ -354,17 +285,14 @@ impl Control {
         let Some(process) = self.running.take() else { return };
         self.held = None;
         self.has_taken(&process.exit);
-        let said = process.streams.join_all().await.concat();
+        let said = process.tasks.join_all().await.concat();
         let reason = process.expected.unwrap_or_else(|| {
             let how = match exit {
-                Exit::Status(status) => format!("with status {status}"),
-                Exit::Signal(signal) => format!("by signal {signal}"),
+                Exit::Status(status) => format!("status {status}"),
+                Exit::Signal(signal) => format!("signal {signal}"),
             };
-            format!(
-                "QEMU ended {how}, which nobody asked for{}{}",
-                if said.is_empty() { "" } else { ": " },
-                said.trim()
-            )
+            let separator = if said.is_empty() { "" } else { ": " };
+            format!("its machine ended unexpectedly ({how}){separator}{}", said.trim())
         });
         self.is_off(reason).await;
     }
@@ -384,9 +312,8 @@ impl Control {
             view.status.pid = None;
             (view.status.suspended, view.status.stalled) = (false, None);
             view.status.ended = Some(reason);
-            view.qmp = None;
+            view.control = None;
             view.agent = None;
-            view.thaw = None;
         });
     }
 

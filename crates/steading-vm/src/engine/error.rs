@@ -5,6 +5,7 @@ use steading_plan::VmName;
 use steading_sys::process::RunError;
 use thiserror::Error;
 
+use super::libvirt::error::LibvirtError;
 use crate::disk::DiskError;
 use crate::image::ImageError;
 use crate::qmp::QmpError;
@@ -89,6 +90,29 @@ pub enum EngineError {
         mib: u32,
         /// The operating system's reason.
         source: std::io::Error,
+    },
+    /// libvirt cannot be used.
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
+    /// libvirt cannot start it.
+    #[error("VM {vm}: cannot start it")]
+    Domain {
+        /// The VM.
+        vm: VmName,
+        /// Why.
+        source: LibvirtError,
+    },
+    /// It was planned for another engine than that of its group.
+    #[error("VM {vm} was planned for another engine than that of its group")]
+    OtherEngine {
+        /// The VM.
+        vm: VmName,
+    },
+    /// The engine cannot freeze VMs.
+    #[error("VM {vm}: its engine cannot freeze it")]
+    NoFreeze {
+        /// The VM.
+        vm: VmName,
     },
     /// QEMU cannot write or take in the state of its devices.
     #[error("VM {vm}: QEMU cannot {action} the state of its devices: {reason}")]

@@ -10,7 +10,8 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use steading_plan::{Handle, VmPlan};
 
-use super::{EngineError, PreparedVm};
+use super::error::EngineError;
+use super::prepared::PreparedVm;
 
 /// The files of a frozen VM, each by what it is called in its directory.
 ///
@@ -133,7 +134,16 @@ impl FrozenVm {
     }
 }
 
-/// What a QEMU process goes on from.
+/// What a machine remembers, in two files.
+#[derive(Debug)]
+pub struct Saved {
+    /// The guest's memory. While the machine lives, that may be its own.
+    pub memory: OwnedFd,
+    /// The state of the devices.
+    pub state: OwnedFd,
+}
+
+/// What a machine goes on from.
 #[derive(Debug)]
 pub(crate) struct FrozenMachine {
     pub(crate) memory: File,

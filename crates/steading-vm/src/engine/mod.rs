@@ -1,36 +1,27 @@
-//! The QEMU engine: from a planned VM to a running process, and what its host must have for it.
+//! Engines: from a planned VM to a machine that runs, and what the host must have for it.
+//!
+//! Each engine has a folder. It implements [`VmEngine`], which starts machines, and [`Control`], which acts on
+//! one that runs; [`set_up`] knows them all. The group knows none of them.
 
-mod accel;
+mod control;
 mod error;
-mod features;
 mod files;
 mod frozen;
-mod host;
+mod libvirt;
 mod machine;
-mod memory;
-mod pipes;
-mod remembered;
-mod save;
-mod stream;
+mod prepared;
+mod qemu;
+mod set_up;
 
-pub use accel::{AccelerationChoice, choose_acceleration};
+pub use control::{Boxed, Button, Control, ControlError, Wake};
 pub use error::EngineError;
-pub use features::disabled_features;
-pub use files::{PreparedVm, Successors, VmFiles, prepare};
-pub use frozen::{FrozenNames, FrozenVm, reopen};
-pub use host::{cpu, qemu_version};
-pub use machine::{Machine, STATE_NUMBER, kill};
-pub use memory::GuestMemory;
-pub use save::{Saved, load, save};
-
-/// The QEMU program for the only architecture so far.
-pub const QEMU: &str = "qemu-system-x86_64";
-
-/// The Debian package that has it.
-pub const QEMU_PACKAGE: &str = "qemu-system-x86";
-
-/// Where Debian's package `ovmf` puts the firmware's read-only part.
-pub const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-
-/// Where it puts the variables that each VM gets a copy of.
-pub const FIRMWARE_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+pub use files::{Successors, VmFiles};
+pub use frozen::{FrozenNames, FrozenVm, Saved, reopen};
+pub use libvirt::LibvirtError;
+pub use machine::{EngineConfig, Machine, MachineEvent, MachineEvents, Start, VmEngine};
+pub use prepared::{FIRMWARE_VARS, PreparedVm, prepare};
+pub use qemu::{
+    AccelerationChoice, FIRMWARE_CODE, QEMU, QEMU_PACKAGE, choose_acceleration, cpu, disabled_features,
+    qemu_version,
+};
+pub use set_up::set_up;

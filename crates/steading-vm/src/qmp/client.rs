@@ -31,6 +31,9 @@ const COMMANDS_WAITING: usize = 16;
 /// taken, since none may be lost and a VM has few.
 pub type QmpEvents = mpsc::UnboundedReceiver<TimedEvent>;
 
+/// Takes each event as it comes, before the answer to any later command is given.
+type EventSink = Box<dyn FnMut(TimedEvent) + Send>;
+
 /// The version that QEMU gives in its greeting.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QemuVersion {
@@ -94,22 +97,37 @@ pub struct QmpDriver {
     messages: MessageReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     requests: mpsc::Receiver<Request>,
-    events: mpsc::UnboundedSender<TimedEvent>,
+    events: EventSink,
 }
 
 impl Qmp {
+    /// As [`Qmp::connect_to`], with the events in a channel.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn connect(stream: UnixStream) -> Result<(Self, QmpDriver, QmpEvents), QmpError> {
+        let (sender, events) = mpsc::unbounded_channel();
+        // An owner that no longer listens wants no events; commands go on.
+        let (qmp, driver) = Self::connect_to(stream, move |event| drop(sender.send(event))).await?;
+        Ok((qmp, driver, events))
+    }
+
     /// Reads QEMU's greeting and agrees with it on how to speak. The caller runs the driver in a
-    /// task of its own, and awaits its end.
+    /// task of its own, and awaits its end. `events` gets each event as it comes.
     ///
     /// There is no limit of time: QEMU greets once it has built the machine. It ends when QEMU ends.
     ///
     /// # Errors
     ///
     /// When QEMU ends first, or does not speak QMP.
-    pub async fn connect(stream: UnixStream) -> Result<(Self, QmpDriver, QmpEvents), QmpError> {
+    pub async fn connect_to(
+        stream: UnixStream,
+        events: impl FnMut(TimedEvent) + Send + 'static,
+    ) -> Result<(Self, QmpDriver), QmpError> {
         let (reader, mut writer) = stream.into_split();
         let mut messages = MessageReader::new(reader, MESSAGE_MAX);
-        let (events, events_seen) = mpsc::unbounded_channel();
+        let mut events: EventSink = Box::new(events);
 
         let greeting = messages.next().await.map_err(closed_at_start)?.ok_or(QmpError::NoGreeting)?;
         let version = greeting.get("QMP").and_then(|qmp| QemuVersion::parse(qmp.get("version")?));
@@ -121,8 +139,7 @@ impl Qmp {
         loop {
             let message = messages.next().await.map_err(closed_at_start)?.ok_or(QmpError::NoGreeting)?;
             if let Some(event) = TimedEvent::parse(&message) {
-                // The receiver is still here.
-                let _ = events.send(event);
+                events(event);
                 continue;
             }
             outcome(command, message)?;
@@ -131,7 +148,7 @@ impl Qmp {
 
         let (requests_sent, requests) = mpsc::channel(COMMANDS_WAITING);
         let driver = QmpDriver { messages, writer, requests, events };
-        Ok((Self { requests: requests_sent, version }, driver, events_seen))
+        Ok((Self { requests: requests_sent, version }, driver))
     }
 
     /// The version of this QEMU.
@@ -185,7 +202,7 @@ impl QmpDriver {
     ///
     /// When what QEMU says is not QMP. An orderly end is none, nor is the death of QEMU.
     pub async fn run(self) -> Result<(), QmpError> {
-        let Self { mut messages, writer, mut requests, events } = self;
+        let Self { mut messages, writer, mut requests, mut events } = self;
         let mut waiting = HashMap::new();
         let mut unsent = VecDeque::new();
         let mut next_id = 0_u64;
@@ -193,7 +210,7 @@ impl QmpDriver {
         while handles || !waiting.is_empty() {
             tokio::select! {
                 message = messages.next() => match message {
-                    Ok(Some(message)) => dispatch(message, &mut waiting, &events)?,
+                    Ok(Some(message)) => dispatch(message, &mut waiting, &mut events)?,
                     Ok(None) => return Ok(()),
                     Err(error) => return ended(error),
                 },
@@ -260,14 +277,9 @@ async fn send(writer: &OwnedWriteHalf, unsent: &mut VecDeque<Unsent>) -> std::io
 
 type Waiting = HashMap<u64, (String, oneshot::Sender<Result<Value, QmpError>>)>;
 
-fn dispatch(
-    message: Value,
-    waiting: &mut Waiting,
-    events: &mpsc::UnboundedSender<TimedEvent>,
-) -> Result<(), QmpError> {
+fn dispatch(message: Value, waiting: &mut Waiting, events: &mut EventSink) -> Result<(), QmpError> {
     if let Some(event) = TimedEvent::parse(&message) {
-        // An owner that no longer listens wants no events; commands go on.
-        let _ = events.send(event);
+        events(event);
         return Ok(());
     }
     let asked = message.get("id").and_then(Value::as_u64).and_then(|id| waiting.remove(&id));

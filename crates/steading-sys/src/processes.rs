@@ -1,30 +1,47 @@
-//! The processes of a group. PID 1 gets every orphan, so it alone waits, for all, and tells those
-//! who started one; whatever nobody started here is an orphan, and is forgotten.
+//! The processes of a group. PID 1 gets every orphan, so it alone waits for all of them, and reports each end to
+//! the code that started the process. A process that nobody here started is an orphan and is forgotten.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::process::{Exit, Usage, reap};
+use crate::signal::Signals;
 use rustix::process::{Pid, Signal};
-use steading_sys::process::{Exit, Usage, reap};
-use steading_sys::signal::Signals;
 use tokio::sync::watch;
 
 type Table = HashMap<Pid, watch::Sender<Option<(Exit, Usage)>>>;
 
-/// Knows every process that was started here.
+/// The table of all processes that were started here. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Processes {
+pub struct Processes {
     table: Arc<Mutex<Table>>,
 }
 
 /// The end of one process, when it comes.
 #[derive(Clone, Debug)]
-pub(crate) struct ExitWatch(watch::Receiver<Option<(Exit, Usage)>>);
+pub struct ExitWatch(watch::Receiver<Option<(Exit, Usage)>>);
+
+/// Announces the end of what is watched by an [`ExitWatch`].
+#[derive(Debug)]
+pub struct ExitSender(watch::Sender<Option<(Exit, Usage)>>);
+
+impl ExitSender {
+    /// It has ended. Nobody may be watching.
+    pub fn send(self, exit: Exit) {
+        self.0.send_replace(Some((exit, Usage::default())));
+    }
+}
 
 impl ExitWatch {
+    /// A watch for something that ends as a process does and is none.
+    pub fn channel() -> (ExitSender, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (ExitSender(sender), Self(receiver))
+    }
+
     /// Waits for the end.
-    pub(crate) async fn ended(&mut self) -> Exit {
+    pub async fn ended(&mut self) -> Exit {
         match self.0.wait_for(Option::is_some).await.map(|ended| *ended) {
             Ok(Some((exit, _))) => exit,
             // The table is gone, so the group is ending, and with it the process.
@@ -32,20 +49,24 @@ impl ExitWatch {
         }
     }
 
-    /// Whether that has come.
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// What it took, once it has ended.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    /// The resources that it used, once it has ended.
+    pub fn usage(&self) -> Option<Usage> {
         self.0.borrow().map(|(_, usage)| usage)
     }
 }
 
 impl Processes {
-    /// Starts a process by `start`; its end cannot be missed, however soon it comes.
-    pub(crate) fn start<T, E>(
+    /// Starts a process by `start`. Its end cannot be missed, however soon it comes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `start`.
+    pub fn start<T, E>(
         &self,
         start: impl FnOnce() -> Result<T, E>,
         pid: impl FnOnce(&T) -> Pid,
@@ -59,7 +80,7 @@ impl Processes {
 
     /// Watches an orphan that somebody else has started, such as a daemon. When it has ended already, nobody
     /// knows how any more.
-    pub(crate) fn adopt(&self, pid: Pid) -> ExitWatch {
+    pub fn adopt(&self, pid: Pid) -> ExitWatch {
         // Nothing is reaped while the table is locked, so a number is not another's meanwhile.
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, receiver) = watch::channel(None);
@@ -71,13 +92,21 @@ impl Processes {
         ExitWatch(receiver)
     }
 
-    /// Tells that processes have ended, for [`Self::run`].
-    pub(crate) fn ends() -> io::Result<Signals> {
+    /// The signals that report ends, for [`Self::run`].
+    ///
+    /// # Errors
+    ///
+    /// When signalfd(2) fails.
+    pub fn ends() -> io::Result<Signals> {
         Signals::open(&[Signal::CHILD])
     }
 
     /// Waits for ends, until it is dropped.
-    pub(crate) async fn run(self, ends: Signals) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When its signals cannot be read.
+    pub async fn run(self, ends: Signals) -> io::Result<()> {
         loop {
             // One signal may stand for many ends.
             self.reap_all();
@@ -85,8 +114,8 @@ impl Processes {
         }
     }
 
-    /// Takes the ends of all that have ended.
-    pub(crate) fn reap_all(&self) {
+    /// Reaps all processes that have ended.
+    pub fn reap_all(&self) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((pid, exit, usage)) = reap() {
             if let Some(sender) = table.remove(&pid) {

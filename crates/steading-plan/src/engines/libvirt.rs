@@ -1,4 +1,4 @@
-//! The domain of a VM: what libvirt is told of it, as XML (libvirt's "Domain XML format").
+//! libvirt: the domain of a VM, as XML (libvirt's "Domain XML format").
 //!
 //! It is the machine of the QEMU command line (`qemu.rs`), as far as libvirt can say it: the same
 //! disks, cards at the same places, the same configuration. Files are named by the descriptors of one
@@ -6,15 +6,58 @@
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use super::{Capabilities, Cards, Guests, RequiredProgram};
+use crate::channels::{
+    AUTHORIZED_KEY, Delivery, FW_CFG_DIRECTORY, FW_CFG_FILES_MAX_LIBVIRT, FW_CFG_MARK, oem_string,
+};
+use crate::command::{Domain, Launch};
+use crate::facts::{Acceleration, QemuFacts};
+use crate::handle::Handle;
+use crate::plan_error::PlanError;
+use crate::testnet::Boot;
+use crate::vm_plan::VmPlan;
 
-use crate::channels::{AUTHORIZED_KEY, FW_CFG_MARK, oem_string};
-use crate::qemu::with_frequency;
-use crate::{Acceleration, Boot, Delivery, FW_CFG_DIRECTORY, Handle, QemuFacts, VmPlan};
+/// What plans ask of this engine.
+pub(super) const CAPABILITIES: Capabilities = Capabilities {
+    no_freeze: Some(
+        "the engine is libvirt, which saves VMs one by one to files and cannot save all at one instant to be forked",
+    ),
+    no_display: None,
+    cards: Cards::Names,
+    guests: Guests::Booted,
+    fw_cfg_files: FW_CFG_FILES_MAX_LIBVIRT,
+    named_directory: Some("libvirt"),
+    programs: &[
+        RequiredProgram { program: "libvirtd", package: "libvirt-daemon libvirt-daemon-driver-qemu" },
+        RequiredProgram { program: "virsh", package: "libvirt-clients" },
+    ],
+};
+
+/// The domain of the VM at this place in its plan, with names in place of what is known only when its group
+/// comes up.
+pub(super) fn launch(index: u32, vm: &VmPlan, facts: &QemuFacts) -> Result<Launch, PlanError> {
+    check_characters(vm)?;
+    Ok(Launch::Libvirt(domain(index, vm, facts, &DomainPaths::planned())))
+}
+
+/// Checks all that goes into a domain as it was declared. Names have no such characters.
+fn check_characters(vm: &VmPlan) -> Result<(), PlanError> {
+    let cmdline = match &vm.spec.boot {
+        Boot::Kernel { cmdline, .. } => Some(("the kernel's command line", cmdline)),
+        Boot::Uefi | Boot::Bios => None,
+    };
+    let credentials = vm.spec.config.credentials.values().map(|value| ("a credential", value));
+    for (what, text) in credentials.chain(cmdline) {
+        if let Some(character) = unspeakable(text) {
+            return Err(PlanError::Unspeakable { vm: vm.name.clone(), what, character });
+        }
+    }
+    Ok(())
+}
 
 /// What a domain says that is known only when its group comes up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct DomainPaths {
     /// The directory of descriptors of the process that holds all files, as in `/proc/12/fd`.
     pub descriptors: String,
     /// Where consoles are appended to files.
@@ -24,12 +67,12 @@ pub struct Held {
 }
 
 /// The number of the private directory with that process.
-pub const HELD_DIRECTORY: u32 = 3;
+pub const DOMAIN_DIRECTORY: u32 = 3;
 
 /// How many numbers each VM has there; those of [`Handle`]s and credentials are less.
 const NUMBERS: u32 = 32;
 
-impl Held {
+impl DomainPaths {
     /// What stands in its place in a plan that is only looked at.
     pub fn planned() -> Self {
         let text = str::to_owned;
@@ -44,7 +87,7 @@ impl Held {
 
     /// The private directory.
     pub fn directory(&self) -> String {
-        format!("{}/{HELD_DIRECTORY}", self.descriptors)
+        format!("{}/{DOMAIN_DIRECTORY}", self.descriptors)
     }
 
     /// The file of this VM behind this handle.
@@ -73,23 +116,11 @@ pub fn socket_name(vm: &VmPlan, handle: Handle) -> String {
     format!("{}.{}", vm.name, handle.as_str())
 }
 
-/// A domain, as XML.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Domain(String);
-
-impl Domain {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The domain of the VM that is at this place in its plan.
-    pub fn derive(index: u32, vm: &VmPlan, facts: &QemuFacts, held: &Held) -> Self {
-        let mut xml = Xml { text: String::new(), index, vm, facts, held };
-        xml.domain();
-        Self(xml.text)
-    }
+/// The domain of the VM at this place in its plan.
+pub fn domain(index: u32, vm: &VmPlan, facts: &QemuFacts, paths: &DomainPaths) -> Domain {
+    let mut xml = Xml { text: String::new(), index, vm, facts, paths };
+    xml.domain();
+    Domain::new(xml.text)
 }
 
 struct Xml<'a> {
@@ -97,7 +128,7 @@ struct Xml<'a> {
     index: u32,
     vm: &'a VmPlan,
     facts: &'a QemuFacts,
-    held: &'a Held,
+    paths: &'a DomainPaths,
 }
 
 impl Xml<'_> {
@@ -106,11 +137,11 @@ impl Xml<'_> {
     }
 
     fn file(&self, handle: Handle) -> String {
-        escaped(&self.held.file(self.index, handle))
+        escaped(&self.paths.file(self.index, handle))
     }
 
     fn socket(&self, handle: Handle) -> String {
-        escaped(&self.held.socket(self.vm, handle))
+        escaped(&self.paths.socket(self.vm, handle))
     }
 
     fn domain(&mut self) {
@@ -182,7 +213,7 @@ impl Xml<'_> {
                     let initrd = self.file(Handle::Initrd);
                     self.line(format!("    <initrd>{initrd}</initrd>"));
                 }
-                let cmdline = escaped(&with_frequency(cmdline, self.facts));
+                let cmdline = escaped(&self.facts.with_frequency(cmdline));
                 self.line(format!("    <cmdline>{cmdline}</cmdline>"));
             }
         }
@@ -202,14 +233,14 @@ impl Xml<'_> {
             }
             for (place, (name, _)) in (0..).zip(fw_cfg) {
                 let name = escaped(&format!("{FW_CFG_DIRECTORY}{name}"));
-                let file = escaped(&self.held.numbered(self.index, Handle::credential_number(place)));
+                let file = escaped(&self.paths.numbered(self.index, Handle::credential_number(place)));
                 self.line(format!("    <entry name='{name}' file='{file}'/>"));
             }
             self.line("  </sysinfo>");
         }
         self.line("  <sysinfo type='smbios'>");
         self.line("    <oemStrings>");
-        let key = (AUTHORIZED_KEY, self.held.authorized_key.as_str());
+        let key = (AUTHORIZED_KEY, self.paths.authorized_key.as_str());
         if marked {
             self.line(format!("      <entry>{FW_CFG_MARK}</entry>"));
         }
@@ -279,7 +310,7 @@ impl Xml<'_> {
     /// there when the owner is not.
     fn channels(&mut self) {
         let (console, agent) = (self.socket(Handle::Console), self.socket(Handle::Agent));
-        let log = escaped(&format!("{}/{}.console", self.held.logs, self.vm.name));
+        let log = escaped(&format!("{}/{}.console", self.paths.logs, self.vm.name));
         self.line("    <serial type='unix'>");
         self.line(format!("      <source mode='connect' path='{console}'/>"));
         self.line(format!("      <log file='{log}' append='on'/>"));
@@ -295,7 +326,7 @@ impl Xml<'_> {
 
     /// What happens to a VM is told by QEMU itself, at once and in order. Nothing is changed by it.
     fn second_monitor(&mut self) {
-        let monitor = self.held.socket(self.vm, Handle::Qmp).replace(',', ",,");
+        let monitor = self.paths.socket(self.vm, Handle::Qmp).replace(',', ",,");
         let monitor = escaped(&format!("socket,id=steading,path={monitor}"));
         self.line("  <qemu:commandline>");
         for arg in ["-chardev", &monitor, "-mon", "chardev=steading,mode=control"] {
@@ -332,7 +363,6 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::FW_CFG_FILES_MAX_LIBVIRT;
 
     #[test]
     fn what_means_something_in_xml_is_escaped() {
@@ -350,7 +380,7 @@ mod tests {
     fn numbers_of_files_do_not_meet() {
         let most = Handle::credential_number(u32::try_from(FW_CFG_FILES_MAX_LIBVIRT).expect("few") - 1);
         assert!(Handle::ALL.into_iter().all(|handle| handle.number() < most), "handles come first");
-        assert!(most < NUMBERS && Held::number(0, 0) > HELD_DIRECTORY, "{most}");
-        assert!(Held::number(0, most) < Held::number(1, 0));
+        assert!(most < NUMBERS && DomainPaths::number(0, 0) > DOMAIN_DIRECTORY, "{most}");
+        assert!(DomainPaths::number(0, most) < DomainPaths::number(1, 0));
     }
 }

@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
 use steading_sys::process::{Exit, Program};
+use steading_sys::processes::Processes;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::{CLIENTS, LibvirtError};
-use crate::processes::Processes;
+use super::CLIENTS;
+use super::error::LibvirtError;
 
 /// Runs one command of virsh; what it printed.
 pub(super) async fn run(

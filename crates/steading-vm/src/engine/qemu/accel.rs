@@ -177,7 +177,7 @@ fn boot(kernel: &Utf8Path, end: Instant) -> Result<String, steading_sys::process
             break;
         }
     }
-    let _ = super::machine::kill(started.pid);
+    super::kill(started.pid);
     let _ = rustix::process::waitpid(Some(started.pid), rustix::process::WaitOptions::empty());
     let mut errors = String::new();
     let _ = started.stderr.read_to_string(&mut errors);

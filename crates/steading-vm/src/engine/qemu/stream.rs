@@ -215,8 +215,8 @@ fn strange(what: impl std::fmt::Display) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::empty;
     use super::*;
-    use crate::engine::memory::empty;
 
     const SIZE: u64 = 8 * PAGE as u64;
 

@@ -1,49 +1,42 @@
-//! Writing the state of a VM that stands still, and taking it in elsewhere.
+//! Saves the state of a paused machine, and loads it elsewhere.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::os::fd::OwnedFd;
 
-use steading_plan::VmName;
+use steading_plan::{Handle, VmName};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::frozen::state_file;
 use super::memory::{GuestMemory, empty};
 use super::pipes::{self, BUFFER};
 use super::stream::split;
-use super::{EngineError, STATE_NUMBER};
-use crate::qmp::{Qmp, QmpError, QmpEvent, QmpEvents, TimedEvent};
+use crate::engine::error::EngineError;
+use crate::engine::frozen::{Saved, state_file};
+use crate::qmp::{Qmp, QmpError};
 
-/// What a VM remembers, in two files.
-#[derive(Debug)]
-pub struct Saved {
-    /// The guest's memory. While the VM's QEMU process lives it may be that process's own.
-    pub memory: OwnedFd,
-    /// The state of the devices.
-    pub state: OwnedFd,
-}
+/// How far a transfer of state has come: what QEMU's event `MIGRATION` says last (`qapi/migration.json`).
+pub(super) type Migration = watch::Receiver<String>;
 
-/// Writes down what a VM remembers whose CPUs stand still. QEMU has given up its disks then;
-/// `cont` takes them back. `events` are the VM's; those that are about something else are kept in
-/// `others`.
+/// Saves memory and devices of a machine whose CPUs are paused. QEMU has given up its disks then; `cont` takes
+/// them back.
 ///
 /// # Errors
 ///
 /// When QEMU cannot, or ends.
-pub async fn save(
+pub(super) async fn save(
     vm: &VmName,
     qmp: &Qmp,
     memory: &GuestMemory,
-    events: &mut QmpEvents,
-    others: &mut Vec<TimedEvent>,
+    migration: Migration,
 ) -> Result<Saved, EngineError> {
-    let transfer = Transfer { vm, qmp, action: "write" };
+    let transfer = Transfer { vm, qmp, migration, action: "write" };
     let io = |error: std::io::Error| transfer.error(error.to_string());
     let state = state_file().map_err(io)?;
     let copy = File::from(state.try_clone().map_err(io)?);
     if !memory.is_private() {
         let (theirs, copying) = pipes::into_file(copy).map_err(io)?;
-        transfer.run(transfer.send_to(theirs), events, others).await?;
+        transfer.run(transfer.send_to(theirs)).await?;
         copying.await.map_err(std::io::Error::other).and_then(|copied| copied).map_err(io)?;
         let memory = memory.file().try_clone().map_err(io)?.into();
         return Ok(Saved { memory, state });
@@ -58,7 +51,7 @@ pub async fn save(
         let state = std::io::BufWriter::with_capacity(BUFFER, copy);
         split(stream, &merged, state)
     });
-    let sent = transfer.run(transfer.send_to(theirs), events, others).await;
+    let sent = transfer.run(transfer.send_to(theirs)).await;
     // QEMU has looked at every page, and so filled them with zeros.
     memory.give_back(&holes);
     let split = splitting.await.map_err(std::io::Error::other).and_then(|split| split);
@@ -74,28 +67,24 @@ pub async fn save(
     Ok(Saved { memory: kept.into(), state })
 }
 
-/// Takes in the state that a QEMU process was started with. The CPUs stand still afterwards, if
-/// they did when it was written.
+/// Loads the state that a QEMU process was started with. The CPUs are paused afterwards, if they were when it
+/// was saved.
 ///
 /// # Errors
 ///
 /// When the state does not fit the machine, or QEMU ends.
-pub async fn load(
-    vm: &VmName,
-    qmp: &Qmp,
-    events: &mut QmpEvents,
-    others: &mut Vec<TimedEvent>,
-) -> Result<(), EngineError> {
+pub(super) async fn load(vm: &VmName, qmp: &Qmp, migration: Migration) -> Result<(), EngineError> {
     let begin = async {
         qmp.share_memory().await?;
-        qmp.load_state(STATE_NUMBER).await
+        qmp.load_state(Handle::State.number()).await
     };
-    Transfer { vm, qmp, action: "take in" }.run(begin, events, others).await
+    Transfer { vm, qmp, migration, action: "take in" }.run(begin).await
 }
 
 struct Transfer<'a> {
     vm: &'a VmName,
     qmp: &'a Qmp,
+    migration: Migration,
     action: &'static str,
 }
 
@@ -105,26 +94,22 @@ impl Transfer<'_> {
         self.qmp.save_state(file).await
     }
 
-    /// Begins, and waits for the event that tells of the end.
-    async fn run(
-        &self,
-        begin: impl Future<Output = Result<(), QmpError>>,
-        events: &mut QmpEvents,
-        others: &mut Vec<TimedEvent>,
-    ) -> Result<(), EngineError> {
+    /// Begins, and waits for the event that announces the end.
+    async fn run(&self, begin: impl Future<Output = Result<(), QmpError>>) -> Result<(), EngineError> {
+        let mut migration = self.migration.clone();
+        // What an earlier transfer has come to is known already.
+        migration.mark_unchanged();
         begin.await.map_err(|error| self.error(error.to_string()))?;
         loop {
-            match events.recv().await {
-                None => return Err(self.error("it ended".to_owned())),
-                Some(TimedEvent { event: QmpEvent::Migration { status }, .. }) => match status.as_str() {
-                    "completed" => return Ok(()),
-                    "failed" | "cancelled" => {
-                        let reason = self.qmp.migration_error().await;
-                        return Err(self.error(reason.unwrap_or(status)));
-                    }
-                    _ => {}
-                },
-                Some(event) => others.push(event),
+            migration.changed().await.map_err(|_| self.error("it ended".to_owned()))?;
+            let status = migration.borrow_and_update().clone();
+            match status.as_str() {
+                "completed" => return Ok(()),
+                "failed" | "cancelled" => {
+                    let reason = self.qmp.migration_error().await;
+                    return Err(self.error(reason.unwrap_or(status)));
+                }
+                _ => {}
             }
         }
     }

@@ -2,11 +2,13 @@
 //! domains are made of.
 //!
 //! libvirt knows files by name, and the group's have none. So the holder, a process without any
-//! capability, has them all open, and domains name them by its descriptors (`steading_plan::Held`).
+//! capability, has them all open, and domains name them by its descriptors (`steading_plan::DomainPaths`).
 //! QEMU has no capability either, so it may look into that process, as it may not into the owner.
-//! The holder outlives the daemon: a daemon that is killed is started anew and finds its domains.
+//! The holder outlives the daemon: a daemon that is killed is started again and finds its domains.
 
+mod control;
 mod daemon;
+pub(super) mod error;
 mod virsh;
 
 use std::io::Write as _;
@@ -14,98 +16,46 @@ use std::os::fd::OwnedFd;
 use std::process::ChildStdin;
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use fs_err as fs;
 use rustix::process::Pid;
-use steading_plan::{Domain, Engine, HELD_DIRECTORY, Handle, Held, QemuFacts, VmName, VmPlan, socket_name};
-use steading_sys::process::{Exit, Program, RunError};
-use steading_vm::agent::GuestAgent;
-use steading_vm::engine::Machine;
-use thiserror::Error;
+use steading_plan::{
+    DOMAIN_DIRECTORY, DomainPaths, Handle, QemuFacts, VmName, VmPlan, chain, domain, socket_name,
+};
+use steading_sys::process::Program;
+use steading_sys::processes::Processes;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
-use crate::GroupConfig;
-use crate::log::Log;
-use crate::processes::{ExitWatch, Processes};
+use super::control::Boxed;
+use super::error::EngineError;
+use super::machine::{EngineConfig, Machine, Start, VmEngine};
+use super::qemu;
+use crate::agent::GuestAgent;
+use crate::qmp::Qmp;
+use control::DomainControl;
 use daemon::Daemon;
+pub use error::LibvirtError;
 
 /// The Debian package of `virsh`.
 const CLIENTS: &str = "libvirt-clients";
 
 /// The directory of libvirt's own logs, in the group's.
-pub(crate) const LOGS: &str = "libvirt";
+const LOGS: &str = "libvirt";
 
 /// How the holder says its number, which is another than ours where `/proc` is not of our own PID
 /// namespace. It ends with its input, hence with the owner.
 const HOLD: &str = "read -r number rest < /proc/self/stat; echo \"$number\"; exec cat";
 
-/// What cannot be done with libvirt.
-#[derive(Debug, Error)]
-pub enum LibvirtError {
-    /// A program that cannot be started.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// A file or socket of the owner's own.
-    #[error("cannot {action} for libvirt")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// The daemon ends instead of serving.
-    #[error("libvirt's daemon does not come up ({exit:?}){said}\nhint: {log} has what it said")]
-    Daemon {
-        /// How it ended.
-        exit: Exit,
-        /// What it complained about, with a line break before it; or nothing.
-        said: String,
-        /// Its log.
-        log: Utf8PathBuf,
-    },
-    /// Something that libvirt refuses.
-    #[error("`virsh {command}` failed: {said}")]
-    Refused {
-        /// What was asked.
-        command: String,
-        /// What virsh says.
-        said: String,
-    },
-}
-
-impl LibvirtError {
-    /// Whether libvirt knows no such domain, or one that is off.
-    pub(crate) fn is_off(&self) -> bool {
-        let signs = ["failed to get domain", "domain is not running"];
-        matches!(self, Self::Refused { said, .. } if signs.iter().any(|sign| said.contains(sign)))
-    }
-
-    fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io { action, source }
-    }
-}
-
-/// Where the private directory of this group is to be mounted, in its own namespace: QEMU, when libvirt
-/// tries what it can, wants a path that realpath(3) understands. The directory is made here, and stays
-/// empty for all others.
-pub(crate) fn place_of(config: &GroupConfig) -> Result<Option<Utf8PathBuf>, LibvirtError> {
-    if config.plan.engine != Engine::Libvirt {
-        return Ok(None);
-    }
-    let place = config.log_dir.join(LOGS).join("run");
-    fs::create_dir_all(&place).map_err(LibvirtError::io("make a directory"))?;
-    Ok(Some(place))
-}
-
 /// The libvirt of a group.
 #[derive(Clone, Debug)]
-pub(crate) struct Libvirt(Arc<Inner>);
+pub(super) struct Libvirt(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    held: Held,
+    paths: DomainPaths,
     facts: QemuFacts,
     processes: Processes,
     daemon: Daemon,
@@ -114,18 +64,6 @@ struct Inner {
     logs: Utf8PathBuf,
     /// The holder ends with it.
     _holder: ChildStdin,
-}
-
-/// What a libvirt of a group is made from.
-pub(crate) struct LibvirtConfig<'a> {
-    /// The open files of all VMs, with their numbers ([`Held::number`]).
-    pub(crate) files: Vec<(OwnedFd, u32)>,
-    pub(crate) authorized_key: String,
-    pub(crate) facts: QemuFacts,
-    pub(crate) processes: Processes,
-    pub(crate) log: Log,
-    /// The directory of the group's logs.
-    pub(crate) log_dir: &'a Utf8Path,
 }
 
 /// The listening ends of the sockets that a domain connects to.
@@ -138,59 +76,57 @@ struct Sockets {
 
 impl Libvirt {
     /// Starts it. The daemon serves when this returns.
-    pub(crate) async fn start(config: LibvirtConfig<'_>) -> Result<Self, LibvirtError> {
-        let LibvirtConfig { mut files, authorized_key, facts, processes, log, log_dir } = config;
-        let directory = Utf8PathBuf::from(crate::owner::directory_path());
-        let logs = log_dir.join(LOGS);
+    pub(super) async fn start(config: EngineConfig<'_>) -> Result<Self, LibvirtError> {
+        let mut files = Vec::new();
+        for (index, vm) in config.files {
+            let duplicates = vm.duplicates().map_err(LibvirtError::io("hold files"))?;
+            let numbered = duplicates.into_iter();
+            files.extend(numbered.map(|(file, number)| (file, DomainPaths::number(index, number))));
+        }
+        let (directory, processes) = (config.directory.to_owned(), config.processes);
+        let logs = config.log_dir.join(LOGS);
         fs::create_dir_all(&logs).map_err(LibvirtError::io("make a directory of logs"))?;
         let opened = fs::File::open(&directory).map_err(LibvirtError::io("open the private directory"))?;
-        files.push((OwnedFd::from(opened.into_parts().0), HELD_DIRECTORY));
+        files.push((OwnedFd::from(opened.into_parts().0), DOMAIN_DIRECTORY));
         let (descriptors, holder) = hold(files, &processes).await?;
-        let held = Held { descriptors, logs: logs.to_string(), authorized_key };
-        let daemon = Daemon::new(&held, &directory, &logs, processes.clone(), log)?;
+        let authorized_key = config.authorized_key.to_owned();
+        let paths = DomainPaths { descriptors, logs: logs.to_string(), authorized_key };
+        let daemon = Daemon::new(&paths, &directory, &logs, processes.clone(), config.warnings)?;
         daemon.ensure().await?;
-        let inner = Inner { held, facts, processes, daemon, directory, logs, _holder: holder };
+        let facts = config.plan.qemu.clone();
+        let inner = Inner { paths, facts, processes, daemon, directory, logs, _holder: holder };
         Ok(Self(Arc::new(inner)))
     }
 
     /// Boots a VM: as a transient domain, which libvirt forgets when it ends.
-    pub(crate) async fn boot(
-        &self,
-        index: u32,
-        vm: &VmPlan,
-        number: u32,
-    ) -> Result<(Machine, ExitWatch), LibvirtError> {
-        if number > 1 {
+    async fn boot(&self, vm: Start<'_>) -> Result<Machine, EngineError> {
+        let failed = |source| EngineError::Domain { vm: vm.plan.name.clone(), source };
+        if vm.boot > 1 {
             // One whose QEMU has just ended may be known for a moment longer.
-            let _ = self.virsh(&["destroy", vm.name.as_str()], "").await;
+            let _ = self.virsh(&["destroy", vm.plan.name.as_str()], "").await;
         }
-        let sockets = self.listen(vm).map_err(LibvirtError::io("listen"))?;
-        let domain = Domain::derive(index, vm, &self.0.facts, &self.0.held);
+        let sockets = self.listen(vm.plan).map_err(LibvirtError::io("listen")).map_err(failed)?;
+        let domain = domain(vm.index, vm.plan, &self.0.facts, &self.0.paths);
         let created = self.virsh(&["create", "/dev/stdin"], domain.as_str()).await;
-        let machine = match created {
-            Ok(_) => self.take(vm, &sockets).await,
+        let connected = match created {
+            Ok(_) => self.accept(vm.plan, &sockets).await,
             Err(error) => Err(error),
         };
         // What connects later is libvirt itself, which would speak with the guest's agent beside us.
         for path in &sockets.paths {
             let _ = fs::remove_file(path);
         }
-        machine
+        self.machine(vm, connected.map_err(failed)?).await
     }
 
     /// Does something to a VM; the verb is virsh's.
-    pub(crate) async fn act(&self, vm: &VmName, verb: &[&str]) -> Result<(), LibvirtError> {
+    pub(super) async fn act(&self, vm: &VmName, verb: &[&str]) -> Result<(), LibvirtError> {
         let words: Vec<&str> = verb.iter().copied().chain(["--domain", vm.as_str()]).collect();
         self.virsh(&words, "").await.map(drop)
     }
 
-    /// Where QEMU finds a file of this VM.
-    pub(crate) fn file(&self, index: u32, handle: Handle) -> String {
-        self.0.held.file(index, handle)
-    }
-
     /// The last that QEMU itself complained about, for the reason of its end.
-    pub(crate) fn complaint(&self, vm: &VmName) -> String {
+    pub(super) fn complaint(&self, vm: &VmName) -> String {
         let text = fs::read(self.0.logs.join(format!("{vm}.log"))).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         // libvirt's own lines have its times; QEMU's, its name behind a time (`-msg timestamp=on`).
@@ -203,7 +139,7 @@ impl Libvirt {
 
     async fn virsh(&self, words: &[&str], input: &str) -> Result<String, LibvirtError> {
         self.0.daemon.ensure().await?;
-        virsh::run(&self.0.processes, &daemon::uri(&self.0.held), words, input).await
+        virsh::run(&self.0.processes, &daemon::uri(&self.0.paths), words, input).await
     }
 
     fn listen(&self, vm: &VmPlan) -> std::io::Result<Sockets> {
@@ -221,21 +157,75 @@ impl Libvirt {
 
     /// QEMU has connected when libvirt says that the domain runs: it does so before it reads a guest's
     /// first instruction.
-    async fn take(&self, vm: &VmPlan, sockets: &Sockets) -> Result<(Machine, ExitWatch), LibvirtError> {
-        let taken = async {
+    async fn accept(&self, vm: &VmPlan, sockets: &Sockets) -> Result<Connections, LibvirtError> {
+        let accepted = async {
             let (monitor, _) = sockets.monitor.accept().await?;
             let (console, _) = sockets.console.accept().await?;
             let (agent, _) = sockets.agent.accept().await?;
             let file = self.0.directory.join(format!("run/libvirt/qemu/run/{}.pid", vm.name));
             let number = fs::read_to_string(file)?.trim().parse().ok().and_then(Pid::from_raw);
             let pid = number.ok_or_else(|| std::io::Error::other("libvirt's file of its number is empty"))?;
-            let agent = GuestAgent::new(agent);
-            Ok(Machine { pid, monitor, console, agent, thaw: None, errors: None, memory: None })
+            Ok(Connections { pid, monitor, console, agent })
         };
-        let machine = taken.await.map_err(LibvirtError::io("take over QEMU's sockets"))?;
-        let exit = self.0.processes.adopt(machine.pid);
-        Ok((machine, exit))
+        accepted.await.map_err(LibvirtError::io("take over QEMU's sockets"))
     }
+
+    async fn machine(&self, vm: Start<'_>, connected: Connections) -> Result<Machine, EngineError> {
+        let Connections { pid, monitor, console, agent } = connected;
+        let exit = self.0.processes.adopt(pid);
+        let name = vm.plan.name.clone();
+        let (sink, events, _) = qemu::events();
+        let (qmp, driver) = match Qmp::connect_to(monitor, sink).await {
+            Ok(connected) => connected,
+            Err(source) => {
+                qemu::kill(pid);
+                exit.clone().ended().await;
+                let said = self.complaint(&name);
+                let said = if said.is_empty() { said } else { format!(": {said}") };
+                return Err(EngineError::Qmp { vm: name, said, source });
+            }
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { driver.run().await.err().map(|error| chain(&error)).unwrap_or_default() });
+        let (libvirt, mut ended, vm_name) = (self.clone(), exit.clone(), name.clone());
+        tasks.spawn(async move {
+            ended.ended().await;
+            libvirt.complaint(&vm_name)
+        });
+        let control = DomainControl {
+            libvirt: self.clone(),
+            vm: name,
+            pid,
+            exit: exit.clone(),
+            qmp,
+            screenshot: vm.files.screenshot().and_then(Result::ok),
+            screenshot_path: self.0.paths.file(vm.index, Handle::Screenshot),
+        };
+        Ok(Machine {
+            pid: Some(pid),
+            exit,
+            control: Arc::new(control),
+            events,
+            console,
+            agent: Some(GuestAgent::new(agent)),
+            errors: None,
+            tasks,
+        })
+    }
+}
+
+impl VmEngine for Libvirt {
+    fn start<'a>(&'a self, vm: Start<'a>) -> Boxed<'a, Result<Machine, EngineError>> {
+        Box::pin(self.boot(vm))
+    }
+}
+
+/// The sockets of a domain that has started, and its process.
+struct Connections {
+    pid: Pid,
+    monitor: UnixStream,
+    console: UnixStream,
+    agent: UnixStream,
 }
 
 /// Starts the holder; where its descriptors are, and what it ends with.

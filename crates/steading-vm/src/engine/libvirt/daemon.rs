@@ -6,17 +6,16 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_plan::{Held, libvirt_socket};
+use steading_plan::{DomainPaths, libvirt_socket};
 use steading_sys::process::Program;
-use steading_vm::image::ImageCache;
+use steading_sys::processes::{ExitWatch, Processes};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
-use super::LibvirtError;
-use crate::log::Log;
-use crate::processes::{ExitWatch, Processes};
+use super::error::LibvirtError;
+use crate::image::ImageCache;
 
 /// The program, and the Debian packages that have it and its driver.
 const PROGRAM: &str = "libvirtd";
@@ -29,7 +28,7 @@ const NOTIFY: &str = "libvirt.notify";
 /// QEMU has all of a guest's memory. No security driver: it would want to be root.
 const QEMU_CONF: &str = "stdio_handler = \"file\"\nmax_core = 0\nsecurity_driver = \"none\"\n";
 
-/// The daemon of a group. It is started anew when it is needed and has ended.
+/// The daemon of a group. It is started again when it is needed and has ended.
 #[derive(Debug)]
 pub(super) struct Daemon {
     env: Vec<(String, String)>,
@@ -37,23 +36,23 @@ pub(super) struct Daemon {
     log_file: Utf8PathBuf,
     ready: UnixDatagram,
     processes: Processes,
-    log: Log,
+    warnings: mpsc::UnboundedSender<String>,
     running: Mutex<Option<ExitWatch>>,
 }
 
 /// How clients reach it.
-pub(super) fn uri(held: &Held) -> String {
-    format!("qemu:///session?socket={}", libvirt_socket(&held.directory()))
+pub(super) fn uri(paths: &DomainPaths) -> String {
+    format!("qemu:///session?socket={}", libvirt_socket(&paths.directory()))
 }
 
 impl Daemon {
     /// Writes its configuration.
     pub(super) fn new(
-        held: &Held,
+        paths: &DomainPaths,
         directory: &Utf8Path,
         logs: &Utf8Path,
         processes: Processes,
-        log: Log,
+        warnings: mpsc::UnboundedSender<String>,
     ) -> Result<Self, LibvirtError> {
         let log_file = logs.join("libvirtd.log");
         let write = || {
@@ -72,7 +71,7 @@ impl Daemon {
         };
         write().map_err(LibvirtError::io("write the configuration"))?;
         let ready = listen(&directory.join(NOTIFY)).map_err(LibvirtError::io("listen"))?;
-        let own = held.directory();
+        let own = paths.directory();
         let variable = |name: &str, value: String| (name.to_owned(), value);
         let env = vec![
             variable("HOME", own.clone()),
@@ -82,7 +81,7 @@ impl Daemon {
             variable("XDG_DATA_HOME", format!("{own}/data")),
             variable("NOTIFY_SOCKET", format!("{own}/{NOTIFY}")),
         ];
-        Ok(Self { env, log_file, ready, processes, log, running: Mutex::new(None) })
+        Ok(Self { env, log_file, ready, processes, warnings, running: Mutex::new(None) })
     }
 
     /// Starts it unless it runs, and waits until it serves.
@@ -90,7 +89,10 @@ impl Daemon {
         let mut running = self.running.lock().await;
         match &*running {
             Some(exit) if !exit.has_ended() => return Ok(()),
-            Some(_) => self.log.warn(None, "libvirt's daemon has ended, and is started anew").await,
+            Some(_) => {
+                // Nobody reads it when the group is ending.
+                let _ = self.warnings.send("libvirt's daemon has ended, and is started again".to_owned());
+            }
             None => {}
         }
         let program = Program {

@@ -15,28 +15,28 @@ use crate::unlinked;
 
 /// Where a guest's memory is.
 #[derive(Debug)]
-pub struct GuestMemory {
+pub(super) struct GuestMemory {
     file: File,
     is_private: bool,
 }
 
 impl GuestMemory {
     /// Memory for a guest that boots: all zeros, which takes no room.
-    pub(crate) fn new(bytes: u64) -> io::Result<Self> {
+    pub(super) fn new(bytes: u64) -> io::Result<Self> {
         Ok(Self { file: empty(bytes)?, is_private: false })
     }
 
     /// The memory of a frozen guest, to go on from.
-    pub(crate) fn frozen(file: File) -> Self {
+    pub(super) fn frozen(file: File) -> Self {
         Self { file, is_private: true }
     }
 
-    pub(crate) fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         &self.file
     }
 
     /// Where the file has no pages, for [`Self::give_back`].
-    pub(crate) fn holes(&self) -> io::Result<Vec<Range<u64>>> {
+    pub(super) fn holes(&self) -> io::Result<Vec<Range<u64>>> {
         let end = self.file.metadata()?.len();
         let mut holes = Vec::new();
         let mut at = 0;
@@ -57,7 +57,7 @@ impl GuestMemory {
 
     /// Gives back pages that are there because somebody has read them: they are all zeros. Whoever
     /// has them mapped finds zeros again. What cannot be given back costs memory, no more.
-    pub(crate) fn give_back(&self, holes: &[Range<u64>]) {
+    pub(super) fn give_back(&self, holes: &[Range<u64>]) {
         // On a disk, reading takes no room.
         if rustix::fs::fcntl_get_seals(&self.file).is_err() {
             return;
@@ -69,13 +69,13 @@ impl GuestMemory {
     }
 
     /// Whether what the guest wrote is in its QEMU process alone.
-    pub(crate) fn is_private(&self) -> bool {
+    pub(super) fn is_private(&self) -> bool {
         self.is_private
     }
 }
 
 /// A file of zeros for a guest's memory.
-pub(crate) fn empty(bytes: u64) -> io::Result<File> {
+pub(super) fn empty(bytes: u64) -> io::Result<File> {
     let file = unlinked::in_memory("guest memory")?;
     file.set_len(bytes)?;
     Ok(file)
