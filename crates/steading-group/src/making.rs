@@ -103,6 +103,7 @@ impl Making<'_> {
         }
         let shared = Shared {
             engine: self.engine(&open, background).await?,
+            has_network: plan.engine.capabilities().cards != Cards::None,
             log: self.log.clone(),
             taken: self.taken.clone(),
         };

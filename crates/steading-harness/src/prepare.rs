@@ -8,8 +8,8 @@ use steading_files::{FileError, ServedFile};
 use steading_group::{Admission, GroupConfig, Isolation, IsolationError, Origin, has_capabilities};
 pub use steading_group::{Collected, find_launcher, probe_faults};
 use steading_plan::{
-    Acceleration, Boot, DeclaredVms, Engine, GroupName, HostFacts, NameError, ParseDeclaredError, Plan,
-    PlanError, QemuFacts, Testnet, UndeclaredError, VariableError, VmName, env_vars, text_variable,
+    Acceleration, Boot, DeclaredVms, Engine, GroupName, Guests, HostFacts, NameError, ParseDeclaredError,
+    Plan, PlanError, QemuFacts, Testnet, UndeclaredError, VariableError, VmName, env_vars, text_variable,
 };
 use steading_vm::engine::{
     AccelerationChoice, EngineError, FIRMWARE_CODE, PreparedVm, QEMU, choose_acceleration, disabled_features,
@@ -86,6 +86,12 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
         Some(text) => DeclaredVms::parse(&text)?.check(&testnet.vms)?,
         None => None,
     };
+    if engine.capabilities().guests == Guests::Scripted {
+        let plan = Plan::derive(&group, testnet, &HostFacts { engine, ..HostFacts::default() })?;
+        let reason = format!("the engine {engine} runs no guests");
+        let acceleration = AccelerationChoice { acceleration: Acceleration::Tcg, reason };
+        return Ok(Planned { plan, acceleration, note });
+    }
     let cache = ImageCache::default_dir();
     let acceleration = choose_acceleration(&cache, kernel);
     let disabled_features = match acceleration.acceleration {

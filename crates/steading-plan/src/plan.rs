@@ -11,6 +11,7 @@ use crate::command::Launch;
 use crate::declaration;
 use crate::dnsmasq;
 use crate::engine::Engine;
+use crate::engines::Guests;
 use crate::facts::{HostFacts, QemuFacts};
 use crate::nested;
 use crate::plan_error::PlanError;
@@ -83,7 +84,10 @@ impl Plan {
         resolvers.iter().try_for_each(|resolver| check_resolver(&addresses, *resolver))?;
         Zone::new(&addresses, &vms, &records, resolvers.iter().copied())?;
         Resources::check_declared(&testnet.vms)?;
-        let resources = Resources::of(&testnet.vms);
+        let resources = match host.engine.capabilities().guests {
+            Guests::Booted => Resources::of(&testnet.vms),
+            Guests::Scripted => Resources::default(),
+        };
         let second_cards = vms.iter().filter_map(|vm| Some((vm.second_mac?, vm.second_address)));
         let dnsmasq = dnsmasq::configuration(&addresses, testnet.addressing, second_cards);
         Ok(Self {
@@ -111,7 +115,10 @@ impl Plan {
 
     /// A warning, when a VM asks for more than this host does well.
     pub fn strain(&self, host: HostResources) -> Option<String> {
-        strain(&self.specs(), host)
+        match self.engine.capabilities().guests {
+            Guests::Booted => strain(&self.specs(), host),
+            Guests::Scripted => None,
+        }
     }
 
     fn specs(&self) -> Vec<VmSpec> {

@@ -61,6 +61,8 @@ enum Command {
 pub(crate) struct Shared {
     /// What starts the VMs.
     pub(crate) engine: Arc<dyn VmEngine>,
+    /// Whether they have network cards, hence journals that can be followed.
+    pub(crate) has_network: bool,
     pub(crate) log: Log,
     pub(crate) taken: Taken,
 }

@@ -264,7 +264,9 @@ impl Tended {
             view.status.boot = boot;
             (view.status.panicked, view.status.suspended, view.status.stalled) = (false, false, None);
         });
-        self.power.send_replace(Power::On { start: boot });
+        if self.shared.has_network {
+            self.power.send_replace(Power::On { start: boot });
+        }
     }
 
     async fn paused(&self, state: VmState, event: VmEvent) {

@@ -179,6 +179,11 @@ impl VmFiles {
         self.files.get(&Handle::Screenshot).map(OwnedFd::try_clone)
     }
 
+    /// A file of the VM, if it has that.
+    pub(super) fn get(&self, handle: Handle) -> Option<&OwnedFd> {
+        self.files.get(&handle)
+    }
+
     /// Adds a file that was opened elsewhere, such as a TAP.
     pub fn insert(&mut self, handle: Handle, file: OwnedFd) {
         self.files.insert(handle, file);
