@@ -11,7 +11,7 @@ use crate::command::Launch;
 use crate::declaration;
 use crate::dnsmasq;
 use crate::engine::Engine;
-use crate::engines::Guests;
+use crate::engines::{Capabilities, Guests};
 use crate::facts::{HostFacts, QemuFacts};
 use crate::nested;
 use crate::plan_error::PlanError;
@@ -76,7 +76,7 @@ impl Plan {
         let most = host.engine.capabilities().fw_cfg_files;
         vms.iter().try_for_each(|vm| channels::check(vm, &host.qemu, host.engine, most))?;
         for (index, vm) in (0..).zip(&mut vms) {
-            check_display(vm, host.engine)?;
+            check_support(vm, host.engine)?;
             vm.launch = Launch::derive(index, vm, host)?;
         }
         check_files(&files)?;
@@ -205,10 +205,16 @@ fn check_spec(vm: &VmName, spec: &VmSpec) -> Result<(), PlanError> {
     }
 }
 
-fn check_display(vm: &VmPlan, engine: Engine) -> Result<(), PlanError> {
-    match engine.capabilities().no_display {
-        Some(why) if vm.spec.display => Err(PlanError::NoDisplay { vm: vm.name.clone(), why }),
-        _ => Ok(()),
+/// Checks what a VM asks of its engine.
+fn check_support(vm: &VmPlan, engine: Engine) -> Result<(), PlanError> {
+    let Capabilities { no_display, no_nested, .. } = engine.capabilities();
+    let asked = [
+        (vm.spec.display, "has a display", no_display),
+        (vm.spec.inside.is_some(), "runs inside another VM", no_nested),
+    ];
+    match asked.into_iter().find_map(|(asks, what, no)| Some((what, no.filter(|_| asks)?))) {
+        Some((what, why)) => Err(PlanError::Unsupported { vm: vm.name.clone(), what, why }),
+        None => Ok(()),
     }
 }
 

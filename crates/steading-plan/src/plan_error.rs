@@ -73,12 +73,14 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
-    /// A display with an engine that has none.
-    #[error("VM {vm} has a display, and {why}\nhint: remove `display`, or use --engine qemu")]
-    NoDisplay {
+    /// Something that the engine does not have.
+    #[error("VM {vm} {what}, and {why}\nhint: remove that, or use --engine qemu")]
+    Unsupported {
         /// The VM.
         vm: VmName,
-        /// Why the engine has none.
+        /// What it asks for.
+        what: &'static str,
+        /// Why the engine does not have it.
         why: &'static str,
     },
     /// A text that XML cannot hold.

@@ -23,6 +23,7 @@ pub(super) const CAPABILITIES: Capabilities = Capabilities {
         "the engine is libvirt, which saves VMs one by one to files and cannot save all at one instant to be forked",
     ),
     no_display: None,
+    no_nested: None,
     cards: Cards::Names,
     guests: Guests::Booted,
     fw_cfg_files: FW_CFG_FILES_MAX_LIBVIRT,

@@ -33,6 +33,8 @@ pub struct Capabilities {
     pub no_freeze: Option<&'static str>,
     /// Why its VMs have no display, hence no screenshots. `None` where they can have one.
     pub no_display: Option<&'static str>,
+    /// Why its VMs run no VMs inside. `None` where they can.
+    pub no_nested: Option<&'static str>,
     /// How its VMs get the host's ends of their network cards.
     pub cards: Cards,
     /// What a VM is.

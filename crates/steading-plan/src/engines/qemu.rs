@@ -12,6 +12,7 @@ use crate::vm_plan::VmPlan;
 pub(super) const CAPABILITIES: Capabilities = Capabilities {
     no_freeze: None,
     no_display: None,
+    no_nested: None,
     cards: Cards::Descriptors,
     guests: Guests::Booted,
     fw_cfg_files: FW_CFG_FILES_MAX,
