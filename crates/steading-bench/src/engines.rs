@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{Client, VmVerb};
 use steading_group::Origin;
-use steading_plan::{Engine, GroupName, HostFacts, Plan, Testnet};
+use steading_plan::{Engine, GroupName, Guests, HostFacts, Plan, Testnet};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 
@@ -18,6 +18,11 @@ use crate::processes::{Taken, children, of_process};
 use crate::stats::percentile;
 
 const GUESTS: usize = 3;
+
+/// The engines that run guests.
+fn compared() -> impl Iterator<Item = Engine> {
+    Engine::ALL.into_iter().filter(|engine| engine.capabilities().guests == Guests::Booted)
+}
 
 /// What was measured of one engine, an entry for each run.
 #[derive(Default)]
@@ -40,11 +45,11 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     let mut figures = [Figures::default(), Figures::default()];
     println!("{GUESTS} guests, {runs} runs of each engine by turns:");
     // What was never read from the disk would be the first's to read.
-    for engine in Engine::ALL {
+    for engine in compared() {
         one(engine, dir, &mut Figures::default())?;
     }
     for _ in 0..runs {
-        for (engine, figures) in Engine::ALL.into_iter().zip(&mut figures) {
+        for (engine, figures) in compared().zip(&mut figures) {
             one(engine, dir, figures)?;
         }
     }
@@ -138,7 +143,7 @@ fn print(figures: &[Figures; 2]) {
     size("private memory of a QEMU with its guest", a, b);
     let (a, b) = (qemu.beside.private_kib, libvirt.beside.private_kib);
     size("private memory of all processes beside them", a, b);
-    for (engine, figures) in Engine::ALL.into_iter().zip(figures) {
+    for (engine, figures) in compared().zip(figures) {
         println!("processes beside QEMU with {engine}: {}", figures.names.join(", "));
     }
 }

@@ -22,6 +22,14 @@ pub enum Launch {
     Nested,
 }
 
+impl Launch {
+    /// Whether the group's owner opens files for a machine that boots them. The VM that runs another downloads
+    /// what that starts from.
+    pub const fn boots_files(&self) -> bool {
+        matches!(self, Self::Qemu(_) | Self::Libvirt(_))
+    }
+}
+
 impl fmt::Display for Launch {
     /// The command line, or the domain as XML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -102,11 +102,13 @@ pub enum EngineError {
         /// Why.
         source: LibvirtError,
     },
-    /// It was planned for another engine than that of its group.
-    #[error("VM {vm} was planned for another engine than that of its group")]
-    OtherEngine {
+    /// Its engine cannot start it.
+    #[error("VM {vm}: cannot start it: {why}")]
+    Refused {
         /// The VM.
         vm: VmName,
+        /// Why.
+        why: String,
     },
     /// The engine cannot freeze VMs.
     #[error("VM {vm}: its engine cannot freeze it")]

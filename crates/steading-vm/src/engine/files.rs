@@ -56,6 +56,9 @@ impl VmFiles {
     ) -> Result<Self, EngineError> {
         let maker = Maker { vm: &vm.name, scratch };
         let mut files = prepared.open(vm)?;
+        if !vm.launch.boots_files() {
+            return Ok(Self::holding(vm, files, scratch));
+        }
         if let Some(image) = &prepared.image {
             let failed = |source| EngineError::Image { vm: vm.name.clone(), source };
             let size = vm.spec.disk_mib.map(|mib| mib << 20);
@@ -88,9 +91,7 @@ impl VmFiles {
         if vm.spec.display {
             files.insert(Handle::Screenshot, maker.text("screenshot", "")?);
         }
-        let credentials = maker.credentials(vm)?;
-        let (layers, scratch) = (Vec::new(), scratch.to_owned());
-        Ok(Self { files, layers, credentials, vm: vm.name.clone(), scratch })
+        Ok(Self { credentials: maker.credentials(vm)?, ..Self::holding(vm, files, scratch) })
     }
 
     /// The files of a VM that goes on from a frozen one, but for sockets and TAPs.
@@ -177,6 +178,11 @@ impl VmFiles {
     /// The file that pictures of the display go into, if the VM has a display.
     pub fn screenshot(&self) -> Option<io::Result<OwnedFd>> {
         self.files.get(&Handle::Screenshot).map(OwnedFd::try_clone)
+    }
+
+    fn holding(vm: &VmPlan, files: BTreeMap<Handle, OwnedFd>, scratch: &Utf8Path) -> Self {
+        let (layers, credentials) = (Vec::new(), Vec::new());
+        Self { files, layers, credentials, vm: vm.name.clone(), scratch: scratch.to_owned() }
     }
 
     /// A file of the VM, if it has that.

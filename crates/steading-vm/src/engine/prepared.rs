@@ -17,7 +17,7 @@ use crate::image::{Image, ImageCache, Progress};
 pub const FIRMWARE_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// A VM whose image is in the cache and whose inputs were found good. Nothing of it is open yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PreparedVm {
     pub(super) image: Option<Image>,
     disk_bytes: u64,
@@ -64,9 +64,8 @@ pub fn prepare(
     cache: &ImageCache,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PreparedVm, EngineError> {
-    if vm.spec.inside.is_some() {
-        // Its host downloads what it starts from, as it is.
-        return Ok(PreparedVm { image: None, disk_bytes: 0 });
+    if !vm.launch.boots_files() {
+        return Ok(PreparedVm::default());
     }
     if let Boot::Kernel { kernel, initrd, .. } = &vm.spec.boot {
         open(&vm.name, "kernel", kernel)?;

@@ -109,7 +109,10 @@ impl VmEngine for Qemu {
 fn command(vm: Start<'_>) -> Result<QemuCommand, EngineError> {
     match &vm.plan.launch {
         Launch::Qemu(command) => Ok(command.clone().with_layers(vm.files.layer_count())),
-        _ => Err(EngineError::OtherEngine { vm: vm.plan.name.clone() }),
+        other => {
+            let why = format!("it was planned for another engine: {other}");
+            Err(EngineError::Refused { vm: vm.plan.name.clone(), why })
+        }
     }
 }
 
