@@ -17,6 +17,8 @@ pub enum Launch {
     Qemu(QemuCommand),
     /// As a domain of the group's libvirt.
     Libvirt(Domain),
+    /// As a script that its kernel file holds.
+    Simulated,
     /// By the VM that it runs inside of.
     #[default]
     Nested,
@@ -36,6 +38,7 @@ impl fmt::Display for Launch {
         match self {
             Self::Qemu(command) => f.write_str(&command.0.join(" ")),
             Self::Libvirt(domain) => f.write_str(&domain.0),
+            Self::Simulated => f.write_str("simulated by the script in its kernel file"),
             Self::Nested => f.write_str("started by the VM that it runs inside of"),
         }
     }

@@ -15,6 +15,8 @@ pub enum Engine {
     Qemu,
     /// A libvirt session daemon of the group's own.
     Libvirt,
+    /// The group's owner itself, which simulates them by scripts.
+    Simulated,
 }
 
 /// A word that names no engine.
@@ -34,13 +36,14 @@ fn names() -> String {
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Self; 2] = [Self::Qemu, Self::Libvirt];
+    pub const ALL: [Self; 3] = [Self::Qemu, Self::Libvirt, Self::Simulated];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",
             Self::Libvirt => "libvirt",
+            Self::Simulated => "simulated",
         }
     }
 

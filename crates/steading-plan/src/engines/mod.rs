@@ -5,6 +5,7 @@
 
 mod libvirt;
 mod qemu;
+mod simulated;
 
 use crate::command::Launch;
 use crate::engine::Engine;
@@ -21,6 +22,7 @@ impl Engine {
         match self {
             Self::Qemu => &qemu::CAPABILITIES,
             Self::Libvirt => &libvirt::CAPABILITIES,
+            Self::Simulated => &simulated::CAPABILITIES,
         }
     }
 }
@@ -86,6 +88,7 @@ impl Launch {
         match host.engine {
             Engine::Qemu => Ok(qemu::launch(vm, &host.qemu)),
             Engine::Libvirt => libvirt::launch(index, vm, &host.qemu),
+            Engine::Simulated => Ok(Self::Simulated),
         }
     }
 }

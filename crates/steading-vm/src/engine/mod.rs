@@ -12,6 +12,7 @@ mod machine;
 mod prepared;
 mod qemu;
 mod set_up;
+mod simulated;
 
 pub use control::{Boxed, Button, Control, ControlError, Wake};
 pub use error::EngineError;

@@ -8,6 +8,7 @@ use super::error::EngineError;
 use super::libvirt::Libvirt;
 use super::machine::{EngineConfig, VmEngine};
 use super::qemu::Qemu;
+use super::simulated::Simulated;
 
 /// Sets up the engine that the plan names.
 ///
@@ -18,5 +19,6 @@ pub async fn set_up(config: EngineConfig<'_>) -> Result<Arc<dyn VmEngine>, Engin
     Ok(match config.plan.engine {
         Engine::Qemu => Arc::new(Qemu::new(config)),
         Engine::Libvirt => Arc::new(Libvirt::start(config).await?),
+        Engine::Simulated => Arc::new(Simulated),
     })
 }
