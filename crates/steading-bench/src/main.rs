@@ -12,6 +12,7 @@ mod group;
 mod latency;
 mod logs;
 mod processes;
+mod scale;
 mod script;
 mod stats;
 
@@ -103,6 +104,22 @@ enum Bench {
         #[arg(long, default_value_t = 60)]
         window: u64,
     },
+    /// Groups of 1 to 500 simulated machines: how long the driver takes, and how much memory.
+    Scale {
+        /// How often each.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Is a driver of simulated machines.
+    #[command(hide = true)]
+    Scaled {
+        /// The group.
+        name: String,
+        /// Where logs go.
+        out: Utf8PathBuf,
+        /// How many machines.
+        count: usize,
+    },
     /// Is a driver of one idle guest.
     #[command(hide = true)]
     Idle {
@@ -148,6 +165,8 @@ fn main() -> anyhow::Result<()> {
         }
         Bench::Density { guests, settle, window } => density::measure(guests, settle, window),
         Bench::Idle { name, out } => density::idle(&name, &out),
+        Bench::Scale { runs } => scale::measure(runs),
+        Bench::Scaled { name, out, count } => scale::driver(&name, &out, count),
         Bench::Faults { runs } => faults::measure(runs),
         Bench::Engines { runs } => engines::measure(runs),
         Bench::Fork { runs } => fork::measure(runs),

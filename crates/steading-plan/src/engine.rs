@@ -26,17 +26,24 @@ pub struct ParseEngineError(String);
 
 /// The names of all engines, for people.
 fn names() -> String {
-    let names: Vec<&str> = Engine::ALL.map(Engine::as_str).to_vec();
-    match names.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
+    let [others @ .., last] = Engine::NAMES;
+    format!("{} or {last}", others.join(", "))
 }
 
 impl Engine {
     /// Every engine.
     pub const ALL: [Self; 3] = [Self::Qemu, Self::Libvirt, Self::Simulated];
+
+    /// The names of all, in the same order.
+    pub const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Self::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -81,6 +88,6 @@ mod tests {
             assert_eq!(engine.to_string().parse(), Ok(engine));
         }
         let error = "xen".parse::<Engine>().expect_err("none");
-        assert!(error.to_string().contains("qemu or libvirt"), "{error}");
+        assert!(error.to_string().contains("qemu, libvirt or simulated"), "{error}");
     }
 }

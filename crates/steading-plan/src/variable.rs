@@ -10,6 +10,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::DeclaredVms;
+use crate::engine::Engine;
 use crate::env_vars as name;
 use crate::text::Shown;
 
@@ -92,7 +93,7 @@ const SHARDS_MAX: u64 = 1 << 20;
 /// Every variable that is read and has one name, in the order of `env_vars.rs`.
 pub const VARIABLES: &[Variable] = &[
     variable(name::STEADING_ACCEL, Expected::OneOf(&["kvm", "tcg"])),
-    variable(name::STEADING_ENGINE, Expected::OneOf(&["qemu", "libvirt"])),
+    variable(name::STEADING_ENGINE, Expected::OneOf(&Engine::NAMES)),
     variable(name::STEADING_CACHE_DIR, Expected::Path),
     variable(name::STEADING_SCRATCH_DIR, Expected::Path),
     variable(name::STEADING_GUEST, Expected::Path),

@@ -1,9 +1,10 @@
-//! Suites without a VM, one for each way in which a suite may end; `SCENARIO` says which. The
+//! Suites without a guest, one for each way in which a suite may end; `SCENARIO` says which. The
 //! tests beside it (`tests/driver`) run them and look at what the driver makes of them.
 
 #![expect(clippy::print_stdout, clippy::exit, reason = "misbehaving is what these functions are for")]
 
 mod act;
+mod machines;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -128,7 +129,7 @@ fn suite(name: &str) -> Option<Suite> {
             trace("tearing down")(testnet)?;
             hang()
         }),
-        _ => return None,
+        _ => return machines::suite(name, suite),
     })
 }
 

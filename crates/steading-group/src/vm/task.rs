@@ -284,10 +284,16 @@ impl Tended {
 
     /// The streams are read to their ends first, so that who learns of the end finds all that was said.
     async fn ended(&mut self, exit: Exit) {
-        let Some(process) = self.running.take() else { return };
+        let Some(process) = &mut self.running else { return };
+        let tasks = std::mem::take(&mut process.tasks);
+        let said = tasks.join_all().await.concat();
         self.held = None;
+        // What happened last may say why it ended, and may not have been read yet.
+        while let Some(event) = self.running.as_mut().and_then(|process| process.events.try_recv().ok()) {
+            self.event(event).await;
+        }
+        let Some(process) = self.running.take() else { return };
         self.has_taken(&process.exit);
-        let said = process.tasks.join_all().await.concat();
         let reason = process.expected.unwrap_or_else(|| {
             let how = match exit {
                 Exit::Status(status) => format!("status {status}"),

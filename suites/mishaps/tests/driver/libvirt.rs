@@ -176,5 +176,5 @@ fn an_engine_that_does_not_exist_is_a_mistake_in_the_command_line() {
     let mut run = Mishap::new("shares").image(&vec![0; 1 << 20]);
     run.command.args(["--engine", "xen"]);
     let ran = run.run();
-    assert!(ran.stderr.contains("[possible values: qemu, libvirt]"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("[possible values: qemu, libvirt, simulated]"), "{}", ran.stderr);
 }

@@ -5,6 +5,7 @@ mod bazel;
 mod endings;
 mod interrupts;
 mod libtest;
+mod machines;
 mod names;
 mod order;
 mod output;

@@ -66,7 +66,7 @@ pub(super) struct SimulatedMachine {
     next: Option<(Instant, Next)>,
     paused_at: Option<Instant>,
     stays_when_off: bool,
-    heeds_button: bool,
+    uses_button: bool,
     power_off: Duration,
     answers: HashMap<String, Step>,
 }
@@ -94,7 +94,7 @@ impl SimulatedMachine {
             next: None,
             paused_at: None,
             stays_when_off: false,
-            heeds_button: true,
+            uses_button: true,
             power_off: POWER_OFF,
             answers: HashMap::new(),
         };
@@ -129,7 +129,7 @@ impl SimulatedMachine {
 
     fn boots(&mut self) {
         (self.guest, self.at) = (Guest::Runs, 0);
-        (self.heeds_button, self.power_off) = (true, POWER_OFF);
+        (self.uses_button, self.power_off) = (true, POWER_OFF);
         self.answers.clear();
         self.next = Some((Instant::now(), Next::Step));
     }
@@ -160,12 +160,11 @@ impl SimulatedMachine {
             }
             Order::Resume => self.resumes(),
             Order::Press
-                if self.heeds_button
-                    && matches!(self.guest, Guest::Runs | Guest::Waits { answers: true }) =>
+                if self.uses_button && matches!(self.guest, Guest::Runs | Guest::Waits { answers: true }) =>
             {
                 self.next = Some((Instant::now() + self.power_off, Next::PowerOff));
                 // A second press finds it on its way.
-                self.heeds_button = false;
+                self.uses_button = false;
             }
             Order::BootAgain => {
                 self.boots_again();
@@ -242,7 +241,7 @@ impl SimulatedMachine {
             Step::Suspend => self.tell(MachineEvent::Suspended),
             Step::Wake => self.tell(MachineEvent::Woken),
             Step::Die(status) => return Some((Exit::Status(status), "the script says so".to_owned())),
-            Step::IgnoreButton => self.heeds_button = false,
+            Step::UseButton(uses) => self.uses_button = uses,
             Step::PowerOffTakes(time) => self.power_off = time,
             Step::On(line, step) => drop(self.answers.insert(line, *step)),
         }

@@ -24,7 +24,7 @@
 //! | `reset` | the guest boots again |
 //! | `suspend`, `wake` | the guest suspends itself, and goes on |
 //! | `die STATUS` | the machine ends as a program that fails |
-//! | `ignore power-button` | the power button has no effect from now on |
+//! | `ignore power-button`, `use power-button` | the power button has no effect from now on, or has one again |
 //! | `power-off takes TIME` | how long a press of the power button takes from now on |
 //! | `on "TEXT" STEP` | from now on that step happens when this line is typed on the console |
 
@@ -55,7 +55,7 @@ pub(super) enum Step {
     Suspend,
     Wake,
     Die(i32),
-    IgnoreButton,
+    UseButton(bool),
     PowerOffTakes(Duration),
     On(String, Box<Step>),
 }
@@ -121,7 +121,8 @@ fn step(text: &str) -> Result<Step, &'static str> {
             let status = status.parse().ok().filter(|status| (0..=255).contains(status));
             status.map(Step::Die).ok_or("expected an exit status (0 to 255)")
         }
-        ("ignore", "power-button") => Ok(Step::IgnoreButton),
+        ("ignore", "power-button") => Ok(Step::UseButton(false)),
+        ("use", "power-button") => Ok(Step::UseButton(true)),
         ("on", rest) => {
             let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
             let (line, then) = quoted.ok_or("expected a line in quotes")?;
