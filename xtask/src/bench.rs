@@ -55,6 +55,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Groups of 1 to 500 simulated machines: how long the driver takes, and how much memory.
+    Scale {
+        /// Options of `steading-bench scale`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Freezing, forks and warm starts, beside booting the same anew.
     Fork {
         /// Options of `steading-bench fork`.
@@ -73,6 +79,7 @@ impl Bench {
             Bench::Density { options } => ("density", options),
             Bench::Faults { options } => ("faults", options),
             Bench::Engines { options } => ("engines", options),
+            Bench::Scale { options } => ("scale", options),
             Bench::Fork { options } => ("fork", options),
         }
     }
