@@ -1,8 +1,7 @@
 //! The control API, served on the group's own socket.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -21,56 +20,21 @@ use steading_api::{
     FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NamesStatus, Note, OutputStream,
     ProcessSpec, RecordRemoval, Screenshot, TerminalSize, VmStatus, VmVerb, chain,
 };
-use steading_plan::{FileSource, Plan, Record, Sha256};
+use steading_plan::{FileSource, Record};
 use steading_vm::agent::{AgentCommand, AgentError};
-use tokio::sync::{broadcast, mpsc};
-use tokio_util::task::TaskTracker;
+use tokio::sync::broadcast;
 
-use crate::certificates::Certificates;
-use crate::faults::Faults;
-use crate::files::Files;
-use crate::freeze::{self, Freezes};
+use crate::freeze;
 use crate::frozen::FrozenGroup;
+use crate::group::Group;
 use crate::isolation::Isolation;
-use crate::job::Jobs;
-use crate::key::LoginKey;
-use crate::log::Log;
-use crate::names::Names;
-use crate::sources::Sources;
 use crate::vm::Vm;
-use crate::{console, power};
+use crate::vm::{console, power};
 
 /// How long the agent may take for one step of a conversation.
 const AGENT_STEP: Duration = Duration::from_secs(30);
 
-/// What requests are answered from.
-pub(crate) struct Group {
-    pub(crate) plan: Plan,
-    pub(crate) vms: BTreeMap<String, Vm>,
-    pub(crate) log: Log,
-    pub(crate) log_dir: String,
-    pub(crate) key: LoginKey,
-    /// The freeze that it is a fork of, if it is one.
-    pub(crate) forked_from: Option<String>,
-    pub(crate) freezes: Freezes,
-    /// The digests of images, by VM.
-    pub(crate) images: BTreeMap<String, Sha256>,
-    pub(crate) jobs: Jobs,
-    pub(crate) faults: Faults,
-    pub(crate) files: Files,
-    pub(crate) sources: Sources,
-    pub(crate) names: Names,
-    pub(crate) certificates: Certificates,
-    /// Where jobs run.
-    pub(crate) tasks: TaskTracker,
-    /// Values that test functions keep for each other.
-    pub(crate) values: Mutex<HashMap<String, serde_json::Value>>,
-    pub(crate) isolation: Isolation,
-    /// Told when the group is to end.
-    pub(crate) teardown: mpsc::Sender<()>,
-}
-
-type Shared = State<Arc<Group>>;
+type GroupState = State<Arc<Group>>;
 
 struct Failed(Failure);
 
@@ -157,7 +121,7 @@ impl Group {
     }
 }
 
-async fn status(State(group): Shared) -> Json<GroupStatus> {
+async fn status(State(group): GroupState) -> Json<GroupStatus> {
     Json(GroupStatus {
         plan: group.plan.clone(),
         vms: group.statuses(),
@@ -169,12 +133,12 @@ async fn status(State(group): Shared) -> Json<GroupStatus> {
     })
 }
 
-async fn vm_status(State(group): Shared, Path(vm): Path<String>) -> Result<Json<VmStatus>, Failed> {
+async fn vm_status(State(group): GroupState, Path(vm): Path<String>) -> Result<Json<VmStatus>, Failed> {
     Ok(Json(group.vm(&vm)?.status()))
 }
 
 async fn act(
-    State(group): Shared,
+    State(group): GroupState,
     Path((vm, verb)): Path<(String, VmVerb)>,
 ) -> Result<Json<VmStatus>, Failed> {
     let vm = group.vm(&vm)?;
@@ -182,37 +146,37 @@ async fn act(
     Ok(Json(vm.status()))
 }
 
-async fn ended(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Ended>, Failed> {
+async fn ended(State(group): GroupState, Path(vm): Path<String>) -> Result<Json<Ended>, Failed> {
     Ok(Json(console::ended(group.vm(&vm)?).await?))
 }
 
 async fn booted(
-    State(group): Shared,
+    State(group): GroupState,
     Path((vm, boot)): Path<(String, u32)>,
 ) -> Result<Json<VmStatus>, Failed> {
     Ok(Json(console::booted(group.vm(&vm)?, boot).await?))
 }
 
-async fn console_tail(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Vec<String>>, Failed> {
+async fn console_tail(State(group): GroupState, Path(vm): Path<String>) -> Result<Json<Vec<String>>, Failed> {
     const SHOWN: usize = 100;
     let vm = group.vm(&vm)?;
     Ok(Json(group.log.tail(vm.name(), SHOWN).await))
 }
 
 async fn console_wait(
-    State(group): Shared,
+    State(group): GroupState,
     Path(vm): Path<String>,
     Json(wait): Json<ConsoleWait>,
 ) -> Result<Json<ConsoleMatch>, Failed> {
     Ok(Json(console::wait(group.vm(&vm)?, &wait).await?))
 }
 
-async fn screenshot(State(group): Shared, Path(vm): Path<String>) -> Result<Json<Screenshot>, Failed> {
+async fn screenshot(State(group): GroupState, Path(vm): Path<String>) -> Result<Json<Screenshot>, Failed> {
     Ok(Json(power::screenshot(group.vm(&vm)?).await?))
 }
 
 async fn agent(
-    State(group): Shared,
+    State(group): GroupState,
     Path(vm): Path<String>,
     Json(command): Json<GuestCommand>,
 ) -> Result<Json<CommandOutput>, Failed> {
@@ -224,7 +188,7 @@ async fn agent(
                 format!("VM {}: the group has no way to its agent: VM {} runs it", vm.name(), host.name());
             return Err(vm.failure(FailureKind::BadRequest, message).await.into());
         }
-        return Err(power::off(vm, "cannot ask its agent").await.into());
+        return Err(vm.off("cannot ask its agent").await.into());
     };
     let limit = Duration::from_millis(command.limit_ms);
     let ran = agent.run(&AgentCommand::shell(command.line), limit, AGENT_STEP.min(limit)).await;
@@ -245,17 +209,17 @@ async fn agent(
     }
 }
 
-async fn log_line(State(group): Shared, Json(line): Json<LogLine>) -> Json<()> {
+async fn log_line(State(group): GroupState, Json(line): Json<LogLine>) -> Json<()> {
     group.log.test(line.function, line.message).await;
     Json(())
 }
 
-async fn value(State(group): Shared, Path(key): Path<String>) -> Json<Option<serde_json::Value>> {
+async fn value(State(group): GroupState, Path(key): Path<String>) -> Json<Option<serde_json::Value>> {
     Json(group.values.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned())
 }
 
 async fn put_value(
-    State(group): Shared,
+    State(group): GroupState,
     Path(key): Path<String>,
     Json(value): Json<serde_json::Value>,
 ) -> Json<()> {
@@ -263,14 +227,14 @@ async fn put_value(
     Json(())
 }
 
-async fn start_process(State(group): Shared, Json(spec): Json<ProcessSpec>) -> Result<Response, Failed> {
+async fn start_process(State(group): GroupState, Json(spec): Json<ProcessSpec>) -> Result<Response, Failed> {
     let (run, events) = group.jobs.start(spec)?;
     group.tasks.spawn(run);
     Ok(lines(stream::unfold(events, async |mut events| events.recv().await.map(|event| (event, events)))))
 }
 
 async fn note(
-    State(group): Shared,
+    State(group): GroupState,
     Path(pid): Path<i32>,
     Json(note): Json<Note>,
 ) -> Result<Json<()>, Failed> {
@@ -283,7 +247,7 @@ async fn note(
 }
 
 async fn end_process(
-    State(group): Shared,
+    State(group): GroupState,
     Path(pid): Path<i32>,
     Json(ending): Json<Option<Ending>>,
 ) -> Result<Json<()>, Failed> {
@@ -295,7 +259,7 @@ async fn end_process(
 }
 
 async fn process_input(
-    State(group): Shared,
+    State(group): GroupState,
     Path(pid): Path<i32>,
     bytes: axum::body::Bytes,
 ) -> Result<Json<()>, Failed> {
@@ -303,7 +267,7 @@ async fn process_input(
 }
 
 async fn resize(
-    State(group): Shared,
+    State(group): GroupState,
     Path(pid): Path<i32>,
     Json(size): Json<TerminalSize>,
 ) -> Result<Json<()>, Failed> {
@@ -311,107 +275,110 @@ async fn resize(
 }
 
 async fn close_output(
-    State(group): Shared,
+    State(group): GroupState,
     Path((pid, stream)): Path<(i32, OutputStream)>,
 ) -> Result<Json<()>, Failed> {
     Ok(Json(group.jobs.close_output(pid, stream)?))
 }
 
-async fn faults(State(group): Shared) -> Json<Vec<ActiveFault>> {
+async fn faults(State(group): GroupState) -> Json<Vec<ActiveFault>> {
     Json(group.faults.active().await)
 }
 
 async fn begin_fault(
-    State(group): Shared,
+    State(group): GroupState,
     Json(request): Json<FaultRequest>,
 ) -> Result<Json<ActiveFault>, Failed> {
     Ok(Json(group.faults.begin(request, |pid| group.jobs.name(pid)).await?))
 }
 
-async fn undo_fault(State(group): Shared, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
+async fn undo_fault(State(group): GroupState, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
     if group.files.undo(id).await? {
         return Ok(Json(()));
     }
     Ok(Json(group.faults.undo(id).await?))
 }
 
-async fn undo_faults(State(group): Shared) -> Result<Json<Vec<ActiveFault>>, Failed> {
+async fn undo_faults(State(group): GroupState) -> Result<Json<Vec<ActiveFault>>, Failed> {
     Ok(Json(group.faults.undo_all().await?))
 }
 
-async fn keep_fault(State(group): Shared, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
+async fn keep_fault(State(group): GroupState, Path(id): Path<u32>) -> Result<Json<()>, Failed> {
     if group.files.keep(id).await {
         return Ok(Json(()));
     }
     Ok(Json(group.faults.keep(id).await?))
 }
 
-async fn files(State(group): Shared) -> Json<Vec<FileStatus>> {
+async fn files(State(group): GroupState) -> Json<Vec<FileStatus>> {
     Json(group.files.list())
 }
 
-async fn file(State(group): Shared, Path(name): Path<String>) -> Result<Json<FileStatus>, Failed> {
+async fn file(State(group): GroupState, Path(name): Path<String>) -> Result<Json<FileStatus>, Failed> {
     Ok(Json(group.files.get(&name)?))
 }
 
-async fn add_file(State(group): Shared, Json(source): Json<FileSource>) -> Result<Json<FileStatus>, Failed> {
+async fn add_file(
+    State(group): GroupState,
+    Json(source): Json<FileSource>,
+) -> Result<Json<FileStatus>, Failed> {
     Ok(Json(group.files.add(source).await?))
 }
 
-async fn remove_file(State(group): Shared, Path(name): Path<String>) -> Result<Json<()>, Failed> {
+async fn remove_file(State(group): GroupState, Path(name): Path<String>) -> Result<Json<()>, Failed> {
     Ok(Json(group.files.remove(&name).await?))
 }
 
-async fn file_faults(State(group): Shared) -> Json<Vec<ActiveFileFault>> {
+async fn file_faults(State(group): GroupState) -> Json<Vec<ActiveFileFault>> {
     Json(group.files.faults().await)
 }
 
 async fn begin_file_fault(
-    State(group): Shared,
+    State(group): GroupState,
     Json(request): Json<FileFaultRequest>,
 ) -> Result<Json<ActiveFileFault>, Failed> {
     Ok(Json(group.files.begin(request, |pid| group.jobs.name(pid)).await?))
 }
 
-async fn undo_file_faults(State(group): Shared) -> Result<Json<Vec<ActiveFileFault>>, Failed> {
+async fn undo_file_faults(State(group): GroupState) -> Result<Json<Vec<ActiveFileFault>>, Failed> {
     Ok(Json(group.files.undo_all().await?))
 }
 
-async fn add_source(State(group): Shared, Json(address): Json<Ipv6Addr>) -> Result<Json<()>, Failed> {
+async fn add_source(State(group): GroupState, Json(address): Json<Ipv6Addr>) -> Result<Json<()>, Failed> {
     Ok(Json(group.sources.add(address).await?))
 }
 
-async fn names(State(group): Shared) -> Json<NamesStatus> {
+async fn names(State(group): GroupState) -> Json<NamesStatus> {
     Json(group.names.status().await)
 }
 
-async fn add_record(State(group): Shared, Json(record): Json<Record>) -> Result<Json<()>, Failed> {
+async fn add_record(State(group): GroupState, Json(record): Json<Record>) -> Result<Json<()>, Failed> {
     Ok(Json(group.names.add(record).await?))
 }
 
 async fn remove_records(
-    State(group): Shared,
+    State(group): GroupState,
     Json(removal): Json<RecordRemoval>,
 ) -> Result<Json<Vec<Record>>, Failed> {
     Ok(Json(group.names.remove(&removal).await?))
 }
 
-async fn claim_resolver(State(group): Shared, Json(address): Json<IpAddr>) -> Result<Json<()>, Failed> {
+async fn claim_resolver(State(group): GroupState, Json(address): Json<IpAddr>) -> Result<Json<()>, Failed> {
     Ok(Json(group.names.claim(address).await?))
 }
 
-async fn authority(State(group): Shared) -> Json<AuthorityStatus> {
+async fn authority(State(group): GroupState) -> Json<AuthorityStatus> {
     Json(group.certificates.status())
 }
 
 async fn certificate(
-    State(group): Shared,
+    State(group): GroupState,
     Json(request): Json<CertificateRequest>,
 ) -> Result<Json<Certificate>, Failed> {
     Ok(Json(group.certificates.issue(&request).await?))
 }
 
-async fn records(State(group): Shared) -> Result<Response, Failed> {
+async fn records(State(group): GroupState) -> Result<Response, Failed> {
     let Some(records) = group.log.subscribe().await else {
         return Err(bad_request("the group is ending"));
     };
@@ -419,7 +386,7 @@ async fn records(State(group): Shared) -> Result<Response, Failed> {
 }
 
 async fn freeze_group(
-    State(group): Shared,
+    State(group): GroupState,
     Json(request): Json<FreezeRequest>,
 ) -> Result<Json<Freeze>, Failed> {
     // It is carried to its end even if nobody waits for it any more: half of it would be a group
@@ -429,25 +396,25 @@ async fn freeze_group(
     Ok(Json(frozen.map_err(|error| bad_request(error.to_string()))??))
 }
 
-async fn thaw(State(group): Shared) -> Result<Json<()>, Failed> {
+async fn thaw(State(group): GroupState) -> Result<Json<()>, Failed> {
     let tasks = group.tasks.clone();
     let thawed = tasks.spawn(async move { freeze::thaw(&group).await }).await;
     Ok(Json(thawed.map_err(|error| bad_request(error.to_string()))??))
 }
 
-async fn freezes(State(group): Shared) -> Json<Vec<Freeze>> {
+async fn freezes(State(group): GroupState) -> Json<Vec<Freeze>> {
     Json(group.freezes.summaries())
 }
 
-async fn frozen(State(group): Shared, Path(id): Path<String>) -> Result<Json<FrozenGroup>, Failed> {
+async fn frozen(State(group): GroupState, Path(id): Path<String>) -> Result<Json<FrozenGroup>, Failed> {
     Ok(Json(group.freezes.description(&id)?))
 }
 
-async fn forget(State(group): Shared, Path(id): Path<String>) -> Result<Json<()>, Failed> {
+async fn forget(State(group): GroupState, Path(id): Path<String>) -> Result<Json<()>, Failed> {
     Ok(Json(group.freezes.forget(&id)?))
 }
 
-async fn teardown(State(group): Shared) -> Json<()> {
+async fn teardown(State(group): GroupState) -> Json<()> {
     // Once is enough; the channel holds one.
     let _ = group.teardown.try_send(());
     Json(())
@@ -469,14 +436,14 @@ fn received<T: Clone + Send + 'static>(
 }
 
 /// What a console says from now on, byte by byte.
-async fn console_output(State(group): Shared, Path(vm): Path<String>) -> Result<Response, Failed> {
+async fn console_output(State(group): GroupState, Path(vm): Path<String>) -> Result<Response, Failed> {
     let output = group.vm(&vm)?.output.subscribe();
     let pieces = received(output).map(Ok::<_, std::convert::Infallible>);
     Ok(Body::from_stream(pieces).into_response())
 }
 
 async fn console_input(
-    State(group): Shared,
+    State(group): GroupState,
     Path(vm): Path<String>,
     bytes: axum::body::Bytes,
 ) -> Result<Json<()>, Failed> {

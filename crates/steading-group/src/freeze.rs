@@ -1,11 +1,10 @@
 //! Freezing a group: all VMs at one instant, or none.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -16,77 +15,13 @@ use steading_vm::engine::{FrozenVm, Wake, cpu};
 use steading_vm::thaw::Seed;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Group;
-use crate::frozen::{FROZEN_VERSION, FrozenGroup, FrozenRecord};
+use crate::freezes::Snapshot;
+use crate::frozen::{Clock, FROZEN_VERSION, FrozenGroup, FrozenRecord};
+use crate::group::Group;
 use crate::vm::{Vm, settle};
 
 /// How long a guest's program, and then its agent, may take to set its clock.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
-
-/// The longest name of a freeze, which may become a file's.
-const NAME_MAX: usize = 64;
-
-/// Everything that was kept of one group.
-#[derive(Debug, Default)]
-pub(crate) struct Freezes {
-    kept: Mutex<BTreeMap<String, Snapshot>>,
-    /// One at a time: a freeze is made of several steps of all VMs.
-    busy: tokio::sync::Mutex<u32>,
-}
-
-#[derive(Debug)]
-struct Snapshot {
-    description: FrozenGroup,
-    summary: Freeze,
-    /// Holds the files open that the description names.
-    _vms: Vec<FrozenVm>,
-}
-
-impl Freezes {
-    /// What was kept under this name, for those who fork from it.
-    pub(crate) fn description(&self, id: &str) -> Result<FrozenGroup, Failure> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(id).map(|kept| kept.description.clone()).ok_or_else(|| unknown(id, &kept))
-    }
-
-    pub(crate) fn summaries(&self) -> Vec<Freeze> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.values().map(|kept| kept.summary.clone()).collect()
-    }
-
-    pub(crate) fn forget(&self, id: &str) -> Result<(), Failure> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.remove(id) {
-            Some(_) => Ok(()),
-            None => Err(unknown(id, &kept)),
-        }
-    }
-
-    fn name(&self, asked: Option<String>, count: &mut u32) -> Result<String, Failure> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(name) = asked else {
-            loop {
-                *count += 1;
-                let name = format!("f{count}");
-                if !kept.contains_key(&name) {
-                    return Ok(name);
-                }
-            }
-        };
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.len() > NAME_MAX || name.starts_with('.') || !name.chars().all(fits) {
-            return Err(bad_request(format!(
-                "{name:?} cannot be the name of a freeze\nhint: names have up to {NAME_MAX} letters, digits, '-', '_' and '.'"
-            )));
-        }
-        if kept.contains_key(&name) {
-            return Err(bad_request(format!(
-                "the group was frozen as {name} already\nhint: give another name, or have that one forgotten"
-            )));
-        }
-        Ok(name)
-    }
-}
 
 /// Freezes the group. It goes on as the first fork of what was kept, unless it is to stand.
 pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Freeze, Failure> {
@@ -157,7 +92,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();
     let kept_seconds = began.elapsed().as_secs_f64();
     let mut summary = Freeze { id: id.clone(), kept_seconds, stood_seconds: None, bytes };
-    let kept = Snapshot { description, summary: summary.clone(), _vms: frozen };
+    let kept = Snapshot { description, summary: summary.clone(), vms: frozen };
     group.freezes.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), kept);
     group.log.driver(None, &format!("the group was frozen as {id} in {kept_seconds:.3} s")).await;
     for vm in vms.iter().filter(|vm| vm.status().state == VmState::Frozen) {
@@ -181,16 +116,6 @@ pub(crate) async fn thaw(group: &Group) -> Result<(), Failure> {
     let _busy = group.freezes.busy.lock().await;
     let vms: Vec<&Vm> = group.vms.values().collect();
     go_on(&vms, &group.tasks, Clock::Host).await
-}
-
-/// What a guest's clock shows when it goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Clock {
-    /// The host's time.
-    #[default]
-    Host,
-    /// The time at which it was frozen: it stood still.
-    Still,
 }
 
 /// Lets frozen VMs go on: all are loaded before the first runs.
@@ -256,16 +181,6 @@ fn allocated(file: &OwnedFd) -> u64 {
     // A file that cannot be looked at takes no less room, but nobody can tell.
     let data = file.try_clone().and_then(|file| File::from(file).metadata());
     data.map_or(0, |data| data.blocks() * 512)
-}
-
-fn unknown(id: &str, kept: &BTreeMap<String, Snapshot>) -> Failure {
-    let names: Vec<&str> = kept.keys().map(String::as_str).collect();
-    let hint = if names.is_empty() {
-        "the group was not frozen yet".to_owned()
-    } else {
-        format!("there are: {}", names.join(", "))
-    };
-    bad_request(format!("nothing was kept of the group as {id:?}\nhint: {hint}"))
 }
 
 fn bad_request(message: String) -> Failure {

@@ -186,6 +186,16 @@ impl OpenedGroup {
     }
 }
 
+/// What a guest's clock shows when it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's time.
+    #[default]
+    Host,
+    /// The time at which it was frozen: it stood still.
+    Still,
+}
+
 /// What a VM goes on from.
 #[derive(Debug)]
 pub(crate) struct Past {

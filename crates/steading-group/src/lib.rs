@@ -7,14 +7,19 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod beginning;
 mod certificates;
-mod console;
+mod config;
 mod error;
 mod faults;
 mod files;
 mod flood;
 mod freeze;
+mod freezes;
 mod frozen;
+mod ground;
+mod group;
+mod handle;
 mod isolation;
 mod job;
 mod key;
@@ -24,24 +29,27 @@ mod log;
 mod making;
 mod names;
 mod owner;
-mod power;
+mod paths;
 mod relay;
 mod router;
+mod services;
 mod sources;
 pub mod stored;
+mod surroundings;
 mod taken;
 mod targets;
 mod time;
 mod vm;
 
+pub use config::{Admission, GroupConfig, Origin};
 pub use error::GroupError;
 pub use faults::probe_faults;
-pub use freeze::Clock;
-pub use frozen::{FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
+pub use frozen::{Clock, FROZEN_VERSION, FrozenError, FrozenGroup, FrozenRecord, OpenedGroup};
+pub use handle::{Owner, spawn};
 pub use isolation::{
     Collected, Isolation, IsolationError, ParseIsolationError, WantedIsolation, collect, find_launcher,
     has_capabilities,
 };
 pub use key::LoginKey;
-pub use owner::{Admission, GroupConfig, Origin, Owner, in_a_line, spawn};
+pub use owner::in_a_line;
 pub use steading_names::AuthorityKey;

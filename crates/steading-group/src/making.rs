@@ -18,19 +18,18 @@ use crate::frozen::Past;
 use crate::key::LoginKey;
 use crate::launched::Launched;
 use crate::log::Log;
-use crate::owner::directory_path;
+use crate::paths::directory_path;
 use crate::taken::Taken;
-use crate::vm::nested::{Inside, Told};
-use crate::vm::{Shared, Vm};
+use crate::vm::{Common, Inside, TimedSign, Vm, make, make_nested};
 use steading_sys::processes::Processes;
 
-/// What one VM begins with.
-pub(crate) enum VmBeginning {
+/// What one VM starts from.
+pub(crate) enum VmSource {
     Prepared(PreparedVm),
     Past(Box<Past>),
 }
 
-impl VmBeginning {
+impl VmSource {
     fn image(&self) -> Option<Sha256> {
         match self {
             Self::Prepared(prepared) => prepared.image_digest(),
@@ -54,7 +53,7 @@ pub(crate) struct Making<'a> {
 }
 
 /// What was made.
-pub(crate) struct Made {
+pub(crate) struct MadeVms {
     /// The VMs, by name.
     pub(crate) vms: BTreeMap<String, Vm>,
     /// The digests of their images.
@@ -76,16 +75,16 @@ struct Open<'a> {
 struct Nested<'a> {
     plan: &'a VmPlan,
     host: &'a str,
-    signs: mpsc::UnboundedReceiver<Told>,
+    signs: mpsc::UnboundedReceiver<TimedSign>,
 }
 
 impl Making<'_> {
     /// Makes them, with their tasks in the background.
     pub(crate) async fn make(
         mut self,
-        beginnings: Vec<VmBeginning>,
+        beginnings: Vec<VmSource>,
         background: &mut JoinSet<()>,
-    ) -> Result<Made, GroupError> {
+    ) -> Result<MadeVms, GroupError> {
         let plan = self.plan;
         let (mut open, mut nested, mut images) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut inside = HashMap::<&str, Inside>::new();
@@ -101,7 +100,7 @@ impl Making<'_> {
             self.connect(&mut vm).await?;
             open.push(vm);
         }
-        let shared = Shared {
+        let common = Common {
             engine: self.engine(&open, background).await?,
             has_network: plan.engine.capabilities().cards != Cards::None,
             log: self.log.clone(),
@@ -117,7 +116,7 @@ impl Making<'_> {
                 let follower = Follower::new(journal, power, events);
                 if let Some(begin) = begin { follower.beginning_when(begin) } else { follower }
             };
-            let (vm, task) = Vm::new(index, plan.clone(), (files, past), inside, &shared, follow);
+            let (vm, task) = make(index, plan.clone(), (files, past), inside, &common, follow);
             background.spawn(task.run());
             vms.insert(plan.name.to_string(), vm);
         }
@@ -126,20 +125,20 @@ impl Making<'_> {
             let Some(host) = vms.get(host).cloned() else { continue };
             let journal = self.journal(plan);
             let follow = |power, events| Follower::new(journal, power, events);
-            let (vm, task) = Vm::nested(plan.clone(), &host, signs, &shared, follow);
+            let (vm, task) = make_nested(plan.clone(), &host, signs, &common, follow);
             background.spawn(task.run());
             vms.insert(plan.name.to_string(), vm);
         }
-        Ok(Made { vms, images, journals })
+        Ok(MadeVms { vms, images, journals })
     }
 
-    fn open<'a>(&self, index: u32, plan: &'a VmPlan, beginning: VmBeginning) -> Result<Open<'a>, GroupError> {
+    fn open<'a>(&self, index: u32, plan: &'a VmPlan, beginning: VmSource) -> Result<Open<'a>, GroupError> {
         let mut journal = self.journal(plan);
         let (files, past) = match beginning {
-            VmBeginning::Prepared(prepared) => {
+            VmSource::Prepared(prepared) => {
                 (VmFiles::open(plan, &prepared, self.scratch, &self.key.public)?, None)
             }
-            VmBeginning::Past(past) => {
+            VmSource::Past(past) => {
                 let frozen = past.frozen.try_clone().map_err(GroupError::io("hold frozen files"))?;
                 journal.start = past.record.journal.clone().map_or(journal.start, StartAt::After);
                 (VmFiles::from_frozen(plan, frozen, self.scratch)?, Some(*past))

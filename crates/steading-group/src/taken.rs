@@ -34,7 +34,7 @@ impl Taken {
     }
 
     /// The same for people, beside what was declared.
-    pub(crate) fn told(&self, plan: &Plan) -> String {
+    pub(crate) fn message(&self, plan: &Plan) -> String {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let vms = plan.vms.iter().filter_map(|vm| {
             let usage = table.get(&vm.name)?;

@@ -90,7 +90,7 @@ impl Jobs {
         let ProcessSpec { name, argv, mut env, streams } = spec;
         let mark = format!("{MARK}={name}-{}", jiff::Timestamp::now().as_nanosecond());
         env.extend(mark.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
-        env.push((env_vars::STEADING_SOCKET.to_owned(), crate::owner::socket_path()));
+        env.push((env_vars::STEADING_SOCKET.to_owned(), crate::paths::socket_path()));
         let program =
             Program { argv, package: None, env, cwd: None, fds: Vec::new(), network_capabilities: true };
         let (started, mut exit) = self.processes.start(|| start(program, streams), |started| started.pid)?;

@@ -6,30 +6,10 @@ use std::sync::Arc;
 use steading_api::{Failure, FailureKind, VmState, chain};
 use steading_logs::VmEvent;
 use steading_logs::journal::Power;
-use steading_vm::engine::{EngineError, FrozenVm, MachineEvent, Saved, Successors};
+use steading_vm::engine::{EngineError, FrozenVm, MachineEvent};
 
+use super::standing::{Hold, SavedVm, Standing};
 use super::task::Tended;
-
-/// A VM that stands still for a freeze.
-pub(super) struct Held {
-    /// Whether its CPUs ran before; none if it is off.
-    state: VmState,
-    saved: Option<SavedVm>,
-}
-
-/// What was saved of a VM that is held.
-struct SavedVm {
-    machine: Option<Saved>,
-    successors: Successors,
-}
-
-/// A VM that was frozen while it was on, and is to go on from there.
-#[derive(Debug)]
-pub(super) struct Standing {
-    pub(super) frozen: FrozenVm,
-    /// What it was doing.
-    pub(super) state: VmState,
-}
 
 impl Tended {
     pub(super) async fn hold(&mut self) -> Result<(), Failure> {
@@ -43,7 +23,7 @@ impl Tended {
             let stopped = process.control.pause().await;
             stopped.map_err(|error| self.refusal(FailureKind::Failed, &chain(&error)))?;
         }
-        self.held = Some(Held { state, saved: None });
+        self.held = Some(Hold { state, saved: None });
         Ok(())
     }
 
@@ -67,7 +47,7 @@ impl Tended {
 
     /// From here on there is no way back: the process, whose memory is kept, must not run again.
     pub(super) async fn commit(&mut self) -> Result<FrozenVm, Failure> {
-        let Some(Held { state, saved: Some(saved), .. }) = self.held.take() else {
+        let Some(Hold { state, saved: Some(saved), .. }) = self.held.take() else {
             return Err(self.refusal(FailureKind::VmEnded, "it ended while it was frozen"));
         };
         let failed = |vm: &Self, error: std::io::Error| vm.refusal(FailureKind::Failed, &chain(&error));
@@ -108,13 +88,13 @@ impl Tended {
     pub(super) async fn load(&mut self) -> Result<(), Failure> {
         let Some(Standing { frozen, state }) = self.standing.take() else { return Ok(()) };
         let boot = self.view.borrow().status.boot;
-        let engine = Arc::clone(&self.shared.engine);
+        let engine = Arc::clone(&self.common.engine);
         let loaded = engine.go_on(self.start_of(boot), &frozen).await;
         match loaded {
             Ok(machine) => {
                 self.is_on(machine);
                 self.view.send_modify(|view| view.status.state = VmState::Paused);
-                self.held = Some(Held { state, saved: None });
+                self.held = Some(Hold { state, saved: None });
                 Ok(())
             }
             Err(error) => {
@@ -134,13 +114,13 @@ impl Tended {
             ran.map_err(|error| self.refusal(FailureKind::Failed, &chain(&error)))?;
         }
         let boot = self.view.borrow().status.boot;
-        self.shared.log.go_on(&self.plan.name, boot).await;
+        self.common.log.go_on(&self.plan.name, boot).await;
         self.view.send_modify(|view| view.status.state = held.state);
         self.show_others().await;
         let was_off = *self.power.borrow() == Power::Off;
         if was_off {
             // A fork in a group of its own.
-            self.shared.log.event(&self.plan.name, VmEvent::Forked { boot }).await;
+            self.common.log.event(&self.plan.name, VmEvent::Forked { boot }).await;
             self.power.send_replace(Power::On { start: boot });
         }
         Ok(())

@@ -1,24 +1,21 @@
-//! A VM inside another: its host runs it, and the host's journal tells how it does.
-//!
-//! Two names there are spoken for: under `console:NAME` are the lines of its console, and under
-//! `nested:NAME` is one of `on`, `off` and why, `paused`, `resumed`. What is to be done to it is done by
+//! A VM inside another: its host runs it, and the host's journal reports on it (`signs`). Verbs are carried out by
 //! the host's `/usr/lib/steading/nested VERB NAME`, which the host's agent runs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use steading_api::{Failure, FailureKind, VmState, VmVerb, chain};
-use steading_logs::journal::{FollowEvent, JournalEntry, Power};
+use steading_logs::journal::Power;
 use steading_logs::{ConsoleSign, VmEvent, is_panic};
 use steading_plan::VmPlan;
 use steading_vm::agent::AgentCommand;
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::handle::Vm;
+use super::signs::{Inside, Sign, TimedSign};
 use super::streams::{follow, show_suspended};
-use super::{Command, Ends, Vm, VmView};
+use super::view::{Command, Ends, VmView};
 use crate::log::Log;
-use crate::power;
 
 /// The program of a host that does to its guests what it is told.
 const PROGRAM: &str = "/usr/lib/steading/nested";
@@ -29,57 +26,12 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// How long the host's journal may be silent about what was done.
 const TOLD_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a host's journal tells of a VM inside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
-    Console(String),
-    On,
-    Off(String),
-    Paused,
-    Resumed,
-}
-
-/// A sign, and in which boot of the host it was written (`_BOOT_ID`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    host_boot: Option<String>,
-    sign: Sign,
-}
-
-/// Where signs of VMs inside one go, by their names.
-pub(crate) type Inside = HashMap<String, mpsc::UnboundedSender<Told>>;
-
-/// Passes on what an entry tells of a VM inside. Returns whether it is that VM's and no other's.
-pub(super) fn pass_on(inside: &Inside, event: &FollowEvent) -> bool {
-    let FollowEvent::Entry(entry) = event else { return false };
-    let Some((name, sign)) = read(entry) else { return false };
-    let Some(sender) = inside.get(name) else { return false };
-    let is_console = matches!(sign, Sign::Console(_));
-    // Nobody listens when the group is ending.
-    let _ = sender.send(Told { host_boot: entry.boot_id.clone(), sign });
-    is_console
-}
-
-fn read(entry: &JournalEntry) -> Option<(&str, Sign)> {
-    let (kind, name) = entry.identifier.as_deref()?.split_once(':')?;
-    let message = &entry.message;
-    let sign = match (kind, message.as_str()) {
-        ("console", line) => Sign::Console(line.to_owned()),
-        ("nested", "on") => Sign::On,
-        ("nested", "paused") => Sign::Paused,
-        ("nested", "resumed") => Sign::Resumed,
-        ("nested", text) => Sign::Off(text.strip_prefix("off: ")?.to_owned()),
-        _ => return None,
-    };
-    Some((name, sign))
-}
-
 /// The task behind such a VM.
 pub(crate) struct NestedTask {
     pub(super) plan: Arc<VmPlan>,
     pub(super) host: Vm,
     pub(super) log: Log,
-    pub(super) signs: mpsc::UnboundedReceiver<Told>,
+    pub(super) signs: mpsc::UnboundedReceiver<TimedSign>,
     pub(super) ends: Ends,
 }
 
@@ -97,7 +49,7 @@ impl NestedTask {
         let (mut boot, mut signs_of, mut over) = (None, None, None);
         loop {
             tokio::select! {
-                Some(Told { host_boot, sign }) = signs.recv() => {
+                Some(TimedSign { host_boot, sign }) = signs.recv() => {
                     if host_boot.is_none() || host_boot != over {
                         shown.sign(sign).await;
                         signs_of = host_boot;
@@ -252,7 +204,7 @@ pub(crate) async fn act(vm: &Vm, host: &Vm, verb: VmVerb) -> Result<(), Failure>
 async fn ask(vm: &Vm, host: &Vm, verb: &str) -> Result<(), Failure> {
     let agent = host.view().borrow().agent.clone();
     let Some(agent) = agent else {
-        return Err(power::off(host, &format!("cannot {verb} VM {} inside it", vm.name())).await);
+        return Err(host.off(&format!("cannot {verb} VM {} inside it", vm.name())).await);
     };
     let line = format!("{PROGRAM} {verb} {}", vm.name());
     let why = match agent.run(&AgentCommand::shell(line), LIMIT, LIMIT).await {
@@ -262,42 +214,4 @@ async fn ask(vm: &Vm, host: &Vm, verb: &str) -> Result<(), Failure> {
     };
     let message = format!("VM {}: its host {} cannot {verb} it: {why}", vm.name(), host.name());
     Err(vm.failure(FailureKind::Failed, message).await)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(identifier: &str, message: &str) -> JournalEntry {
-        let (identifier, message) = (Some(identifier.to_owned()), message.to_owned());
-        JournalEntry { identifier, message, ..JournalEntry::default() }
-    }
-
-    #[test]
-    fn a_hosts_journal_tells_of_those_inside() {
-        let said = |identifier: &str, message: &str| {
-            read(&entry(identifier, message)).map(|(name, sign)| (name.to_owned(), sign))
-        };
-        let a = |sign| Some(("a".to_owned(), sign));
-        assert_eq!(said("console:a", "on"), a(Sign::Console("on".to_owned())));
-        assert_eq!(said("nested:a", "on"), a(Sign::On));
-        assert_eq!(said("nested:a", "off: exit-code"), a(Sign::Off("exit-code".to_owned())));
-        assert_eq!(said("nested:a", "something else"), None);
-        assert_eq!(said("sshd", "on"), None);
-    }
-
-    #[test]
-    fn only_the_console_of_one_that_is_planned_is_no_line_of_the_hosts() {
-        let (sender, mut signs) = mpsc::unbounded_channel();
-        let inside = Inside::from([("a".to_owned(), sender)]);
-        let passed =
-            |identifier, message| pass_on(&inside, &FollowEvent::Entry(Box::new(entry(identifier, message))));
-        assert!(passed("console:a", "hello"));
-        assert!(!passed("nested:a", "on"));
-        assert!(!passed("console:b", "hello"));
-        let mut next = || signs.try_recv().ok().map(|told| told.sign);
-        assert_eq!(next(), Some(Sign::Console("hello".to_owned())));
-        assert_eq!(next(), Some(Sign::On));
-        assert!(signs.try_recv().is_err());
-    }
 }

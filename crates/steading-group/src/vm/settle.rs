@@ -16,7 +16,8 @@ use steading_sys::stat::Stat;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Vm, VmView};
+use super::handle::Vm;
+use super::view::VmView;
 
 /// How often processes are looked at.
 const PERIOD: Duration = Duration::from_millis(100);

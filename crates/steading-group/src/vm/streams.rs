@@ -11,9 +11,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::VmView;
-use super::nested::{self, Inside};
+use super::signs::{Inside, pass_on};
 use super::stall::Life;
+use super::view::VmView;
 use crate::log::Log;
 
 /// Types on a console. A guest that does not read is not waited for.
@@ -63,7 +63,7 @@ async fn forward_journal(
         if matches!(event, FollowEvent::Reached | FollowEvent::Connected { .. }) {
             life.is_reached();
         }
-        if !nested::pass_on(&inside, &event) {
+        if !pass_on(&inside, &event) {
             log.journal(&vm, event).await;
         }
     }

@@ -14,11 +14,12 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::freeze::{Held, Standing};
-use super::nested::Inside;
+use super::common::Common;
+use super::signs::Inside;
 use super::stall::{Life, Stall};
+use super::standing::{Hold, Standing};
 use super::streams::{follow, read_console, read_errors, show_suspended, type_all};
-use super::{Command, Ends, Reply, Shared, VmView};
+use super::view::{Command, Ends, Reply, VmView};
 
 /// The task behind it.
 pub(crate) struct VmTask {
@@ -27,7 +28,7 @@ pub(crate) struct VmTask {
     pub(super) files: VmFiles,
     /// What it is to go on from.
     pub(super) standing: Option<Standing>,
-    pub(super) shared: Shared,
+    pub(super) common: Common,
     pub(super) ends: Ends,
     pub(super) inside: Inside,
 }
@@ -54,12 +55,12 @@ impl VmTask {
         let Ends { mut commands, view, power, follower, journal, output } = self.ends;
         let life = Arc::new(Life::default());
         let name = self.plan.name.clone();
-        let _following = follow(name, (follower, journal), &self.shared.log, self.inside, Arc::clone(&life));
+        let _following = follow(name, (follower, journal), &self.common.log, self.inside, Arc::clone(&life));
         let mut machine = Tended {
             index: self.index,
             plan: self.plan,
             files: self.files,
-            shared: self.shared,
+            common: self.common,
             view,
             power,
             output,
@@ -102,12 +103,12 @@ pub(super) struct Tended {
     index: u32,
     pub(super) plan: Arc<VmPlan>,
     pub(super) files: VmFiles,
-    pub(super) shared: Shared,
+    pub(super) common: Common,
     pub(super) view: watch::Sender<VmView>,
     pub(super) power: watch::Sender<Power>,
     pub(super) output: broadcast::Sender<Vec<u8>>,
     pub(super) running: Option<Running>,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Hold>,
     pub(super) standing: Option<Standing>,
     life: Arc<Life>,
     stall: Stall,
@@ -139,12 +140,12 @@ impl Tended {
         if self.running.is_some() {
             return Ok(());
         }
-        let boot = self.shared.log.boot(&self.plan.name).await;
-        let started = self.shared.engine.start(self.start_of(boot)).await;
+        let boot = self.common.log.boot(&self.plan.name).await;
+        let started = self.common.engine.start(self.start_of(boot)).await;
         let machine = started.map_err(|error| self.failure(&error))?;
         self.is_on(machine);
         self.begins(boot);
-        self.shared.log.event(&self.plan.name, VmEvent::On { boot }).await;
+        self.common.log.event(&self.plan.name, VmEvent::On { boot }).await;
         Ok(())
     }
 
@@ -177,7 +178,7 @@ impl Tended {
     pub(super) fn is_on(&mut self, machine: Machine) {
         let Machine { pid, exit, control, events, console, agent, errors, mut tasks } = machine;
         let (sign_sender, signs) = mpsc::unbounded_channel();
-        let (name, log) = (self.plan.name.clone(), self.shared.log.clone());
+        let (name, log) = (self.plan.name.clone(), self.common.log.clone());
         let (console, input) = console.into_split();
         let (output, life) = (self.output.clone(), Arc::clone(&self.life));
         tasks.spawn(read_console(name.clone(), console, output, log.clone(), sign_sender, life));
@@ -205,9 +206,9 @@ impl Tended {
             }
             MachineEvent::Reset => {
                 process.expected = None;
-                let Some(boot) = self.shared.log.reset(&self.plan.name).await else { return };
+                let Some(boot) = self.common.log.reset(&self.plan.name).await else { return };
                 self.begins(boot);
-                self.shared.log.event(&self.plan.name, VmEvent::On { boot }).await;
+                self.common.log.event(&self.plan.name, VmEvent::On { boot }).await;
             }
             MachineEvent::Panicked => self.panicked().await,
             MachineEvent::Suspended => self.suspended(true).await,
@@ -215,7 +216,7 @@ impl Tended {
             MachineEvent::DiskError { operation, reason, no_space } => {
                 let hint = if no_space { "; the host's disk is full" } else { "" };
                 let message = format!("a disk could not {operation}: {reason}{hint}");
-                self.shared.log.warn(Some(&self.plan.name), &message).await;
+                self.common.log.warn(Some(&self.plan.name), &message).await;
             }
         }
     }
@@ -227,7 +228,7 @@ impl Tended {
                     self.panicked().await;
                 }
                 let message = format!("{badness} on its console: {}", line.trim());
-                self.shared.log.warn(Some(&self.plan.name), &message).await;
+                self.common.log.warn(Some(&self.plan.name), &message).await;
             }
             ConsoleSign::Suspended => self.suspended(true).await,
             ConsoleSign::Woken => self.suspended(false).await,
@@ -236,7 +237,7 @@ impl Tended {
 
     /// Two signs tell of this, too: the console, and QEMU where the machine has such states.
     async fn suspended(&self, is_suspended: bool) {
-        show_suspended(&self.view, &self.shared.log, &self.plan.name, is_suspended).await;
+        show_suspended(&self.view, &self.common.log, &self.plan.name, is_suspended).await;
     }
 
     /// Whether it is worth looking whether it hangs: it runs, in a process whose CPU time can be read.
@@ -249,11 +250,11 @@ impl Tended {
     async fn look(&mut self) {
         let Some(pid) = self.running.as_ref().and_then(|process| process.pid) else { return };
         let Some(verdict) = self.stall.look(&self.life, pid) else { return };
-        let last = self.shared.log.tail(&self.plan.name, 1).await.pop();
+        let last = self.common.log.tail(&self.plan.name, 1).await.pop();
         let stalled = verdict.told(last.as_deref());
         self.view.send_modify(|view| view.status.stalled = Some(stalled.clone()));
         let message = format!("{stalled}\nhint: {}", verdict.hint());
-        self.shared.log.warn(Some(&self.plan.name), &message).await;
+        self.common.log.warn(Some(&self.plan.name), &message).await;
     }
 
     /// A boot begins.
@@ -264,21 +265,21 @@ impl Tended {
             view.status.boot = boot;
             (view.status.panicked, view.status.suspended, view.status.stalled) = (false, false, None);
         });
-        if self.shared.has_network {
+        if self.common.has_network {
             self.power.send_replace(Power::On { start: boot });
         }
     }
 
     async fn paused(&self, state: VmState, event: VmEvent) {
         self.view.send_modify(|view| view.status.state = state);
-        self.shared.log.event(&self.plan.name, event).await;
+        self.common.log.event(&self.plan.name, event).await;
     }
 
     /// Two signs tell of one panic: the console and the panic device.
     async fn panicked(&self) {
         let is_new = self.view.send_if_modified(|view| !std::mem::replace(&mut view.status.panicked, true));
         if is_new {
-            self.shared.log.event(&self.plan.name, VmEvent::Panicked).await;
+            self.common.log.event(&self.plan.name, VmEvent::Panicked).await;
         }
     }
 
@@ -308,13 +309,13 @@ impl Tended {
     /// Counts a process that has ended.
     pub(super) fn has_taken(&self, exit: &ExitWatch) {
         if let Some(usage) = exit.usage() {
-            self.shared.taken.add(&self.plan.name, usage);
+            self.common.taken.add(&self.plan.name, usage);
         }
     }
 
     pub(super) async fn is_off(&mut self, reason: String) {
         self.power.send_replace(Power::Off);
-        self.shared.log.event(&self.plan.name, VmEvent::Off { reason: reason.clone() }).await;
+        self.common.log.event(&self.plan.name, VmEvent::Off { reason: reason.clone() }).await;
         self.view.send_modify(|view| {
             view.status.state = VmState::Off;
             view.status.pid = None;

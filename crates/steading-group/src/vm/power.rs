@@ -9,8 +9,10 @@ use std::time::Duration;
 use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
 use steading_vm::engine::{Button, Control, ControlError};
 
-use crate::console;
-use crate::vm::{Vm, VmView, nested};
+use super::console::PANICKED;
+use super::handle::Vm;
+use super::nested;
+use super::view::VmView;
 
 /// How long a guest may take to power off. Under emulation, and with stopping services that have
 /// time limits of their own (90 s in systemd), it can take long.
@@ -85,14 +87,8 @@ async fn control(vm: &Vm, action: &str) -> Result<Arc<dyn Control>, Failure> {
     let control = vm.view().borrow().control.clone();
     match control {
         Some(control) => Ok(control),
-        None => Err(off(vm, &format!("cannot {action}")).await),
+        None => Err(vm.off(&format!("cannot {action}")).await),
     }
-}
-
-/// Why something cannot be done to, or awaited from, a VM that is off.
-pub(crate) async fn off(vm: &Vm, what: &str) -> Failure {
-    let reason = vm.status().ended.unwrap_or_default();
-    vm.failure(FailureKind::VmEnded, format!("VM {}: {what}: it is off: {reason}", vm.name())).await
 }
 
 /// Presses the power button until the guest is off, by the given sign or in fact. A guest whose
@@ -106,7 +102,7 @@ async fn press<F: Future<Output = Result<(), ControlError>>>(
 ) -> Result<(), Failure> {
     let mut again = tokio::time::interval(PRESS_AGAIN);
     let end = tokio::time::Instant::now() + POWER_OFF_LIMIT;
-    let answers = |view: &VmView| off(view) || console::is_over(vm, &view.status);
+    let answers = |view: &VmView| off(view) || vm.is_over(&view.status);
     let powered_off = until(vm, answers);
     tokio::pin!(powered_off);
     loop {
@@ -134,7 +130,7 @@ async fn panicked(vm: &Vm, action: &str) -> Failure {
     let message = format!(
         "VM {}: cannot {action} it: {}\nhint: use `kill`, then `start`, to boot it again",
         vm.name(),
-        console::PANICKED
+        PANICKED
     );
     vm.failure(FailureKind::VmEnded, message).await
 }
@@ -166,5 +162,5 @@ async fn until(vm: &Vm, wanted: impl Fn(&VmView) -> bool) -> Result<(), Failure>
     let mut view = vm.view();
     let seen = view.wait_for(|view| wanted(view) || view.status.state == VmState::Off).await;
     let reached = seen.is_ok_and(|view| wanted(&view));
-    if reached { Ok(()) } else { Err(off(vm, "it ended meanwhile").await) }
+    if reached { Ok(()) } else { Err(vm.off("it ended meanwhile").await) }
 }

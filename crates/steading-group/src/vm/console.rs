@@ -6,7 +6,7 @@ use steading_api::{ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, Failu
 use steading_plan::VmName;
 use tokio::time::timeout;
 
-use crate::vm::{CONSOLE_SHOWN, Vm};
+use super::handle::{CONSOLE_SHOWN, Vm};
 
 /// Why a VM that is on is not waited for.
 pub(crate) const PANICKED: &str = "its kernel panicked";
@@ -29,7 +29,7 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
     let mut progress = positions.progress;
     let search = async {
         loop {
-            let ended = is_over(vm, &vm.status());
+            let ended = vm.is_over(&vm.status());
             progress.mark_unchanged();
             let (found, same) = vm.log.look(vm.name(), look).await?;
             look = same;
@@ -40,18 +40,18 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
             let mut view = vm.view();
             tokio::select! {
                 changed = progress.changed() => changed.ok()?,
-                _ = view.wait_for(|view| is_over(vm, &view.status)) => {}
+                _ = view.wait_for(|view| vm.is_over(&view.status)) => {}
             }
         }
     };
     let what = format!("waiting for {:?} on its console", wait.pattern);
     match timeout(Duration::from_millis(wait.limit_ms), search).await {
         Ok(Some(found)) => Ok(ConsoleMatch { text: found.text, end: found.end }),
-        Ok(None) if vm.status().state != VmState::Off && is_over(vm, &vm.status()) => {
+        Ok(None) if vm.status().state != VmState::Off && vm.is_over(&vm.status()) => {
             let message = format!("VM {}: {what}: {PANICKED}", vm.name());
             Err(vm.failure(FailureKind::VmEnded, message).await)
         }
-        Ok(None) => Err(crate::power::off(vm, &what).await),
+        Ok(None) => Err(vm.off(&what).await),
         Err(_) => {
             let seconds = Duration::from_millis(wait.limit_ms).as_secs_f32();
             let message = format!("VM {}: {what}: not seen within {seconds} s", vm.name());
@@ -63,7 +63,7 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
 /// Waits until the VM is off, or its kernel has panicked for good.
 pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
     let mut view = vm.view();
-    let seen = view.wait_for(|view| is_over(vm, &view.status)).await;
+    let seen = view.wait_for(|view| vm.is_over(&view.status)).await;
     let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
     let reason = match status.ended {
         Some(reason) => reason,
@@ -78,7 +78,7 @@ pub(crate) async fn booted(vm: &Vm, boot: u32) -> Result<VmStatus, Failure> {
     let has_booted = |status: &VmStatus| status.state != VmState::Off && status.boot >= boot;
     let mut view = vm.view();
     let seen = view
-        .wait_for(|view| has_booted(&view.status) || (is_over(vm, &view.status) && view.status.panicked))
+        .wait_for(|view| has_booted(&view.status) || (vm.is_over(&view.status) && view.status.panicked))
         .await;
     let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
     if has_booted(&status) {
@@ -86,11 +86,6 @@ pub(crate) async fn booted(vm: &Vm, boot: u32) -> Result<VmStatus, Failure> {
     }
     let message = format!("VM {}: waiting for boot {boot}: {PANICKED} in boot {}", vm.name(), status.boot);
     Err(vm.failure(FailureKind::VmEnded, message).await)
-}
-
-/// Whether nothing more is to be expected of a guest.
-pub(crate) fn is_over(vm: &Vm, status: &VmStatus) -> bool {
-    status.state == VmState::Off || (status.panicked && !vm.plan.spec.reboots_on_panic)
 }
 
 fn ending(vm: &VmName) -> Failure {

@@ -1,0 +1,47 @@
+//! A group that runs, as requests see it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use steading_plan::{Plan, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::certificates::Certificates;
+use crate::faults::Faults;
+use crate::files::Files;
+use crate::freezes::Freezes;
+use crate::isolation::Isolation;
+use crate::job::Jobs;
+use crate::key::LoginKey;
+use crate::log::Log;
+use crate::names::Names;
+use crate::sources::Sources;
+use crate::vm::Vm;
+
+/// What requests are answered from.
+pub(crate) struct Group {
+    pub(crate) plan: Plan,
+    pub(crate) vms: BTreeMap<String, Vm>,
+    pub(crate) log: Log,
+    pub(crate) log_dir: String,
+    pub(crate) key: LoginKey,
+    /// The freeze that it is a fork of, if it is one.
+    pub(crate) forked_from: Option<String>,
+    pub(crate) freezes: Freezes,
+    /// The digests of images, by VM.
+    pub(crate) images: BTreeMap<String, Sha256>,
+    pub(crate) jobs: Jobs,
+    pub(crate) faults: Faults,
+    pub(crate) files: Files,
+    pub(crate) sources: Sources,
+    pub(crate) names: Names,
+    pub(crate) certificates: Certificates,
+    /// Where jobs run.
+    pub(crate) tasks: TaskTracker,
+    /// Values that test functions keep for each other.
+    pub(crate) values: Mutex<HashMap<String, serde_json::Value>>,
+    pub(crate) isolation: Isolation,
+    /// Told when the group is to end.
+    pub(crate) teardown: mpsc::Sender<()>,
+}
