@@ -1,25 +1,30 @@
 //! The client of the control API.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steading_plan::{FileSource, Record};
+use steading_plan::{FileSource, Record, Sha256};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::{
     ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
-    ConsoleMatch, ConsoleWait, Ended, Ending, Failure, FailureKind, FaultRequest, FileFaultRequest,
+    ConsoleMatch, ConsoleWait, Ended, Ending, Endpoint, Failure, FailureKind, FaultRequest, FileFaultRequest,
     FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LineDecoder, LogLine, NamesStatus, Note,
     OutputStream, ProcessEvent, ProcessSpec, RecordRemoval, Screenshot, TerminalSize, VmStatus, VmVerb,
 };
@@ -29,11 +34,11 @@ use crate::{
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "cannot reach the group's owner at {path}\nhint: the group has ended, or was started by another user"
+        "cannot reach the group's owner at {endpoint}\nhint: the group has ended, or was started by another user"
     )]
     Unreachable {
-        /// The socket.
-        path: String,
+        /// Where it was expected to listen.
+        endpoint: Endpoint,
         /// The operating system's reason.
         source: std::io::Error,
     },
@@ -82,23 +87,57 @@ impl fmt::Display for Shown<'_> {
 /// wait holds up nobody.
 #[derive(Clone, Debug)]
 pub struct Client {
-    path: String,
+    endpoint: Endpoint,
 }
 
 impl Client {
-    /// A client of the group whose owner listens at this path.
-    pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into() }
+    /// A client of the group whose owner listens there. A text is the path of a unix socket.
+    pub fn new(endpoint: impl Into<Endpoint>) -> Self {
+        Self { endpoint: endpoint.into() }
     }
 
-    /// The socket's path.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// Where the owner listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// What the group is and how it does.
     pub async fn status(&self) -> Result<GroupStatus, ClientError> {
         self.get("/group").await
+    }
+
+    /// The plan of the group, as the owner wrote it for programs of any language: a JSON document.
+    pub async fn facts(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/facts").await
+    }
+
+    /// The bytes of `log.jsonl` from this offset on, until the group ends. A stream that broke is resumed at the
+    /// offset behind the last byte that came.
+    pub async fn log_from(&self, from: u64) -> Result<Bytestream, ClientError> {
+        self.bytes(Method::GET, &format!("/log?from={from}"), b"").await
+    }
+
+    /// What the group keeps under the name of this freeze, as a file for `steading resume`; without the logs of
+    /// the run. `images` says whether it holds the images of disks.
+    pub async fn archive(&self, id: &str, images: bool) -> Result<Bytestream, ClientError> {
+        self.bytes(Method::GET, &format!("/frozen/{}/archive?images={images}", encoded(id)), b"").await
+    }
+
+    /// The bytes of a file that the group's file server has, or of an image that a VM started from, by the SHA-256
+    /// of its source.
+    pub async fn blob(&self, sha256: &Sha256) -> Result<Bytestream, ClientError> {
+        self.bytes(Method::GET, &format!("/blobs/{sha256}"), b"").await
+    }
+
+    /// Connects to a TCP port of a guest, through the owner.
+    pub async fn connect(&self, vm: &str, port: u16) -> Result<Connection, ClientError> {
+        let target = format!("/vms/{}/tcp/{port}", encoded(vm));
+        let (response, connection) = self.send_and(true, Method::POST, &target, b"").await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(failure(&response.into_body().collect().await?.to_bytes()));
+        }
+        let upgraded = hyper::upgrade::on(response).await?;
+        Ok(Connection { stream: TokioIo::new(upgraded), _connection: connection })
     }
 
     /// How one VM does.
@@ -381,20 +420,35 @@ impl Client {
         target: &str,
         body: &[u8],
     ) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
-        let stream = UnixStream::connect(&self.path)
+        self.send_and(false, method, target, body).await
+    }
+
+    /// `upgrade`: the connection is to become another (RFC 9110, section 7.8).
+    async fn send_and(
+        &self,
+        upgrade: bool,
+        method: Method,
+        target: &str,
+        body: &[u8],
+    ) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
+        let Endpoint::Unix(path) = &self.endpoint;
+        let stream = UnixStream::connect(path)
             .await
-            .map_err(|source| ClientError::Unreachable { path: self.path.clone(), source })?;
+            .map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut task = JoinSet::new();
         task.spawn(async move {
             // Its error reaches the caller by the sender.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
         let request = Request::builder()
             .method(method)
             .uri(target)
             .header("host", "group")
-            .header("content-type", "application/json")
+            .header("content-type", "application/json");
+        let request =
+            if upgrade { request.header("connection", "upgrade").header("upgrade", "tcp") } else { request };
+        let request = request
             .body(Full::new(Bytes::copy_from_slice(body)))
             .expect("methods, targets and headers here are valid");
         Ok((sender.send_request(request).await?, task))
@@ -438,6 +492,42 @@ impl Bytestream {
                 }
             }
         }
+    }
+}
+
+/// A TCP connection to a guest, through the owner of its group.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TokioIo<Upgraded>,
+    /// What carries it lives as long.
+    _connection: JoinSet<()>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

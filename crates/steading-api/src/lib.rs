@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod endpoint;
 mod lines;
 mod types;
 
-pub use client::{Bytestream, Client, ClientError, Lines};
+pub use client::{Bytestream, Client, ClientError, Connection, Lines};
+pub use endpoint::Endpoint;
 pub use lines::LineDecoder;
 /// As everybody who uses the API tells errors.
 pub use steading_plan::chain;
@@ -42,5 +44,5 @@ pub const OWNER_PREFIX: &str = "st:";
 
 /// Where the owner with this process number listens. The path is short whatever the directory.
 pub fn socket_path(owner: i32) -> String {
-    format!("/proc/{owner}/fd/{DIRECTORY_FD}/{SOCKET_NAME}")
+    Endpoint::of_owner(owner).to_string()
 }

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::StreamExt as _;
@@ -16,19 +15,20 @@ use futures::stream;
 use serde::Serialize;
 use steading_api::{
     ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CertificateRequest, CommandOutput,
-    ConsoleMatch, ConsoleWait, Ended, Ending, Failure, FailureKind, FaultRequest, FileFaultRequest,
-    FileStatus, Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NamesStatus, Note, OutputStream,
-    ProcessSpec, RecordRemoval, Screenshot, TerminalSize, VmStatus, VmVerb, chain,
+    ConsoleMatch, ConsoleWait, Ended, Ending, FailureKind, FaultRequest, FileFaultRequest, FileStatus,
+    Freeze, FreezeRequest, GroupStatus, GuestCommand, LogLine, NamesStatus, Note, OutputStream, ProcessSpec,
+    RecordRemoval, Screenshot, TerminalSize, VmStatus, VmVerb, chain,
 };
 use steading_plan::{FileSource, Record};
 use steading_vm::agent::{AgentCommand, AgentError};
 use tokio::sync::broadcast;
 
+use crate::failed::{Failed, bad_request};
 use crate::freeze;
 use crate::frozen::FrozenGroup;
 use crate::group::Group;
 use crate::isolation::Isolation;
-use crate::vm::Vm;
+use crate::remote;
 use crate::vm::{console, power};
 
 /// How long the agent may take for one step of a conversation.
@@ -36,32 +36,15 @@ const AGENT_STEP: Duration = Duration::from_secs(30);
 
 type GroupState = State<Arc<Group>>;
 
-struct Failed(Failure);
-
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        Self(failure)
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let status = match self.0.kind {
-            FailureKind::BadRequest => StatusCode::BAD_REQUEST,
-            FailureKind::VmEnded => StatusCode::CONFLICT,
-            FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            FailureKind::Failed | FailureKind::NoProgram | FailureKind::CannotStart => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        };
-        (status, Json(self.0)).into_response()
-    }
-}
-
 /// Every path there is.
 pub(crate) fn router(group: Arc<Group>) -> Router {
     Router::new()
         .route("/group", get(status))
+        .route("/facts", get(remote::facts))
+        .route("/log", get(remote::log).post(log_line))
+        .route("/blobs/{sha256}", get(remote::blob))
+        .route("/frozen/{id}/archive", get(remote::archive))
+        .route("/vms/{vm}/tcp/{port}", post(remote::connect))
         .route("/vms/{vm}", get(vm_status))
         .route("/vms/{vm}/ended", get(ended))
         .route("/vms/{vm}/booted/{boot}", get(booted))
@@ -72,7 +55,6 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/vms/{vm}/agent", post(agent))
         .route("/vms/{vm}/screenshot", get(screenshot))
         .route("/vms/{vm}/{verb}", post(act))
-        .route("/log", post(log_line))
         .route("/values/{key}", get(value).post(put_value))
         .route("/processes", post(start_process))
         .route("/processes/{pid}/end", post(end_process))
@@ -102,23 +84,6 @@ pub(crate) fn router(group: Arc<Group>) -> Router {
         .route("/thaw", post(thaw))
         .route("/teardown", post(teardown))
         .with_state(group)
-}
-
-fn bad_request(message: impl Into<String>) -> Failed {
-    Failed(Failure { kind: FailureKind::BadRequest, message: message.into(), console: Vec::new() })
-}
-
-impl Group {
-    fn vm(&self, name: &str) -> Result<&Vm, Failed> {
-        self.vms.get(name).ok_or_else(|| {
-            let names: Vec<&str> = self.vms.keys().map(String::as_str).collect();
-            bad_request(format!("there is no VM named {name:?}\nhint: there are: {}", names.join(", ")))
-        })
-    }
-
-    fn statuses(&self) -> Vec<VmStatus> {
-        self.plan.vms.iter().filter_map(|vm| self.vms.get(vm.name.as_str()).map(Vm::status)).collect()
-    }
 }
 
 async fn status(State(group): GroupState) -> Json<GroupStatus> {

@@ -1,6 +1,7 @@
 //! The group's file server: what it serves, what it does wrong on purpose, and what is told of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use steading_api::{ActiveFileFault, Failure, FailureKind, FileFaultRequest, File
 use steading_files::{Access, Document, FileError, FileServer, ServedFile, digest};
 use steading_logs::{FaultEvent, FileAccess};
 use steading_plan::text::one_line;
-use steading_plan::{AddressPlan, FILES_PORT, FileFault, FileSource, Plan, TARGETS_NAME, VmName};
+use steading_plan::{AddressPlan, FILES_PORT, FileFault, FileSource, Plan, Sha256, TARGETS_NAME, VmName};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::GroupError;
@@ -117,6 +118,12 @@ impl Files {
     /// What a fork is to serve.
     pub(crate) fn served(&self) -> Vec<ServedFile> {
         self.server.files().iter().map(|file| file.as_ref().clone()).collect()
+    }
+
+    /// Opens the file with this digest, if there is one.
+    pub(crate) fn open(&self, sha256: &Sha256) -> Option<Result<File, Failure>> {
+        let file = self.server.files().into_iter().find(|file| file.sha256 == *sha256)?;
+        Some(file.open().map_err(refused))
     }
 
     fn status(&self, file: &ServedFile) -> FileStatus {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use steading_api::{Failure, FailureKind, Freeze};
 use steading_vm::engine::FrozenVm;
 
-use crate::frozen::FrozenGroup;
+use crate::frozen::{FrozenGroup, OpenedGroup};
 
 /// The longest name of a freeze, which may become a file's.
 const NAME_MAX: usize = 64;
@@ -32,6 +32,19 @@ impl Freezes {
     pub(crate) fn description(&self, id: &str) -> Result<FrozenGroup, Failure> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(id).map(|kept| kept.description.clone()).ok_or_else(|| unknown(id, &kept))
+    }
+
+    /// The same with its files, open for others than those who keep it.
+    pub(crate) fn open(&self, id: &str) -> Result<OpenedGroup, Failure> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = kept.get(id).ok_or_else(|| unknown(id, &kept))?;
+        let vms = snapshot.vms.iter().map(FrozenVm::try_clone).collect::<std::io::Result<_>>();
+        let vms = vms.map_err(|error| Failure {
+            kind: FailureKind::Failed,
+            message: format!("cannot open what was kept of the group as {id}: {error}"),
+            console: Vec::new(),
+        })?;
+        Ok(OpenedGroup { description: snapshot.description.clone(), vms })
     }
 
     pub(crate) fn summaries(&self) -> Vec<Freeze> {

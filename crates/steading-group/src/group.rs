@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
+use steading_api::VmStatus;
 use steading_plan::{Plan, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::certificates::Certificates;
+use crate::failed::{Failed, bad_request};
 use crate::faults::Faults;
 use crate::files::Files;
 use crate::freezes::Freezes;
@@ -37,6 +39,8 @@ pub(crate) struct Group {
     pub(crate) sources: Sources,
     pub(crate) names: Names,
     pub(crate) certificates: Certificates,
+    /// Streams of the log, which are read to their ends before the owner ends.
+    pub(crate) log_streams: TaskTracker,
     /// Where jobs run.
     pub(crate) tasks: TaskTracker,
     /// Values that test functions keep for each other.
@@ -44,4 +48,19 @@ pub(crate) struct Group {
     pub(crate) isolation: Isolation,
     /// Told when the group is to end.
     pub(crate) teardown: mpsc::Sender<()>,
+}
+
+impl Group {
+    /// The VM of this name.
+    pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Failed> {
+        self.vms.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.vms.keys().map(String::as_str).collect();
+            bad_request(format!("there is no VM named {name:?}\nhint: there are: {}", names.join(", ")))
+        })
+    }
+
+    /// What all VMs do.
+    pub(crate) fn statuses(&self) -> Vec<VmStatus> {
+        self.plan.vms.iter().filter_map(|vm| self.vms.get(vm.name.as_str()).map(Vm::status)).collect()
+    }
 }

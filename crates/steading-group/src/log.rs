@@ -33,6 +33,7 @@ enum Message {
     Positions(VmName, oneshot::Sender<Positions>),
     Look(VmName, ConsoleWait, oneshot::Sender<(Option<ConsoleMatch>, ConsoleWait)>),
     Subscribe(oneshot::Sender<broadcast::Receiver<Arc<Record>>>),
+    Flushes(oneshot::Sender<watch::Receiver<u64>>),
     Finish(oneshot::Sender<Vec<String>>),
 }
 
@@ -134,6 +135,11 @@ impl Log {
 
     pub(crate) async fn subscribe(&self) -> Option<broadcast::Receiver<Arc<Record>>> {
         self.ask(Message::Subscribe).await
+    }
+
+    /// Changes whenever more of `log.jsonl` can be read; closed when all of it can.
+    pub(crate) async fn flushes(&self) -> Option<watch::Receiver<u64>> {
+        self.ask(Message::Flushes).await
     }
 
     /// Writes all that is left. Nothing is taken after it. Returns what went wrong with the log, also what was
@@ -242,6 +248,9 @@ impl LogTask {
             }
             Message::Subscribe(reply) => {
                 let _ = reply.send(log.subscribe());
+            }
+            Message::Flushes(reply) => {
+                let _ = reply.send(log.flushes());
             }
             Message::Finish(_) => unreachable!("run takes it"),
         }

@@ -42,6 +42,9 @@ use crate::vm::{Vm, settle};
 /// How long programs that still run may take to end by themselves when the group is torn down.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long streams of the log may take to their ends when the group has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What the owner says when the group is up.
 pub(crate) const READY: &[u8] = b"ready";
 
@@ -152,6 +155,9 @@ async fn serve(
         log.warn(None, complaint).await;
     }
     let problems = log.finish().await;
+    group.log_streams.close();
+    // A reader that has stopped reading is not waited for.
+    let _ = tokio::time::timeout(LAST_WORDS, group.log_streams.wait()).await;
     started.map(|()| problems.into_iter().chain(complaint).collect())
 }
 
@@ -204,6 +210,7 @@ async fn build(
         freezes: Freezes::default(),
         images,
         tasks: TaskTracker::new(),
+        log_streams: TaskTracker::new(),
         values: Mutex::new(initial.values),
         isolation,
         teardown,

@@ -12,7 +12,7 @@ use camino::Utf8Path;
 use jiff::{SignedDuration, Timestamp};
 use steading_plan::text::one_line;
 use steading_plan::{VmName, chain};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::badness::Badness;
 use crate::clock::GuestClock;
@@ -72,6 +72,8 @@ pub struct TestLog {
     live: broadcast::Sender<Arc<Record>>,
     /// When what was written is to be flushed.
     flush_at: Option<Instant>,
+    /// Counts flushes.
+    flushed: watch::Sender<u64>,
 }
 
 impl TestLog {
@@ -87,12 +89,18 @@ impl TestLog {
             vms: BTreeMap::new(),
             live: broadcast::Sender::new(SUBSCRIBER_BEHIND),
             flush_at: None,
+            flushed: watch::Sender::default(),
         })
     }
 
     /// The records from now on, each at once as it comes, hence not in time order.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Record>> {
         self.live.subscribe()
+    }
+
+    /// Changes whenever more of `log.jsonl` can be read; closed when all of it can.
+    pub fn flushes(&self) -> watch::Receiver<u64> {
+        self.flushed.subscribe()
     }
 
     /// The console of a VM, if it has one yet.
@@ -215,6 +223,7 @@ impl TestLog {
         if self.flush_at.is_some_and(|at| at <= now) {
             self.files.flush();
             self.flush_at = None;
+            self.flushed.send_modify(|count| *count += 1);
         }
     }
 

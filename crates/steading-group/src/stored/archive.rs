@@ -46,24 +46,36 @@ pub fn write_archive(
         let directory = file.parent().filter(|parent| !parent.as_str().is_empty());
         let directory = directory.unwrap_or(Utf8Path::new("."));
         let aside = Aside::create(directory)?;
-        let mut encoder = zstd::Encoder::new(aside.file(), LEVEL)?;
-        encoder.include_checksum(true)?;
-        let mut archive = tar::Builder::new(encoder);
-        let (mut index, files) = Index::new(opened, is_kept)?;
-        for (name, file) in &files {
-            index.digests.insert(name.clone(), digest(&File::from(file.try_clone()?))?);
-        }
-        append(&mut archive, INDEX, index.encode()?.as_slice(), None)?;
-        for (name, file) in files {
-            let file = File::from(reopen(file)?);
-            let length = file.metadata()?.len();
-            append(&mut archive, &name, file, Some(length))?;
-        }
-        append_run(&mut archive, run)?;
-        archive.into_inner()?.finish()?.flush()?;
+        pack(opened, Some(run), aside.file(), is_kept)?;
         aside.publish(file, 0o600).map(drop)
     };
     written().map_err(|source| StoredError::Write { path: file.to_owned(), source })
+}
+
+/// Writes a frozen group to a sink, with the directory of the run that it comes from, if one is given.
+pub(crate) fn pack(
+    opened: &OpenedGroup,
+    run: Option<&Utf8Path>,
+    sink: impl Write,
+    is_kept: impl Fn(Handle) -> bool,
+) -> io::Result<()> {
+    let mut encoder = zstd::Encoder::new(sink, LEVEL)?;
+    encoder.include_checksum(true)?;
+    let mut archive = tar::Builder::new(encoder);
+    let (mut index, files) = Index::new(opened, is_kept)?;
+    for (name, file) in &files {
+        index.digests.insert(name.clone(), digest(&File::from(file.try_clone()?))?);
+    }
+    append(&mut archive, INDEX, index.encode()?.as_slice(), None)?;
+    for (name, file) in files {
+        let file = File::from(reopen(file)?);
+        let length = file.metadata()?.len();
+        append(&mut archive, &name, file, Some(length))?;
+    }
+    if let Some(run) = run {
+        append_run(&mut archive, run)?;
+    }
+    archive.into_inner()?.finish()?.flush()
 }
 
 fn append<W: Write>(

@@ -18,6 +18,7 @@ use steading_vm::engine::{FrozenNames, FrozenVm};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_128;
 
+pub(crate) use archive::pack;
 pub use archive::{Archive, write_archive};
 pub use directory::{open_directory, write_directory};
 

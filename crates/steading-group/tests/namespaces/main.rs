@@ -1,7 +1,7 @@
 //! Groups in real namespaces, from their coming up to what is left of them.
 //!
 //! Namespaces are entered by a process with one thread, so this is no libtest program: each case
-//! runs in a process of its own, started anew from this executable, one after another. It answers
+//! runs in a process of its own, started from this executable, one after another. It answers
 //! as libtest does, so that `cargo test` and nextest can use it.
 
 #![expect(clippy::print_stdout, reason = "it is its own test harness")]
@@ -13,6 +13,7 @@ mod machines;
 mod names;
 mod network;
 mod programs;
+mod remote;
 mod support;
 mod teardown;
 mod traces;
@@ -46,6 +47,7 @@ fn cases() -> Vec<Case> {
         files::CASES,
         names::CASES,
         programs::CASES,
+        remote::CASES,
         teardown::CASES,
         machines::CASES,
     ]

@@ -108,6 +108,18 @@ impl ImageCache {
         &self.dir
     }
 
+    /// The image whose source has this digest, if it is unpacked and sound.
+    ///
+    /// # Errors
+    ///
+    /// When the cache cannot be read.
+    pub fn find(&self, sha256: &Sha256) -> Result<Option<Image>, ImageError> {
+        Ok(match find(&self.images, sha256)? {
+            Found::Sound(record) => Some(self.hit(&record)),
+            Found::Nothing | Found::Damaged { .. } => None,
+        })
+    }
+
     /// Unpacks the image `source` unless that was done before.
     ///
     /// Its format is told by its content. If `expected` is given and is not the digest of the source,
