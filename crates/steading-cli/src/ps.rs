@@ -3,7 +3,7 @@
 use serde::Serialize;
 use steading_api::VmStatus;
 use steading_harness::exit_code;
-use steading_harness::live::{self, Found};
+use steading_harness::groups::{self, Found};
 use steading_plan::text;
 use steading_report::output::{eprintln, println};
 
@@ -19,7 +19,7 @@ struct Row<'a> {
 }
 
 pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
-    let Found { groups, strangers } = live::groups()?;
+    let Found { groups, strangers } = groups::groups()?;
     for stranger in &strangers {
         eprintln!("{}", text::lines(&stranger.to_string()));
     }

@@ -15,6 +15,7 @@ use steading_sys::signal::{Caught, ENDING, not_ignored};
 use steading_vm::image::ImageCache;
 use thiserror::Error;
 
+use crate::exit_code;
 use crate::host::host_resources;
 
 /// How long until those who wait are told again where nothing moves on the screen.
@@ -183,6 +184,36 @@ impl Room {
             since: lease.held_since,
             waited_seconds: lease.waited.as_secs_f64(),
         })
+    }
+}
+
+/// Who reserves room for a group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reservation<'a> {
+    /// The broker, in the order of the queue.
+    Broker(&'a BrokerOptions, Copies),
+    /// The process that started this one has reserved it.
+    Inherited,
+}
+
+impl Reservation<'_> {
+    /// Waits until there is room. An error comes with its exit status.
+    pub(crate) fn admit(self, plan: &Plan, report: &Report) -> Result<Room, (u8, anyhow::Error)> {
+        let Self::Broker(options, copies) = self else { return Ok(Room::default()) };
+        match options.admit(plan, copies, report).map_err(|error| (exit_code::HOST, error))? {
+            Admitted::Yes(room) => Ok(*room),
+            Admitted::Interrupted => {
+                Err((exit_code::INTERRUPTED, anyhow::anyhow!("interrupted while it waited for its turn")))
+            }
+        }
+    }
+
+    /// Refuses what can never fit.
+    pub(crate) fn check(self, plan: &Plan) -> Result<(), Refused> {
+        match self {
+            Self::Broker(options, _) => options.check(plan),
+            Self::Inherited => Ok(()),
+        }
     }
 }
 

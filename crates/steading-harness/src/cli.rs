@@ -9,12 +9,13 @@ use steading_report::{Event, Report};
 use steading_sys::inherited;
 
 use crate::bazel;
-use crate::command_line::{self, variable};
+use crate::command_line;
 use crate::describe;
 use crate::ending::Purpose;
+use crate::environment::variable;
 use crate::exit_code;
-use crate::fork::{self, BootArgs, HoldArgs};
 use crate::function;
+use crate::hold::{self, BootArgs, HoldArgs};
 use crate::live;
 use crate::run::{self, Mode, RunArgs};
 use crate::suite::{Declared, Suite};
@@ -195,8 +196,8 @@ fn main(mut suite: Declared) -> ExitCode {
             return ExitCode::from(purpose.done(code));
         }
         Some(Command::Describe) => describe::print(suite, &report),
-        Some(Command::Fork(args)) => fork::hold(&args, &report),
-        Some(Command::Boot(args)) => fork::hold_booted(suite, &args, &report),
+        Some(Command::Fork(args)) => hold::hold(&args, &report),
+        Some(Command::Boot(args)) => hold::hold_booted(suite, &args, &report),
         Some(Command::Function { name }) => function::run(suite, &name, &report),
     };
     ExitCode::from(purpose.done(code))

@@ -9,11 +9,7 @@ use clap::{Command, Parser};
 use steading_plan::check_variables;
 
 use crate::ending::Purpose;
-
-/// The environment of this process.
-pub(crate) fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
+use crate::environment::variable;
 
 /// Reads the arguments of this process.
 ///

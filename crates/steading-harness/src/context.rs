@@ -1,69 +1,37 @@
 //! What a test function works with: the testnet it was given.
 
-use std::collections::HashMap;
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steading_api::{
-    ActiveFault, ActiveFileFault, Client, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest,
-    GroupStatus, LogLine, Note,
+    ActiveFault, ActiveFileFault, FaultRequest, FileFaultRequest, FileStatus, Freeze, FreezeRequest, LogLine,
+    Note,
 };
-use steading_plan::{Fault, FileFault, FileSource, Plan, env_vars, integer_variable, number_variable};
+use steading_plan::{Fault, FileFault, FileSource, Plan, env_vars, integer_variable};
 use thiserror::Error;
-use tokio::runtime::Runtime;
 
-use crate::command_line::variable;
+use crate::environment::variable;
 use crate::fault::FaultGuard;
 use crate::http::{HttpClient, HttpClientBuilder, Source};
 use crate::metrics::Metrics;
-use crate::ssh::Ssh;
+use crate::session::Session;
 use crate::vm::Vm;
-
-/// How long a wait takes at most unless it says otherwise. Guests under emulation are slow.
-const LIMIT: Duration = Duration::from_secs(300);
-
-/// How long before its function's limit a wait ends at the latest, to say what it last saw: a
-/// function that runs into its limit is killed and says nothing any more.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A running testnet, as a test function sees it.
 #[derive(Clone)]
 pub struct Context {
-    pub(crate) shared: Arc<Shared>,
-}
-
-/// What all handles of one process have in common.
-pub(crate) struct Shared {
-    pub(crate) client: Client,
-    pub(crate) status: GroupStatus,
-    pub(crate) runtime: Runtime,
-    pub(crate) connections: Mutex<HashMap<String, Arc<Ssh>>>,
-    pub(crate) limit: Duration,
-    /// When every wait ends, with the function's own limit in view; none if it has no limit.
-    pub(crate) end: Option<Instant>,
-    pub(crate) function: String,
+    pub(crate) session: Arc<Session>,
 }
 
 impl Context {
     /// Connects to the group whose control socket is here, for this function.
     pub(crate) fn connect(socket: &str, function: &str, function_limit: Duration) -> anyhow::Result<Self> {
-        let waits = function_limit.saturating_sub(LAST_WORDS.min(function_limit / 5));
-        let end = Instant::now().checked_add(waits);
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime =
-            builder.worker_threads(1).enable_all().build().context("cannot start the event loop")?;
-        let client = Client::new(socket);
-        let status = runtime.block_on(client.status())?;
-        let factor = number_variable(env_vars::STEADING_TIMEOUT_FACTOR, &variable)?;
-        let limit = LIMIT.mul_f64(factor.unwrap_or(1.0));
-        let function = function.to_owned();
-        let shared = Shared { client, status, runtime, connections: Mutex::default(), limit, end, function };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { session: Arc::new(Session::connect(socket, function, function_limit)?) })
     }
 
     /// The VM of this name.
@@ -73,14 +41,14 @@ impl Context {
     /// When the testnet declares no such VM: that is a mistake in the test.
     pub fn vm(&self, name: &str) -> Vm {
         match self.plan().vm(name) {
-            Some(plan) => Vm::new(plan.clone(), Arc::clone(&self.shared)),
+            Some(plan) => Vm::new(plan.clone(), Arc::clone(&self.session)),
             None => panic!("the testnet declares no VM named {name:?}"),
         }
     }
 
     /// Every VM, in the order of declaration.
     pub fn vms(&self) -> Vec<Vm> {
-        self.plan().vms.iter().map(|vm| Vm::new(vm.clone(), Arc::clone(&self.shared))).collect()
+        self.plan().vms.iter().map(|vm| Vm::new(vm.clone(), Arc::clone(&self.session))).collect()
     }
 
     /// Does something to all VMs at once, and waits for all; the first error, if any.
@@ -100,12 +68,12 @@ impl Context {
 
     /// All that was derived for the group.
     pub fn plan(&self) -> &Plan {
-        &self.shared.status.plan
+        &self.session.status.plan
     }
 
     /// Where the group's logs are; `vms/<name>/console.log` below it is a VM's console.
     pub fn log_dir(&self) -> &str {
-        &self.shared.status.log_dir
+        &self.session.status.log_dir
     }
 
     /// The error that ends a test as skipped, for this reason.
@@ -119,14 +87,14 @@ impl Context {
     /// # }
     /// ```
     pub fn skip(&self, reason: impl Into<String>) -> anyhow::Error {
-        self.shared.note(Note::Skip { reason: reason.into() });
+        self.session.note(Note::Skip { reason: reason.into() });
         Skip.into()
     }
 
     /// Tells a value that was measured; its name should end with its unit. All values are in the
     /// results, and `Suite::limit_metric` can say what they must be.
     pub fn metric(&self, name: impl Into<String>, value: f64) {
-        self.shared.note(Note::Metric { name: name.into(), value });
+        self.session.note(Note::Metric { name: name.into(), value });
     }
 
     /// Which attempt at this test this is; the first is 1.
@@ -157,7 +125,7 @@ impl Context {
     }
 
     fn freeze_as(&self, request: &FreezeRequest) -> anyhow::Result<Freeze> {
-        Ok(self.shared.runtime.block_on(self.shared.client.freeze(request))?)
+        Ok(self.session.runtime.block_on(self.session.client.freeze(request))?)
     }
 
     /// Makes a fault of the network. It is undone when what is returned is dropped.
@@ -181,8 +149,8 @@ impl Context {
         // Here too: JSON has no words for some of what is no number.
         fault.check(self.plan())?;
         let request = FaultRequest { fault, pid: i32::try_from(std::process::id()).ok() };
-        let begun = self.shared.runtime.block_on(self.shared.client.begin_fault(&request))?;
-        Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.shared)))
+        let begun = self.session.runtime.block_on(self.session.client.begin_fault(&request))?;
+        Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.session)))
     }
 
     /// The faults of the network that are active, whoever made them.
@@ -191,7 +159,7 @@ impl Context {
     ///
     /// When the group has ended.
     pub fn faults(&self) -> anyhow::Result<Vec<ActiveFault>> {
-        Ok(self.shared.runtime.block_on(self.shared.client.faults())?)
+        Ok(self.session.runtime.block_on(self.session.client.faults())?)
     }
 
     /// Undoes all faults of the network, whoever made them.
@@ -200,7 +168,7 @@ impl Context {
     ///
     /// When the kernel refuses, or the group has ended.
     pub fn undo_faults(&self) -> anyhow::Result<()> {
-        self.shared.runtime.block_on(self.shared.client.undo_faults())?;
+        self.session.runtime.block_on(self.session.client.undo_faults())?;
         Ok(())
     }
 
@@ -220,7 +188,7 @@ impl Context {
     ///
     /// When there is no such file, or it has vanished or changed since it was added.
     pub fn file(&self, name: impl AsRef<str>) -> anyhow::Result<FileStatus> {
-        Ok(self.shared.runtime.block_on(self.shared.client.file(name.as_ref()))?)
+        Ok(self.session.runtime.block_on(self.session.client.file(name.as_ref()))?)
     }
 
     /// All files that VMs can download.
@@ -229,7 +197,7 @@ impl Context {
     ///
     /// When the group has ended.
     pub fn files(&self) -> anyhow::Result<Vec<FileStatus>> {
-        Ok(self.shared.runtime.block_on(self.shared.client.files())?)
+        Ok(self.session.runtime.block_on(self.session.client.files())?)
     }
 
     /// Has VMs download one more file, for the rest of the group's life or until it is removed.
@@ -244,7 +212,7 @@ impl Context {
         let path =
             std::path::absolute(&source.path).with_context(|| format!("cannot serve {}", source.path))?;
         source.path = Utf8PathBuf::try_from(path).context("cannot serve a file whose path is no text")?;
-        Ok(self.shared.runtime.block_on(self.shared.client.add_file(&source))?)
+        Ok(self.session.runtime.block_on(self.session.client.add_file(&source))?)
     }
 
     /// Has VMs find a file no longer.
@@ -253,7 +221,7 @@ impl Context {
     ///
     /// When there is none.
     pub fn remove_file(&self, name: impl AsRef<str>) -> anyhow::Result<()> {
-        Ok(self.shared.runtime.block_on(self.shared.client.remove_file(name.as_ref()))?)
+        Ok(self.session.runtime.block_on(self.session.client.remove_file(name.as_ref()))?)
     }
 
     /// Has the file server misbehave. It is undone when what is returned is dropped.
@@ -274,8 +242,8 @@ impl Context {
     /// When it makes no sense, or names a file that is not there.
     pub fn file_fault(&self, fault: FileFault) -> anyhow::Result<FaultGuard<ActiveFileFault>> {
         let request = FileFaultRequest { fault, pid: i32::try_from(std::process::id()).ok() };
-        let begun = self.shared.runtime.block_on(self.shared.client.begin_file_fault(&request))?;
-        Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.shared)))
+        let begun = self.session.runtime.block_on(self.session.client.begin_file_fault(&request))?;
+        Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.session)))
     }
 
     /// How the file server misbehaves, whoever asked for it.
@@ -284,7 +252,7 @@ impl Context {
     ///
     /// When the group has ended.
     pub fn file_faults(&self) -> anyhow::Result<Vec<ActiveFileFault>> {
-        Ok(self.shared.runtime.block_on(self.shared.client.file_faults())?)
+        Ok(self.session.runtime.block_on(self.session.client.file_faults())?)
     }
 
     /// Has the file server behave, whoever asked for what it does wrong; says what is undone.
@@ -293,7 +261,7 @@ impl Context {
     ///
     /// When the group has ended.
     pub fn undo_file_faults(&self) -> anyhow::Result<Vec<ActiveFileFault>> {
-        Ok(self.shared.runtime.block_on(self.shared.client.undo_file_faults())?)
+        Ok(self.session.runtime.block_on(self.session.client.undo_file_faults())?)
     }
 
     /// A client for HTTP, from the management address.
@@ -315,7 +283,7 @@ impl Context {
 
     /// A client for HTTP from another address, with other limits, or with authorities to trust.
     pub fn http_client(&self) -> HttpClientBuilder {
-        HttpClientBuilder::new(Arc::clone(&self.shared))
+        HttpClientBuilder::new(Arc::clone(&self.session))
     }
 
     /// The Prometheus of a metrics VM, to be asked by the test.
@@ -346,14 +314,14 @@ impl Context {
     ///
     /// When the driver cannot have it.
     pub fn source_address(&self, source: Source) -> anyhow::Result<Ipv6Addr> {
-        source.ensure(&self.shared)
+        source.ensure(&self.session)
     }
 
     /// Writes a line to the log.
     pub fn log(&self, message: impl Into<String>) {
-        let line = LogLine { function: Some(self.shared.function.clone()), message: message.into() };
+        let line = LogLine { function: Some(self.session.function.clone()), message: message.into() };
         // A log that cannot be written never fails a test.
-        let _ = self.shared.runtime.block_on(self.shared.client.log(&line));
+        let _ = self.session.runtime.block_on(self.session.client.log(&line));
     }
 
     /// Keeps a value for other functions of this run.
@@ -363,7 +331,7 @@ impl Context {
     /// When it cannot be written as JSON, or the group has ended.
     pub fn put(&self, key: &str, value: &impl Serialize) -> anyhow::Result<()> {
         let value = serde_json::to_value(value).with_context(|| format!("cannot keep {key:?}"))?;
-        Ok(self.shared.runtime.block_on(self.shared.client.put_value(key, &value))?)
+        Ok(self.session.runtime.block_on(self.session.client.put_value(key, &value))?)
     }
 
     /// A value that another function kept.
@@ -372,7 +340,7 @@ impl Context {
     ///
     /// When nobody kept one, or it is of another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> anyhow::Result<T> {
-        let value = self.shared.runtime.block_on(self.shared.client.value(key))?;
+        let value = self.session.runtime.block_on(self.session.client.value(key))?;
         let value = value.with_context(|| format!("no function has kept a value named {key:?}"))?;
         serde_json::from_value(value).with_context(|| format!("the value {key:?} is of another type"))
     }
@@ -398,23 +366,3 @@ pub fn at_once<T: Send>(
 #[derive(Debug, Error)]
 #[error("skipped")]
 pub(crate) struct Skip;
-
-impl Shared {
-    /// Tells the runner something about this function.
-    pub(crate) fn note(&self, note: Note) {
-        self.runtime.block_on(self.send_note(note));
-    }
-
-    pub(crate) async fn send_note(&self, note: Note) {
-        let Ok(pid) = i32::try_from(std::process::id()) else { return };
-        // A note that nobody takes never fails a test.
-        let _ = self.client.note(pid, &note).await;
-    }
-    pub(crate) fn forget_connection(&self, vm: &str) {
-        let forgotten = self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
-        if let Some(ssh) = forgotten {
-            // The guest may be gone; a goodbye must not be waited for.
-            self.runtime.spawn(async move { ssh.close().await });
-        }
-    }
-}

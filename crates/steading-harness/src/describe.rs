@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use steading_plan::Resources;
 use steading_report::Report;
 
+use crate::ending::fail;
 use crate::exit_code;
-use crate::run;
 use crate::suite::{Declared, Role};
 
 /// The version of what is told.
@@ -60,7 +60,7 @@ pub(crate) fn print(suite: &Declared, report: &Report) -> u8 {
             report.print(&json);
             exit_code::PASSED
         }
-        Err(error) => run::fail(report, exit_code::HOST, &error),
+        Err(error) => fail(report, exit_code::HOST, &error),
     }
 }
 
@@ -79,7 +79,8 @@ pub(crate) fn limit(suite: &Declared) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Suite;
+    use crate::limit::LONGEST;
+    use crate::suite::{Suite, TestOptions};
 
     fn seconds(suite: Suite) -> u64 {
         limit(&suite.declared()).as_secs() - BRING_UP.as_secs()
@@ -92,7 +93,7 @@ mod tests {
                 .limit(Duration::from_secs(10))
                 .setup(|_| Ok(()))
                 .test("short", |_| Ok(()))
-                .test_with("long", crate::TestOptions::new().retries(2), |_| Ok(()))
+                .test_with("long", TestOptions::new().retries(2), |_| Ok(()))
                 .teardown(|_| Ok(()))
         };
         assert_eq!(seconds(suite()), 10 + 3 * 10 + 10);
@@ -105,5 +106,15 @@ mod tests {
         assert!(Description::parse(br#"{"steading_description": 9}"#).is_none());
         let one = Description::new("s", Resources::default(), 1);
         assert_eq!(Description::parse(&serde_json::to_vec(&one).unwrap()).unwrap().suite, "s");
+    }
+
+    #[test]
+    fn a_suite_without_limits_has_some_for_its_runner() {
+        let suite = Suite::new("s").limit(Duration::MAX).overall_limit(Duration::MAX);
+        let options = TestOptions::new().limit(Duration::MAX).retries(u32::MAX);
+        let suite = suite.test("one", |_| Ok(())).test_with("two", options, |_| Ok(())).declared();
+        assert_eq!(suite.overall_limit, LONGEST);
+        assert!(suite.tree.all().all(|function| function.limit == LONGEST));
+        assert!(limit(&suite) > LONGEST);
     }
 }

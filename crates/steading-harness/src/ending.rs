@@ -4,10 +4,11 @@ use std::ffi::OsString;
 
 use steading_api::{ClientError, FailureKind, chain};
 use steading_report::output::{self, Output};
+use steading_report::{Event, Report};
 use steading_sys::inherited::is_directory_gone;
 
 use crate::exit_code;
-use crate::vm::Unmet;
+use crate::unmet::Unmet;
 
 /// Why no relative path leads anywhere, whatever an error says of it.
 const GONE: &str = "hint: the working directory of this program was removed: change to one that is there";
@@ -104,6 +105,12 @@ impl Purpose {
         output::print_to(Output::Stderr, format_args!("error: {}\n", chain(error)));
         self.own(exit_code::USAGE)
     }
+}
+
+/// Reports an error, and returns the exit status that goes with it.
+pub(crate) fn fail(report: &Report, code: u8, error: &anyhow::Error) -> u8 {
+    report.tell(&Event::Error { message: chain(error.as_ref()) });
+    code
 }
 
 /// Whether a wait has ended without what it was for.

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 
-use crate::context::Shared;
+use crate::session::Session;
 
 pub use reqwest::Method;
 
@@ -36,14 +36,14 @@ pub enum Source {
 
 impl Source {
     /// The address, which is the driver's from now on.
-    pub(crate) fn ensure(self, shared: &Shared) -> anyhow::Result<Ipv6Addr> {
-        let addresses = &shared.status.plan.addresses;
+    pub(crate) fn ensure(self, session: &Session) -> anyhow::Result<Ipv6Addr> {
+        let addresses = &session.status.plan.addresses;
         Ok(match self {
             Self::Management => addresses.management,
             Self::Logs => addresses.logs,
             Self::Files => addresses.files,
             Self::Address(address) => {
-                shared.runtime.block_on(shared.client.add_source(address))?;
+                session.runtime.block_on(session.client.add_source(address))?;
                 address
             }
         })
@@ -53,7 +53,7 @@ impl Source {
 /// Makes a client as it is wanted.
 #[must_use]
 pub struct HttpClientBuilder {
-    shared: Arc<Shared>,
+    session: Arc<Session>,
     source: Source,
     limit: Duration,
     roots: Vec<CertificateDer<'static>>,
@@ -62,7 +62,7 @@ pub struct HttpClientBuilder {
 /// Asks servers of VMs over HTTP and HTTPS. Connections are kept for later requests.
 #[derive(Clone)]
 pub struct HttpClient {
-    shared: Arc<Shared>,
+    session: Arc<Session>,
     client: reqwest::Client,
     limit: Duration,
 }
@@ -84,9 +84,9 @@ pub struct HttpResponse {
 }
 
 impl HttpClientBuilder {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let limit = shared.limit;
-        Self { shared, source: Source::default(), limit, roots: Vec::new() }
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        let limit = session.limit;
+        Self { session, source: Source::default(), limit, roots: Vec::new() }
     }
 
     /// Has requests come from this address.
@@ -125,9 +125,9 @@ impl HttpClientBuilder {
     ///
     /// When the driver cannot have the address, or a certificate is no authority's.
     pub fn build(self) -> anyhow::Result<HttpClient> {
-        let Self { shared, source, limit, roots } = self;
-        let address = source.ensure(&shared)?;
-        let group = shared.runtime.block_on(shared.client.authority())?;
+        let Self { session, source, limit, roots } = self;
+        let address = source.ensure(&session)?;
+        let group = session.runtime.block_on(session.client.authority())?;
         let group = CertificateDer::from_pem_slice(group.certificate.as_bytes());
         let mut store = rustls::RootCertStore::empty();
         store.add(group.context("cannot read the certificate of the group's authority")?)?;
@@ -140,8 +140,8 @@ impl HttpClientBuilder {
                 .with_root_certificates(store)
                 .with_no_client_auth();
         // Its tasks run on the event loop of all handles.
-        let entered = shared.runtime.enter();
-        let resolver = GroupNames::new(shared.status.plan.addresses.gateway)?;
+        let entered = session.runtime.enter();
+        let resolver = GroupNames::new(session.status.plan.addresses.gateway)?;
         let client = reqwest::Client::builder()
             .local_address(IpAddr::V6(address))
             .tls_backend_preconfigured(tls)
@@ -150,7 +150,7 @@ impl HttpClientBuilder {
             .build()
             .context("cannot make an HTTP client")?;
         drop(entered);
-        Ok(HttpClient { shared, client, limit })
+        Ok(HttpClient { session, client, limit })
     }
 }
 
@@ -187,10 +187,10 @@ impl HttpRequest {
     ///
     /// When there is no whole answer in time.
     pub fn send(self) -> anyhow::Result<HttpResponse> {
-        let Self { client: HttpClient { shared, limit, .. }, builder } = self;
-        let left = shared.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let Self { client: HttpClient { session, limit, .. }, builder } = self;
+        let left = session.end.map(|end| end.saturating_duration_since(Instant::now()));
         let limit = left.map_or(limit, |left| limit.min(left));
-        shared.runtime.block_on(async {
+        session.runtime.block_on(async {
             let response = builder.timeout(limit).send().await.map_err(|error| explained(&error))?;
             let url = response.url().to_string();
             let status = response.status().as_u16();

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// The longest limit: some 100 years. More than that, such as `Duration::MAX`, has no end as a moment.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// The limit, or the longest one.
 pub(crate) fn bounded(limit: Duration) -> Duration {
     limit.min(LONGEST)
+}
+
+/// Reads a limit on the command line.
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
+    let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
+    Duration::try_from(limit).map(bounded).map_err(|_| "a duration before its beginning".to_owned())
 }
 
 #[cfg(test)]
@@ -20,15 +28,5 @@ mod tests {
     fn a_limit_without_an_end_can_be_added_to_a_moment() {
         assert!(Instant::now().checked_add(bounded(Duration::MAX)).is_some());
         assert_eq!(bounded(Duration::from_secs(5)), Duration::from_secs(5));
-    }
-
-    #[test]
-    fn a_suite_without_limits_has_some_for_its_runner() {
-        let suite = crate::Suite::new("s").limit(Duration::MAX).overall_limit(Duration::MAX);
-        let options = crate::TestOptions::new().limit(Duration::MAX).retries(u32::MAX);
-        let suite = suite.test("one", |_| Ok(())).test_with("two", options, |_| Ok(())).declared();
-        assert_eq!(suite.overall_limit, LONGEST);
-        assert!(suite.tree.all().all(|function| function.limit == LONGEST));
-        assert!(crate::describe::limit(&suite) > LONGEST);
     }
 }

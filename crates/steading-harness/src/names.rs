@@ -40,7 +40,7 @@ impl Context {
     /// When it is no name, it is a VM's, or it is there already.
     #[expect(clippy::needless_pass_by_value, reason = "a record is made for the call")]
     pub fn add_record(&self, record: Record) -> anyhow::Result<()> {
-        Ok(self.shared.runtime.block_on(self.shared.client.add_record(&record))?)
+        Ok(self.session.runtime.block_on(self.session.client.add_record(&record))?)
     }
 
     /// Removes all records of a name, and says which they were.
@@ -50,7 +50,7 @@ impl Context {
     /// When none was added.
     pub fn remove_record(&self, name: impl Into<String>) -> anyhow::Result<Vec<Record>> {
         let removal = RecordRemoval { name: name.into(), data: None };
-        Ok(self.shared.runtime.block_on(self.shared.client.remove_records(&removal))?)
+        Ok(self.session.runtime.block_on(self.session.client.remove_records(&removal))?)
     }
 
     /// Every name, and what it leads to.
@@ -59,7 +59,7 @@ impl Context {
     ///
     /// When the group has ended.
     pub fn names(&self) -> anyhow::Result<NamesStatus> {
-        Ok(self.shared.runtime.block_on(self.shared.client.names())?)
+        Ok(self.session.runtime.block_on(self.session.client.names())?)
     }
 
     /// Has the group's DNS answer at this address, too: that of a resolver that guests have built in.
@@ -68,7 +68,7 @@ impl Context {
     ///
     /// When it is among the VMs' own, or no host can have it.
     pub fn claim_resolver(&self, address: impl Into<IpAddr>) -> anyhow::Result<()> {
-        Ok(self.shared.runtime.block_on(self.shared.client.claim_resolver(address.into()))?)
+        Ok(self.session.runtime.block_on(self.session.client.claim_resolver(address.into()))?)
     }
 
     /// A certificate with a new key, for names and addresses of the group. A name of one label is certified
@@ -94,7 +94,7 @@ impl Context {
     pub fn certificate<N: AsRef<str>>(&self, names: &[N]) -> anyhow::Result<Certificate> {
         let names = names.iter().map(|name| name.as_ref().to_owned()).collect();
         let request = CertificateRequest { names };
-        Ok(self.shared.runtime.block_on(self.shared.client.certificate(&request))?)
+        Ok(self.session.runtime.block_on(self.session.client.certificate(&request))?)
     }
 
     /// The group's certificate authority: whom to trust, and where ACME clients begin.
@@ -103,7 +103,7 @@ impl Context {
     ///
     /// When the group has ended.
     pub fn authority(&self) -> anyhow::Result<AuthorityStatus> {
-        Ok(self.shared.runtime.block_on(self.shared.client.authority())?)
+        Ok(self.session.runtime.block_on(self.session.client.authority())?)
     }
 }
 
@@ -115,8 +115,8 @@ impl Vm {
     ///
     /// When it has neither.
     pub fn trust_authority(&self) -> anyhow::Result<()> {
-        let authority = self.shared.runtime.block_on(self.shared.client.authority())?;
-        let line = format!("{TRUST}steading-{}.crt && $update", self.shared.status.plan.group);
+        let authority = self.session.runtime.block_on(self.session.client.authority())?;
+        let line = format!("{TRUST}steading-{}.crt && $update", self.session.status.plan.group);
         self.copy("trusting the group's authority", &line, authority.certificate.as_bytes()).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! From a declared testnet to all that a group is made from: what is done before there is one.
 
-use crate::command_line::variable;
+use crate::environment::variable;
 pub use crate::host::host_resources;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;

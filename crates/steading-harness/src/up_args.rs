@@ -9,8 +9,8 @@ use steading_group::{Isolation, IsolationError, WantedIsolation};
 use steading_plan::{Engine, env_vars, text_variable};
 
 use crate::broker::BrokerOptions;
-use crate::command_line::variable;
-use crate::live::wait::limit;
+use crate::environment::variable;
+use crate::limit::limit;
 
 /// How a testnet is to be brought up.
 #[derive(Args, Clone, Debug, Default)]

@@ -19,10 +19,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::backoff::Backoff;
-use crate::context::Shared;
 use crate::http::{HttpClientBuilder, HttpResponse};
 use crate::limit::bounded;
+use crate::session::Session;
 use crate::ssh::{Ran, Ssh, SshError};
+use crate::unmet::Unmet;
 
 /// How long one attempt to open a port may take.
 const PORT_ATTEMPT: Duration = Duration::from_secs(2);
@@ -42,14 +43,14 @@ const SHOWN: usize = 1500;
 #[derive(Clone)]
 pub struct Vm {
     plan: Arc<VmPlan>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: Arc<Session>,
     limit: Duration,
 }
 
 impl Vm {
-    pub(crate) fn new(plan: VmPlan, shared: Arc<Shared>) -> Self {
-        let limit = shared.limit;
-        Self { plan: Arc::new(plan), shared, limit }
+    pub(crate) fn new(plan: VmPlan, session: Arc<Session>) -> Self {
+        let limit = session.limit;
+        Self { plan: Arc::new(plan), session, limit }
     }
 
     /// The same VM, whose waits take at most so long.
@@ -75,7 +76,7 @@ impl Vm {
 
     /// How it does.
     pub fn status(&self) -> anyhow::Result<VmStatus> {
-        Ok(self.block_on(self.shared.client.vm(self.name()))?)
+        Ok(self.block_on(self.session.client.vm(self.name()))?)
     }
 
     /// Turns it on, with its disk as it was left.
@@ -110,13 +111,13 @@ impl Vm {
 
     fn act(&self, verb: VmVerb) -> anyhow::Result<()> {
         if !matches!(verb, VmVerb::Pause | VmVerb::Resume) {
-            self.shared.forget_connection(self.name());
+            self.session.forget_connection(self.name());
         }
-        let acting = self.shared.client.act(self.name(), verb);
+        let acting = self.session.client.act(self.name(), verb);
         let done = self.block_on(self.announced(verb.as_str(), acting));
         if verb == VmVerb::Reboot {
             // Somebody may have connected to the boot that has ended since.
-            self.shared.forget_connection(self.name());
+            self.session.forget_connection(self.name());
         }
         done?;
         Ok(())
@@ -229,7 +230,7 @@ impl Vm {
     /// Asks a server of this VM over HTTP, from the management address, and returns its answer, whatever
     /// its status. More is possible with `Context::http_client`.
     pub fn http(&self, port: u16, path: &str) -> anyhow::Result<HttpResponse> {
-        let client = HttpClientBuilder::new(Arc::clone(&self.shared)).within(self.limit).build()?;
+        let client = HttpClientBuilder::new(Arc::clone(&self.session)).within(self.limit).build()?;
         let path = path.trim_start_matches('/');
         let asked = client.get(format!("http://[{}]:{port}/{path}", self.address()));
         asked.with_context(|| format!("VM {}: asking port {port} for /{path}", self.name()))
@@ -261,10 +262,10 @@ impl Vm {
     pub fn wait_for_boot(&self, number: u32) -> anyhow::Result<()> {
         let what = format!("waiting for boot {number}");
         // It may be off for a moment.
-        let booted = async { Ok(self.shared.client.booted(self.name(), number).await?) };
+        let booted = async { Ok(self.session.client.booted(self.name(), number).await?) };
         self.block_on(self.announced(&what, self.limited(&what, booted)))?;
         // Somebody may have connected to the boot that has ended since.
-        self.shared.forget_connection(self.name());
+        self.session.forget_connection(self.name());
         self.wait_for_ssh()
     }
 
@@ -272,7 +273,7 @@ impl Vm {
     pub fn wait_for_console(&self, pattern: &str) -> anyhow::Result<ConsoleMatch> {
         let limit_ms = self.limit_ms();
         let wait = ConsoleWait { pattern: pattern.to_owned(), from: ConsoleFrom::Boot, limit_ms };
-        let waiting = self.shared.client.wait_for_console(self.name(), &wait);
+        let waiting = self.session.client.wait_for_console(self.name(), &wait);
         Ok(self.block_on(self.announced(&format!("waiting for /{pattern}/ on its console"), waiting))?)
     }
 
@@ -285,7 +286,7 @@ impl Vm {
     /// Runs a command by the guest's agent, which needs no network.
     pub fn agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
         let command = GuestCommand { line: command.to_owned(), limit_ms: self.limit_ms() };
-        let running = self.shared.client.agent(self.name(), &command);
+        let running = self.session.client.agent(self.name(), &command);
         Ok(self.block_on(self.announced(&format!("running `{}` by its agent", command.line), running))?)
     }
 
@@ -322,14 +323,14 @@ impl Vm {
 
     /// Takes a picture of its display, as a PNG file.
     pub fn screenshot(&self, file: &Utf8Path) -> anyhow::Result<()> {
-        let shot = self.block_on(self.shared.client.screenshot(self.name()))?;
+        let shot = self.block_on(self.session.client.screenshot(self.name()))?;
         let png = shot.bytes().context("the picture is not in base64")?;
         fs::write(file, png).with_context(|| format!("cannot write the picture of VM {}", self.name()))
     }
 
     /// The last lines of its console.
     pub fn console_tail(&self) -> anyhow::Result<Vec<String>> {
-        Ok(self.block_on(self.shared.client.console_tail(self.name()))?)
+        Ok(self.block_on(self.session.client.console_tail(self.name()))?)
     }
 
     /// Waits between two tries of something that tells nobody when it is ready, while the VM lives.
@@ -341,16 +342,16 @@ impl Vm {
     }
 
     pub(crate) fn add_file(&self, file: &FileSource) -> anyhow::Result<FileStatus> {
-        Ok(self.block_on(self.shared.client.add_file(file))?)
+        Ok(self.block_on(self.session.client.add_file(file))?)
     }
 
     pub(crate) fn remove_file(&self, name: &str) -> anyhow::Result<()> {
-        Ok(self.block_on(self.shared.client.remove_file(name))?)
+        Ok(self.block_on(self.session.client.remove_file(name))?)
     }
 
     /// How long a wait that begins now may take: no longer than the function may.
     pub(crate) fn limit(&self) -> Duration {
-        let left = self.shared.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = self.session.end.map(|end| end.saturating_duration_since(Instant::now()));
         left.map_or(self.limit, |left| self.limit.min(left))
     }
 
@@ -359,18 +360,18 @@ impl Vm {
     }
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.shared.runtime.block_on(future)
+        self.session.runtime.block_on(future)
     }
 
     /// Waits for this, but no longer than the limit, and no longer than the VM lives.
     fn wait<T>(&self, what: &str, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         self.block_on(self.announced(what, async {
-            let status = self.shared.client.vm(self.name()).await?;
+            let status = self.session.client.vm(self.name()).await?;
             if status.state == VmState::Paused {
                 bail!("VM {}: {what}: it is paused\nhint: resume it first", self.name());
             }
             tokio::select! {
-                ended = self.shared.client.ended(self.name()) => Err(self.ended(what, &ended?)),
+                ended = self.session.client.ended(self.name()) => Err(self.ended(what, &ended?)),
                 outcome = self.limited(what, future) => outcome,
             }
         }))
@@ -386,7 +387,7 @@ impl Vm {
         if let Ok(outcome) = timeout(limit, future).await {
             return outcome.with_context(|| format!("VM {}: {what}", self.name()));
         }
-        let client = &self.shared.client;
+        let client = &self.session.client;
         let why = client.vm(self.name()).await.ok().and_then(|status| status.silence());
         let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         let tail = client.console_tail(self.name()).await.unwrap_or_default();
@@ -402,9 +403,9 @@ impl Vm {
         if let Ok(done) = timeout(ANNOUNCED_AFTER, &mut future).await {
             return done;
         }
-        self.shared.send_note(Note::Waiting { what: format!("VM {}: {what}", self.name()) }).await;
+        self.session.send_note(Note::Waiting { what: format!("VM {}: {what}", self.name()) }).await;
         let done = future.await;
-        self.shared.send_note(Note::Going).await;
+        self.session.send_note(Note::Going).await;
         done
     }
 
@@ -424,15 +425,15 @@ impl Vm {
                             let message = format!("VM {}: `{line}` {what}", self.name());
                             // A word about it is a comfort.
                             let _ = self
-                                .shared
+                                .session
                                 .client
-                                .log(&LogLine { function: Some(self.shared.function.clone()), message })
+                                .log(&LogLine { function: Some(self.session.function.clone()), message })
                                 .await;
                         }
                         return Ok((output, stdout));
                     }
                     Err(error) => {
-                        self.shared.forget_connection(self.name());
+                        self.session.forget_connection(self.name());
                         return Err(error.into());
                     }
                 },
@@ -445,21 +446,16 @@ impl Vm {
 
     async fn connection(&self) -> Result<Arc<Ssh>, SshError> {
         let known =
-            self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner).get(self.name()).cloned();
+            self.session.connections.lock().unwrap_or_else(PoisonError::into_inner).get(self.name()).cloned();
         if let Some(ssh) = known.filter(|ssh| !ssh.is_closed()) {
             return Ok(ssh);
         }
-        let ssh = Arc::new(Ssh::connect(self.address(), &self.shared.status.ssh_key).await?);
-        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let ssh = Arc::new(Ssh::connect(self.address(), &self.session.status.ssh_key).await?);
+        let mut connections = self.session.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.insert(self.name().to_owned(), Arc::clone(&ssh));
         Ok(ssh)
     }
 }
-
-/// Something that was waited for, and does not happen: in time, or not any more.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Unmet(pub(crate) String);
 
 /// A text as one word of a shell's line (POSIX.1-2017, Shell Command Language, 2.2.2).
 pub(crate) fn quoted(text: &str) -> String {

@@ -21,10 +21,10 @@ use steading_report::{Event, Report, VmSign};
 use steading_vm::engine::{FIRMWARE_VARS, PreparedVm, cpu};
 use steading_vm::image::{ImageCache, Lock, touch, touched};
 
-use crate::command_line::variable;
-use crate::fork;
-use crate::live::wait_for;
-use crate::run::watch::{News, Watch, redrawing};
+use crate::environment::variable;
+use crate::event_loop::wait_for;
+use crate::frozen;
+use crate::watch::{News, Watch, redrawing};
 
 /// How large the cache may get unless `$STEADING_WARM_MIB` says otherwise, in MiB.
 const LIMIT_MIB: u64 = 4096;
@@ -88,13 +88,13 @@ impl Entry {
         const ID: &str = "warm-start";
         let client = Client::new(owner.socket_path());
         let request = FreezeRequest { id: Some(ID.to_owned()), ..FreezeRequest::default() };
-        let request = request.settled_within(fork::SETTLE_LIMIT);
+        let request = request.settled_within(frozen::SETTLE_LIMIT);
         let opened = wait_for(async {
             tokio::time::timeout(BOOT_LIMIT, booted(&client, report))
                 .await
                 .context("not all guests have booted")??;
             client.freeze(&request).await?;
-            let opened = fork::open(&client, ID).await?;
+            let opened = frozen::open(&client, ID).await?;
             client.forget(ID).await?;
             Ok(opened)
         })?;

@@ -11,7 +11,7 @@ use steading_api::CertificateRequest;
 use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 
 /// What certificate is wanted.
 #[derive(Args, Clone, Debug)]

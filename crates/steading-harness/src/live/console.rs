@@ -6,9 +6,9 @@ use steading_report::output::Output;
 use steading_sys::signal::{ENDING, Signals, not_ignored};
 
 use crate::exit_code;
+use crate::groups::LiveGroup;
 use crate::input::Input;
-use crate::live::find::LiveGroup;
-use crate::live::terminal::Raw;
+use crate::terminal::Raw;
 
 /// Ctrl-], as in telnet(1).
 const ESCAPE: u8 = 0x1d;

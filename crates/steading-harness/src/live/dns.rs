@@ -10,7 +10,7 @@ use steading_plan::{Record, RecordData};
 use steading_report::output::Stdout;
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 
 /// What is to be done about names.
 #[derive(Subcommand, Clone, Debug)]

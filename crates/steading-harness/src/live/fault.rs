@@ -12,7 +12,7 @@ use steading_plan::{Direction, Effect, Fault};
 use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 
 /// What is to be done about faults.
 #[derive(Subcommand, Clone, Debug)]

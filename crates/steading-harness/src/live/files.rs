@@ -10,7 +10,7 @@ use steading_plan::{FileEffect, FileFault, FileSource, Sha256};
 use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 
 /// What is to be done about the file server.
 #[derive(Subcommand, Clone, Debug)]

@@ -8,8 +8,8 @@ use steading_api::FreezeRequest;
 use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
-use crate::live::wait::limit;
+use crate::groups::LiveGroup;
+use crate::limit::limit;
 
 /// How a group is to be frozen, or what is to be told of that.
 #[derive(Args, Clone, Debug)]

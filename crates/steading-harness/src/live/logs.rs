@@ -12,7 +12,7 @@ use steading_logs::{LOG_FILE, LogReader, Record, Skipped, Stream};
 use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 use steading_sys::growth::Growth;
 
 /// How often the file is read where it does not tell that it has grown: for as long as a record may

@@ -5,25 +5,24 @@ mod console;
 mod dns;
 mod fault;
 mod files;
-mod find;
+mod fork;
 mod freeze;
 mod logs;
 mod remote;
+mod resume;
 mod shell;
-pub(crate) mod terminal;
 mod verbs;
 mod virsh;
-pub(crate) mod wait;
+mod wait;
 
-use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Subcommand;
 use steading_api::VmVerb;
-use tokio::runtime::Runtime;
 
-use crate::fork::{self, ForkArgs};
-use crate::resume::{self, ResumeOptions};
-pub use find::{Found, LiveGroup, Stranger, Trouble, groups};
+use crate::event_loop::wait_for;
+use crate::groups;
+use fork::ForkArgs;
+use resume::ResumeOptions;
 
 /// A command for a group that runs.
 #[derive(Subcommand, Clone, Debug)]
@@ -141,7 +140,7 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         // No VM is called so (RFC 1123, section 2.1, without dots).
         return resume::resume(Utf8Path::new(file), options);
     }
-    let group = find::choose(wanted)?;
+    let group = groups::choose(wanted)?;
     let verb = |verb, vms: &[String]| wait_for(verbs::act(&group, verb, vms));
     match command {
         Command::Virsh(args) => virsh::run(&group, args),
@@ -169,16 +168,4 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
         Command::Fork(args) => fork::fork(&group, args),
         Command::Down => wait_for(verbs::down(&group)),
     }
-}
-
-fn event_loop() -> anyhow::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")
-}
-
-pub(crate) fn wait_for<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = event_loop()?;
-    let outcome = runtime.block_on(future);
-    // Somebody may still be waiting for a key.
-    runtime.shutdown_background();
-    outcome
 }

@@ -15,13 +15,14 @@ use steading_sys::namespace;
 use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
 use tokio::time::timeout_at;
 
+use crate::event_loop::wait_for;
 use crate::exit_code;
+use crate::groups::LiveGroup;
 use crate::input::{Input, is_in_background};
 use crate::interrupts::Interrupts;
-use crate::live::find::LiveGroup;
 use crate::live::remote::{GUARD, Sieve, Word, Wrapped};
-use crate::live::terminal::{self, Raw};
 use crate::ssh::{Ending, Ssh, status_of_signal};
+use crate::terminal::{self, Raw};
 
 /// What a shell tells of a program that a signal has ended, less the signal's number.
 const SIGNALLED: u8 = 128;
@@ -63,9 +64,9 @@ pub(crate) fn open(group: &LiveGroup, vm: &str) -> anyhow::Result<u8> {
 }
 
 fn run(group: &LiveGroup, vm: &str, wanted: &Wanted) -> anyhow::Result<u8> {
-    let address = super::wait_for(group.vm_that_runs(vm))?.address;
+    let address = wait_for(group.vm_that_runs(vm))?.address;
     enter(group)?;
-    super::wait_for(async {
+    wait_for(async {
         let ssh = connect(address, &group.status.ssh_key, vm).await?;
         let session = Session::begin(vm, &ssh, wanted).await?;
         // A guest whose kernel has panicked closes no connection.

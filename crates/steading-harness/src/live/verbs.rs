@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags};
 use steading_api::VmVerb;
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 
 /// Does something to VMs, to all at once; tells the first error.
 pub(crate) async fn act(group: &LiveGroup, verb: VmVerb, vms: &[String]) -> anyhow::Result<u8> {

@@ -9,7 +9,7 @@ use steading_plan::{Engine, libvirt_socket};
 use steading_report::output::Stdout;
 
 use crate::exit_code;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
 
 /// The Debian package of `virsh`.
 const PACKAGE: &str = "libvirt-clients";

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use jiff::SignedDuration;
 use regex::Regex;
 use steading_api::VmState;
 
 use crate::context::Context;
 use crate::exit_code;
-use crate::limit::bounded;
-use crate::live::find::LiveGroup;
+use crate::groups::LiveGroup;
+use crate::limit::limit;
 use crate::live::shell::enter;
 
 /// What is waited for; everything that is named.
@@ -36,11 +35,6 @@ pub struct WaitArgs {
     /// How long for each, at most (10s, 5min) [default: 5min].
     #[arg(long, value_name = "TIME", value_parser = limit)]
     limit: Option<Duration>,
-}
-
-pub(crate) fn limit(text: &str) -> Result<Duration, String> {
-    let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
-    Duration::try_from(limit).map(bounded).map_err(|_| "a duration before its beginning".to_owned())
 }
 
 /// Waits for all that is named.

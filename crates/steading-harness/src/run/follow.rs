@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::exit_code;
-use crate::fork;
+use crate::frozen;
 use crate::run::forks::{Fork, Forks, this_program};
 use crate::run::pictures;
-use crate::run::watch::{News, Watch};
 use crate::suite::{FunctionId, SectionId};
+use crate::watch::{News, Watch};
 
 /// Whatever comes from outside.
 pub(crate) enum Input {
@@ -157,7 +157,7 @@ impl Follower {
                 return Ok(None);
             }
             client.freeze(&request).await?;
-            fork::open(client, ID).await.map(Some)
+            frozen::open(client, ID).await.map(Some)
         };
         match frozen.await {
             Ok(None) => {}

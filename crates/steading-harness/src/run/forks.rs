@@ -1,7 +1,7 @@
 //! Runs functions each in a fork of the testnet of its own.
 //!
 //! The group is frozen once where its tests are to begin. Each test then has a process of its own
-//! that makes a fork and holds it (`crate::fork::hold`); whatever becomes of the runner, the fork
+//! that makes a fork and holds it (`crate::hold::hold`); whatever becomes of the runner, the fork
 //! ends with that process.
 
 use std::collections::HashMap;
@@ -23,7 +23,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::More;
-use crate::fork::{BootArgs, HoldArgs, Holding, SETTLE_LIMIT};
+use crate::frozen::SETTLE_LIMIT;
+use crate::hold::{BootArgs, HoldArgs, Holding};
 use crate::host::{available_memory_mib, host_resources};
 use crate::suite::SectionId;
 

@@ -16,15 +16,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
+use crate::bring_up::Up;
+use crate::frozen::file_name;
 use crate::interrupts::Interrupts;
-use crate::resume;
 use crate::run::attempt::Attempt;
 use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
-use crate::run::watch::{Told, redrawing};
-use crate::run::{Mode, Selection, Up, verdict};
+use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
 use crate::suite::{Declared, FunctionId, Place, Role, WithoutForks};
+use crate::watch::{Told, redrawing};
 
 /// How long an orderly teardown of the group may take.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -539,7 +540,7 @@ fn write_forks(summary: &Summary, log_dir: &Utf8Path) -> Result<(), ReportError>
 
 /// Writes the testnet of a failure beside the logs of its run.
 fn keep(opened: &OpenedGroup, log_dir: &Utf8Path, without_images: bool) -> Result<Utf8PathBuf, StoredError> {
-    let file = log_dir.join(resume::file_name());
+    let file = log_dir.join(file_name());
     write_archive(opened, log_dir, &file, |handle| handle != Handle::Image || !without_images)?;
     Ok(file)
 }

@@ -17,12 +17,14 @@ use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::bring_up::{Start, Up, bring_up};
 use crate::broker::Copies;
+use crate::ending::fail;
+use crate::event_loop::wait_for;
 use crate::exit_code;
 use crate::interrupts::Interrupts;
-use crate::run::watch::{News, Told, Watch, redrawing};
-use crate::run::{Start, Up, bring_up, fail};
 use crate::up_args::UpArgs;
+use crate::watch::{News, Told, Watch, redrawing};
 use facts::facts;
 use streams::{Connection, pass_on_keys, pass_on_output, size};
 
@@ -57,7 +59,7 @@ pub(crate) fn command_in(up: Up, grace: Duration, argv: &[String], report: &Repo
     let Up { owner, log_dir, .. } = up;
     let client = Client::new(socket_path(owner.pid()));
     let mut told = Told::default();
-    let ran = crate::live::wait_for(async {
+    let ran = wait_for(async {
         let status = follow(owner.pid(), &client, argv, grace, report, &mut told).await;
         report.take_back();
         // When it cannot be asked it has ended.
@@ -98,13 +100,52 @@ fn status_of(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Passes the first request to end on to the program, and kills it by the second. It may have ended by itself
-/// meanwhile; its end comes in any case.
-async fn ask_to_end(client: &Client, pid: i32, count: u32, signal: Signal, grace: Duration) {
-    let _ = match count {
-        1 => client.ask_process_to_end(pid, Ending::new(signal.as_raw(), grace)).await,
-        _ => client.end_process(pid).await,
-    };
+/// The program that runs, as far as signals of this program concern it.
+struct Running<'a> {
+    client: &'a Client,
+    report: &'a Report,
+    grace: Duration,
+    /// Its number inside the group, once it has one.
+    pid: Option<i32>,
+    interrupts: Interrupts,
+    /// A request to end that came before the number was known.
+    owed: Option<(u32, Signal)>,
+}
+
+impl Running<'_> {
+    async fn started(&mut self, pid: i32) {
+        self.pid = Some(pid);
+        if let Some((count, signal)) = self.owed.take() {
+            self.ask_to_end(pid, count, signal).await;
+        }
+    }
+
+    async fn take(&mut self, received: Received) -> anyhow::Result<()> {
+        if received.signal == Signal::WINCH {
+            if let Some(pid) = self.pid {
+                // It may have ended by itself meanwhile; its end comes in any case.
+                let _ = self.client.resize(pid, size()).await;
+            }
+            return Ok(());
+        }
+        let Some(count) = self.interrupts.take(received, Instant::now()) else { return Ok(()) };
+        self.report.tell(&Event::Interrupted { again: count > 1, grace: self.grace });
+        anyhow::ensure!(count <= 2, "interrupted three times");
+        match self.pid {
+            Some(pid) => self.ask_to_end(pid, count, received.signal).await,
+            None => self.owed = Some((count, received.signal)),
+        }
+        Ok(())
+    }
+
+    /// Passes the first request to end on to the program, and kills it by the second. It may have ended by itself
+    /// meanwhile; its end comes in any case.
+    async fn ask_to_end(&self, pid: i32, count: u32, signal: Signal) {
+        let _ = match count {
+            1 => self.client.ask_process_to_end(pid, Ending::new(signal.as_raw(), self.grace)).await,
+            _ => self.client.end_process(pid).await,
+        };
+    }
 }
 
 /// What may come while the program runs.
@@ -137,9 +178,9 @@ async fn follow(
     let (sender, mut received) = mpsc::channel(EVENTS_WAITING);
     let mut tasks = JoinSet::new();
     tasks.spawn(pass_on_output(client.clone(), events, sender));
-    let (mut pid, mut interrupts, mut is_watching) = (None, Interrupts::default(), true);
-    // What was asked before the program's number was known.
-    let mut owed = None;
+    let mut running =
+        Running { client, report, grace, pid: None, interrupts: Interrupts::default(), owed: None };
+    let mut is_watching = true;
     loop {
         let come = redrawing(report, async {
             tokio::select! {
@@ -151,13 +192,10 @@ async fn follow(
         match come.await {
             Come::Event(None) => anyhow::bail!("the group has ended"),
             Come::Event(Some(event)) => match event? {
-                ProcessEvent::Started { pid: number } => {
-                    pid = Some(number);
-                    if let Some((count, signal)) = owed.take() {
-                        ask_to_end(client, number, count, signal, grace).await;
-                    }
+                ProcessEvent::Started { pid } => {
+                    running.started(pid).await;
                     if raw.is_some() {
-                        tasks.spawn(pass_on_keys(client.clone(), number));
+                        tasks.spawn(pass_on_keys(client.clone(), pid));
                     }
                 }
                 ProcessEvent::Ended { status, signal, left } => {
@@ -176,23 +214,7 @@ async fn follow(
                 report.tell(&Event::Warning { message });
             }
             Come::News(None) => is_watching = false,
-            Come::Signal(signal) => match signal? {
-                Received { signal: Signal::WINCH, .. } => {
-                    if let Some(pid) = pid {
-                        // It may have ended by itself meanwhile; its end comes in any case.
-                        let _ = client.resize(pid, size()).await;
-                    }
-                }
-                received => {
-                    let Some(count) = interrupts.take(received, Instant::now()) else { continue };
-                    report.tell(&Event::Interrupted { again: count > 1, grace });
-                    anyhow::ensure!(count <= 2, "interrupted three times");
-                    match pid {
-                        Some(pid) => ask_to_end(client, pid, count, received.signal, grace).await,
-                        None => owed = Some((count, received.signal)),
-                    }
-                }
-            },
+            Come::Signal(signal) => running.take(signal?).await?,
         }
     }
 }

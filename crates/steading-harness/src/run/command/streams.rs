@@ -12,7 +12,7 @@ use steading_report::output::Output;
 use tokio::sync::mpsc;
 
 use crate::input::{Input, is_in_background};
-use crate::live::terminal::{self, Raw};
+use crate::terminal::{self, Raw};
 
 /// How this program's streams become the program's.
 #[derive(Clone, Copy, Debug)]

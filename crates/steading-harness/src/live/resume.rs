@@ -12,9 +12,10 @@ use steading_sys::tsc;
 use steading_vm::engine::{FIRMWARE_CODE, cpu, prepare as prepare_vm, qemu_version};
 use steading_vm::image::ImageCache;
 
-use crate::broker::{BrokerOptions, Copies};
-use crate::fork::{ClockArg, go_on};
-use crate::run::Ask;
+use crate::bring_up::{bring_up_frozen, default_log_dir};
+use crate::broker::{BrokerOptions, Copies, Reservation};
+use crate::ending::fail;
+use crate::frozen::ClockArg;
 use crate::{prepare, run};
 
 /// How a kept testnet is to be opened.
@@ -45,7 +46,7 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     for message in warnings {
         report.tell(&Event::Warning { message });
     }
-    let log_dir = args.out.clone().unwrap_or_else(|| run::default_log_dir(&name));
+    let log_dir = args.out.clone().unwrap_or_else(|| default_log_dir(&name));
     let (scratch, log_dir) = prepare::directories(&log_dir)?;
     let run_dir = log_dir.join("run");
     fs::create_dir_all(&run_dir).context("cannot make the directory for the logs of the frozen run")?;
@@ -54,10 +55,10 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     opened.boots_here(FIRMWARE_CODE, tsc::frequency_mhz());
     add_images(&mut opened)?;
     let frozen_at = group.frozen_at.strftime("%F %T UTC").to_string();
-    let room = Ask::Broker(&args.broker, Copies::One);
-    let up = match go_on(opened, &log_dir, args.clock.into(), room, &report) {
+    let room = Reservation::Broker(&args.broker, Copies::One);
+    let up = match bring_up_frozen(opened, &log_dir, args.clock.into(), room, &report) {
         Ok(up) => up,
-        Err((code, error)) => return Ok(run::fail(&report, code, &error)),
+        Err((code, error)) => return Ok(fail(&report, code, &error)),
     };
     report.tell(&Event::Warm { what: format!("it goes on from where it was frozen, at {frozen_at}") });
     match steading_report::write(&run_dir) {
@@ -134,11 +135,6 @@ fn add_images(opened: &mut OpenedGroup) -> anyhow::Result<()> {
         opened.complete_vm(at, &vm, &prepared)?;
     }
     Ok(())
-}
-
-/// The name of the file that is written for a run.
-pub(crate) fn file_name() -> String {
-    format!("failure.{}", Archive::EXTENSION)
 }
 
 #[cfg(test)]

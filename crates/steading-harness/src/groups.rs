@@ -9,6 +9,8 @@ use steading_api::{Client, ClientError, GroupStatus, OWNER_PREFIX, VmState, VmSt
 use steading_plan::VmPlan;
 use tokio::time::timeout;
 
+use crate::event_loop::wait_for;
+
 /// How long an owner may take to say how its group does: it only looks at what it has.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -144,7 +146,7 @@ impl Stranger {
 ///
 /// When `/proc` cannot be read.
 pub fn groups() -> anyhow::Result<Found> {
-    let mut found = super::wait_for(async {
+    let mut found = wait_for(async {
         let mut found = Found::default();
         let asked = owners()?.into_iter().map(|(owner, name)| async move {
             let client = Client::new(socket_path(owner));
