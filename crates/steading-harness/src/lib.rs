@@ -9,6 +9,7 @@ pub mod broker;
 mod cli;
 pub mod command_line;
 mod context;
+mod decision;
 pub mod describe;
 mod ending;
 mod environment;

@@ -10,7 +10,7 @@ use steading_report::{Failure, Outcome, Wait};
 
 use tokio::task::AbortHandle;
 
-use crate::exit_code;
+use crate::decision::{self, AttemptEnd};
 
 /// How many of a failed function's last lines are shown again at the end.
 const LINES_KEPT: usize = 20;
@@ -104,16 +104,9 @@ impl Attempt {
         self.deadline = Instant::now() + limit;
     }
 
-    /// What its end means.
-    pub(crate) fn ended(&self, status: Option<i32>, signal: Option<i32>) -> Outcome {
-        let skipped = || self.skip.clone().map(|reason| Outcome::Skipped { reason });
-        match (&self.cut_short, status) {
-            (Some(failure), _) => Outcome::Failed(failure.clone()),
-            (None, Some(status)) if status == i32::from(exit_code::RETURNED_SKIP) => {
-                skipped().unwrap_or(Outcome::Failed(Failure::Exited { status }))
-            }
-            _ => outcome(status, signal),
-        }
+    /// What its end means by itself.
+    pub(crate) fn ended(&self, end: AttemptEnd) -> Outcome {
+        decision::outcome(end, self.cut_short.as_ref(), self.skip.as_deref())
     }
 
     pub(crate) fn lines(self) -> Vec<String> {
@@ -127,20 +120,6 @@ impl Attempt {
     }
 }
 
-/// What the end of a function's process says.
-fn outcome(status: Option<i32>, signal: Option<i32>) -> Outcome {
-    const PANICKED: i32 = 101;
-    let ok = i32::from(exit_code::RETURNED_OK);
-    let error = i32::from(exit_code::RETURNED_ERROR);
-    Outcome::Failed(match status {
-        Some(status) if status == ok => return Outcome::Passed,
-        Some(status) if status == error => Failure::Returned,
-        Some(PANICKED) => Failure::Panicked,
-        Some(status) => Failure::Exited { status },
-        None => Failure::Signal { signal: signal.unwrap_or(0) },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,30 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_function_that_returned_ok_has_passed() {
-        assert_eq!(attempt().ended(Some(80), None), Outcome::Passed);
-        assert_eq!(attempt().ended(Some(0), None), Outcome::Failed(Failure::Exited { status: 0 }));
-        assert_eq!(attempt().ended(Some(81), None), Outcome::Failed(Failure::Returned));
-        assert_eq!(attempt().ended(Some(101), None), Outcome::Failed(Failure::Panicked));
-        assert_eq!(attempt().ended(None, Some(6)), Outcome::Failed(Failure::Signal { signal: 6 }));
-    }
-
-    #[test]
-    fn a_skip_needs_a_reason_and_the_status_of_one() {
-        let mut skipped = attempt();
-        skipped.noted(Note::Skip { reason: "no disk".to_owned() });
-        assert_eq!(skipped.ended(Some(82), None), Outcome::Skipped { reason: "no disk".to_owned() });
-        assert_eq!(skipped.ended(Some(80), None), Outcome::Passed);
-        assert_eq!(attempt().ended(Some(82), None), Outcome::Failed(Failure::Exited { status: 82 }));
-    }
-
-    #[test]
     fn what_it_was_told_to_end_for_outweighs_how_it_ended() {
         let mut attempt = attempt();
         attempt.noted(Note::Waiting { what: "VM a: waiting for port 22".to_owned() });
         attempt.cut_short(Failure::Interrupted, Duration::ZERO);
         attempt.cut_short(Failure::TimedOut { seconds: 1, overall: true }, Duration::ZERO);
-        assert_eq!(attempt.ended(Some(80), None), Outcome::Failed(Failure::Interrupted));
+        assert_eq!(
+            attempt.ended(AttemptEnd::Process { status: Some(80), signal: None }),
+            Outcome::Failed(Failure::Interrupted)
+        );
         assert!(attempt.lines()[0].ends_with("VM a: waiting for port 22"));
     }
 

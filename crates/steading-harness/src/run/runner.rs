@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::bring_up::Up;
+use crate::decision::{self, AttemptEnd, Course, Decision, OnInterrupt};
 use crate::frozen::file_name;
 use crate::interrupts::Interrupts;
 use crate::run::attempt::Attempt;
@@ -58,9 +59,7 @@ pub(crate) struct Runner<'a> {
     before: HashMap<FunctionId, Failure>,
     overall_end: Instant,
     interrupts: Interrupts,
-    is_interrupted: bool,
-    staying: bool,
-    owner_ended: bool,
+    course: Course,
     summary: Summary,
     told: Told,
     /// The testnet of the first function that failed, as it was then.
@@ -98,9 +97,7 @@ impl<'a> Runner<'a> {
         Ok(Self {
             overall_end: suite.deadline.map_or(overall_end, |deadline| deadline.min(overall_end)),
             interrupts: Interrupts::default(),
-            is_interrupted: false,
-            staying: false,
-            owner_ended: false,
+            course: Course::default(),
             running: HashMap::new(),
             before: HashMap::new(),
             summary,
@@ -144,8 +141,8 @@ impl<'a> Runner<'a> {
             if self.schedule.is_done() {
                 return self.finish().await;
             }
-            if self.schedule.is_holding() && !self.staying {
-                self.staying = true;
+            if self.schedule.is_holding() && !self.course.is_staying() {
+                self.course.stay();
                 let (socket, owner) = (self.client.path().to_owned(), self.owner.pid());
                 self.report.tell(&Event::Staying { socket, owner });
             }
@@ -176,19 +173,14 @@ impl<'a> Runner<'a> {
                     // Nobody but the owner's end breaks a connection.
                     self.owner_has_ended();
                 }
-                let failure = Failure::Group { reason: chain(&error) };
-                let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
-                self.end(id, Outcome::Failed(cut_short.unwrap_or(failure)));
+                self.lost(id, chain(&error));
             }
             Input::Forked(id, client, log_dir) => self.forked(id, client, &log_dir),
             // One is enough: each takes the memory of its guests until the end.
             Input::Frozen(id, opened) => {
                 self.kept.get_or_insert((self.suite.tree[id].name.clone(), opened));
             }
-            Input::Unforked(id, reason) => {
-                let cut_short = self.running.get(&id).and_then(|attempt| attempt.cut_short.clone());
-                self.end(id, Outcome::Failed(cut_short.unwrap_or(Failure::Group { reason })));
-            }
+            Input::Unforked(id, reason) => self.lost(id, reason),
             Input::Vm(vm, sign) => self.report.tell(&Event::Vm { vm, sign }),
             Input::Problem(message) => {
                 self.told.add(&message);
@@ -205,15 +197,19 @@ impl<'a> Runner<'a> {
                     self.interrupt(received.signal, count).await;
                 }
             }
-            // `down` in another terminal ends what only stays.
-            Input::OwnerEnded if self.staying => self.schedule.abandon("the group was torn down"),
             Input::OwnerEnded => self.owner_has_ended(),
         }
     }
 
     fn owner_has_ended(&mut self) {
-        self.owner_ended = true;
-        self.schedule.abandon("the group has ended");
+        self.schedule.abandon(self.course.end_owner());
+    }
+
+    /// The group has failed a function.
+    fn lost(&mut self, id: FunctionId, reason: String) {
+        let Some(attempt) = self.running.get(&id) else { return };
+        let outcome = attempt.ended(AttemptEnd::Lost { reason });
+        self.end(id, outcome);
     }
 
     fn process(&mut self, id: FunctionId, event: ProcessEvent) {
@@ -240,7 +236,7 @@ impl<'a> Runner<'a> {
             // Functions are asked for lines.
             ProcessEvent::Output { .. } => {}
             ProcessEvent::Ended { status, signal, left } => {
-                let outcome = attempt.ended(status, signal);
+                let outcome = attempt.ended(AttemptEnd::Process { status, signal });
                 if !left.is_empty() {
                     self.report.tell(&Event::Left { name, processes: left });
                 }
@@ -334,28 +330,22 @@ impl<'a> Runner<'a> {
         if !matches!(self.suite.tree.place(id), Place::Fork(..)) {
             self.forks.leave_group();
         }
-        let attempts = match function.role {
-            Role::Test => function.options.retries.max(self.selection.retries).saturating_add(1),
-            Role::Setup | Role::Teardown => 1,
-        };
-        let is_stopped = self.is_interrupted || self.owner_ended || Instant::now() >= self.overall_end;
-        let outcome = match outcome {
-            Outcome::Failed(failure) if attempt.number < attempts && !is_stopped => {
-                let next = attempt.number + 1;
+        let attempts = decision::attempts(function.role, function.options.retries, self.selection.retries);
+        let is_time_over = Instant::now() >= self.overall_end;
+        let before = self.before.remove(&id);
+        let numbers = (attempt.number, attempts);
+        let outcome = match self.course.after_attempt(outcome, numbers, before, is_time_over) {
+            Decision::Retry { number, failure } => {
                 self.report.tell(&Event::Retried {
                     name: function.name.clone(),
                     failure: failure.clone(),
-                    attempt: (next, attempts),
+                    attempt: (number, attempts),
                 });
                 self.before.insert(id, failure);
-                self.start(id, next);
+                self.start(id, number);
                 return;
             }
-            Outcome::Passed => match self.before.remove(&id) {
-                Some(before) => Outcome::Flaky { attempt: attempt.number, before },
-                None => Outcome::Passed,
-            },
-            outcome => outcome,
+            Decision::Final(outcome) => outcome,
         };
         let has_failed = matches!(outcome, Outcome::Failed(_));
         let name = function.name.clone();
@@ -378,7 +368,7 @@ impl<'a> Runner<'a> {
 
     /// The limit of the whole run ends setups and tests, and is no limit for who looks at a testnet.
     fn is_overall_limited(&self) -> bool {
-        !self.staying && self.running.keys().any(|id| self.is_overall_limited_one(*id))
+        !self.course.is_staying() && self.running.keys().any(|id| self.is_overall_limited_one(*id))
     }
 
     fn is_overall_limited_one(&self, id: FunctionId) -> bool {
@@ -433,16 +423,15 @@ impl<'a> Runner<'a> {
     }
 
     async fn interrupt(&mut self, signal: Signal, count: u32) {
-        if self.staying {
-            self.staying = false;
+        let response = self.course.interrupt(count);
+        if response == OnInterrupt::Leave {
             self.schedule.release();
             // What runs from here on is asked anew.
             self.interrupts = Interrupts::after(Instant::now());
             return;
         }
-        self.is_interrupted = true;
         self.report.tell(&Event::Interrupted { again: count > 1, grace: self.selection.grace });
-        if count > 1 {
+        if response == OnInterrupt::Kill {
             self.schedule.abandon(INTERRUPTED);
             self.owner.kill();
             return;
@@ -468,7 +457,7 @@ impl<'a> Runner<'a> {
 
     /// Tears the group down, checks the rules, and judges.
     async fn finish(mut self) -> u8 {
-        if !self.is_interrupted {
+        if !self.course.is_interrupted() {
             // Those of the last functions are still being torn down; one that takes longer is ended.
             let _ = tokio::time::timeout(TEARDOWN_LIMIT, self.forks.all_ended()).await;
         }
@@ -492,7 +481,7 @@ impl<'a> Runner<'a> {
             }
         }
         let mut summary = self.summary;
-        let is_whole = !self.is_interrupted && !self.owner_ended && self.selection.mode == Mode::Tests;
+        let is_whole = self.course.is_whole() && self.selection.mode == Mode::Tests;
         if is_whole && self.selection.left_out.is_empty() {
             for (name, outcome) in verdict::check(&self.suite.rules, &summary, self.log_dir) {
                 summary.add(Row::new(&name, Kind::Check, outcome));
@@ -516,8 +505,8 @@ impl<'a> Runner<'a> {
         }
         let (log_dir, again) = (self.log_dir.to_string(), verdict::again(&summary));
         self.report.tell(&Event::Finished { summary: summary.clone(), log_dir, report, again });
-        let was_interrupted = self.is_interrupted && self.selection.mode == Mode::Tests;
-        verdict::exit_code(&summary, was_interrupted, self.owner_ended)
+        // Who brings a testnet up to look at it ends that by an interrupt.
+        self.course.exit_code(&summary, self.selection.mode == Mode::Tests)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a run comes to: the rules of the suite, checked on what is written, and the exit status.
+//! What a run comes to: the rules of the suite, checked on what is written.
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -7,7 +7,6 @@ use steading_api::chain;
 use steading_logs::{LOG_FILE, LogReader};
 use steading_report::{Failure, Kind, Outcome, Row, Summary};
 
-use crate::exit_code;
 use crate::suite::{LogRule, MetricRule, Rules};
 
 /// Whether all patterns can be read, to be asked before anything starts.
@@ -95,21 +94,6 @@ pub(crate) fn again(summary: &Summary) -> Option<String> {
     }
 }
 
-/// The exit status of a run.
-pub(crate) fn exit_code(summary: &Summary, was_interrupted: bool, owner_ended: bool) -> u8 {
-    if was_interrupted {
-        exit_code::INTERRUPTED
-    } else if summary.has_failed_setup() {
-        exit_code::SETUP_FAILED
-    } else if summary.failed() > 0 || owner_ended {
-        exit_code::FAILED
-    } else if summary.flaky() > 0 {
-        exit_code::FLAKY
-    } else {
-        exit_code::PASSED
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use fs_err as fs;
@@ -157,19 +141,5 @@ mod tests {
     fn a_pattern_that_is_none_is_told_before_anything_starts() {
         let rules = Rules { log: vec![LogRule::forbid("(")], metrics: Vec::new() };
         assert!(check_patterns(&rules).unwrap_err().to_string().contains("\"(\""));
-    }
-
-    #[test]
-    fn the_worst_that_happened_decides_the_exit_status() {
-        let mut summary = Summary::new("s");
-        assert_eq!(exit_code(&summary, false, false), exit_code::PASSED);
-        let before = Failure::Returned;
-        summary.add(Row::new("f", Kind::Test, Outcome::Flaky { attempt: 2, before }));
-        assert_eq!(exit_code(&summary, false, false), exit_code::FLAKY);
-        summary.add(Row::new("t", Kind::Test, Outcome::Failed(Failure::Panicked)));
-        assert_eq!(exit_code(&summary, false, false), exit_code::FAILED);
-        summary.add(Row::new("s", Kind::Setup, Outcome::Failed(Failure::Panicked)));
-        assert_eq!(exit_code(&summary, false, false), exit_code::SETUP_FAILED);
-        assert_eq!(exit_code(&summary, true, false), exit_code::INTERRUPTED);
     }
 }
