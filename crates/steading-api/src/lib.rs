@@ -27,6 +27,9 @@ pub use types::{
 /// The number of the owner's descriptor of its private directory, the same in every group.
 pub const DIRECTORY_FD: u32 = 900;
 
+/// Why a VM is off ([`Ended::reason`]) whose guest has powered off by itself, or at its power button.
+pub const GUEST_POWERED_OFF: &str = "the guest powered off";
+
 /// The name of the control socket in the owner's private directory.
 pub const SOCKET_NAME: &str = "control";
 

@@ -135,7 +135,9 @@ impl Suite {
         main(self.declared())
     }
 
-    /// Brings the testnet up with setup, and stays until it is interrupted or torn down.
+    /// Brings the testnet up with setup, and stays until it is interrupted or torn down. It is for the command
+    /// `steading`; a test program has the command `up`.
+    #[doc(hidden)]
     pub fn up(self, args: UpArgs, report: &Report) -> u8 {
         let args = RunArgs { up: args, ..RunArgs::default() };
         run::run(&self.declared(), &args, Mode::SetupOnly, report)

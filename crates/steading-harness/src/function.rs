@@ -5,8 +5,8 @@ use steading_api::chain;
 use steading_plan::env_vars::STEADING_SOCKET;
 use steading_report::{Event, Report};
 
-use crate::context::{Context, Skip};
 use crate::exit_code;
+use crate::group::{Group, Skip};
 use crate::suite::Declared;
 
 pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
@@ -18,8 +18,8 @@ pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
                 "{STEADING_SOCKET} is not set\nhint: functions are run inside a group; use the command `run`"
             )
         })?;
-        let context = Context::connect(&socket, name, function.limit)?;
-        (function.body)(&context)
+        let group = Group::connect(&socket, name, function.limit)?;
+        (function.body)(&group)
     };
     match ran() {
         Ok(()) => exit_code::RETURNED_OK,

@@ -8,7 +8,6 @@ mod bring_up;
 pub mod broker;
 mod cli;
 pub mod command_line;
-mod context;
 mod decision;
 pub mod describe;
 mod ending;
@@ -18,6 +17,7 @@ pub mod exit_code;
 mod fault;
 mod frozen;
 mod function;
+mod group;
 pub mod groups;
 mod guest;
 mod hold;
@@ -43,13 +43,21 @@ mod vm;
 pub mod warm;
 mod watch;
 
-pub use context::{Context, at_once};
 pub use ending::Purpose;
 pub use fault::FaultGuard;
+pub use group::{Group, at_once};
 pub use http::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Source};
 pub use metrics::{Metrics, Sample};
 pub use run::run_command;
 pub use steading_api::chain;
-pub use suite::{Section, Suite, TestOptions, WithoutForks};
+pub use suite::{ForkFallback, Section, Suite, TestOptions};
 pub use up_args::{EngineArgs, GraceArgs, IsolationArgs, UpArgs};
 pub use vm::Vm;
+
+/// The old name of [`Group`].
+#[deprecated(since = "0.2.0", note = "renamed to `Group`, since the name collides with `anyhow::Context`")]
+pub type Context = Group;
+
+/// The old name of [`ForkFallback`].
+#[deprecated(since = "0.2.0", note = "renamed to `ForkFallback`")]
+pub type WithoutForks = ForkFallback;

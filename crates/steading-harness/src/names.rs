@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use steading_api::{AuthorityStatus, Certificate, CertificateRequest, NamesStatus, RecordRemoval};
 use steading_plan::Record;
 
-use crate::context::Context;
+use crate::group::Group;
 use crate::vm::Vm;
 
 /// Has a guest trust a certificate, by the tool of its distribution. The name of the file is behind it.
@@ -19,12 +19,12 @@ else
 fi
 mkdir -p $dir && cat >$dir/";
 
-impl Context {
+impl Group {
     /// Adds a name, for the rest of the group's life or until it is removed. Every question that follows is
     /// answered with it.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// use steading_plan::Record;
     ///
     /// testnet.add_record(Record::vm("registry.example.com", "n1"))?;
@@ -75,7 +75,7 @@ impl Context {
     /// together with the whole one.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// let certificate = testnet.certificate(&["n1", "*.apps.@"])?;
     /// let n1 = testnet.vm("n1");
     /// n1.succeed(&format!("cat >/etc/ssl/n1.pem <<'END'\n{}{}END", certificate.key, certificate.chain))?;

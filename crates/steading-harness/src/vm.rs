@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 use fs_err as fs;
 use steading_api::{
-    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GuestCommand, LogLine, Note,
-    VmState, VmStatus, VmVerb,
+    CommandOutput, ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, FileStatus, GUEST_POWERED_OFF,
+    GuestCommand, LogLine, Note, VmState, VmStatus, VmVerb,
 };
 use steading_plan::{FileSource, VmPlan};
 use tokio::net::TcpStream;
@@ -227,13 +227,31 @@ impl Vm {
         matches!(self.block_on(attempt), Ok(Ok(_)))
     }
 
-    /// Asks a server of this VM over HTTP, from the management address, and returns its answer, whatever
-    /// its status. More is possible with `Context::http_client`.
+    /// Returns the URL of a path on a server of this VM, by its address: `http://[ADDRESS]:PORT/PATH`. Ask for it with
+    /// [`Group::http`](crate::Group::http).
+    ///
+    /// ```no_run
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
+    /// let n1 = testnet.vm("n1");
+    /// testnet.http()?.get(n1.url(8000, "/health"))?.succeed()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn url(&self, port: u16, path: &str) -> String {
+        format!("http://[{}]:{port}/{}", self.address(), path.trim_start_matches('/'))
+    }
+
+    /// Sends an HTTP GET request to a server of this VM from the management address, and returns the response, whatever
+    /// its status.
+    ///
+    /// # Errors
+    ///
+    /// When there is no complete response in time.
+    #[deprecated(since = "0.2.0", note = "ask with a client: `testnet.http()?.get(vm.url(port, path))`")]
     pub fn http(&self, port: u16, path: &str) -> anyhow::Result<HttpResponse> {
         let client = HttpClientBuilder::new(Arc::clone(&self.session)).within(self.limit).build()?;
-        let path = path.trim_start_matches('/');
-        let asked = client.get(format!("http://[{}]:{port}/{path}", self.address()));
-        asked.with_context(|| format!("VM {}: asking port {port} for /{path}", self.name()))
+        let url = self.url(port, path);
+        client.get(&url).with_context(|| format!("VM {}: asking for {url}", self.name()))
     }
 
     /// Waits until commands can be run. A guest that is shutting down is not ready: its next boot is waited for.
@@ -269,6 +287,40 @@ impl Vm {
         self.wait_for_ssh()
     }
 
+    /// Waits until the guest has powered off by itself, for example at the end of `poweroff` in the guest. It presses no
+    /// button: [`Self::shutdown`] does. Returns at once if the guest has powered off before.
+    ///
+    /// ```no_run
+    /// # fn test(vm: &steading_harness::Vm) -> anyhow::Result<()> {
+    /// vm.execute("systemctl poweroff --no-block")?;
+    /// vm.wait_for_shutdown()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Of a VM inside another VM only its end is known, whatever led to it.
+    ///
+    /// # Errors
+    ///
+    /// When the guest is still on at the time limit, its kernel panics, its power is cut, it was never started, or it is
+    /// paused.
+    pub fn wait_for_shutdown(&self) -> anyhow::Result<()> {
+        const WHAT: &str = "waiting for its shutdown";
+        let status = self.status()?;
+        match status.state {
+            VmState::Off if status.ended.is_none() => {
+                bail!("VM {}: {WHAT}: it was never started", self.name())
+            }
+            VmState::Paused => bail!("VM {}: {WHAT}: it is paused\nhint: resume it first", self.name()),
+            VmState::Off | VmState::Running | VmState::Frozen => {}
+        }
+        let ended = async { Ok(self.session.client.ended(self.name()).await?) };
+        let ended = self.block_on(self.announced(WHAT, self.limited(WHAT, ended)))?;
+        self.session.forget_connection(self.name());
+        let is_nested = self.plan.spec.inside.is_some();
+        if ended.reason == GUEST_POWERED_OFF || is_nested { Ok(()) } else { Err(self.ended(WHAT, &ended)) }
+    }
+
     /// Waits for a text (a regular expression) on the console, from the beginning of this boot.
     pub fn wait_for_console(&self, pattern: &str) -> anyhow::Result<ConsoleMatch> {
         let limit_ms = self.limit_ms();
@@ -283,11 +335,17 @@ impl Vm {
         self.wait_until_succeeds(&command).map(|_| ())
     }
 
-    /// Runs a command by the guest's agent, which needs no network.
-    pub fn agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
+    /// Runs a shell command through the guest agent, which needs no network, and returns how it ended.
+    pub fn execute_by_agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
         let command = GuestCommand { line: command.to_owned(), limit_ms: self.limit_ms() };
         let running = self.session.client.agent(self.name(), &command);
         Ok(self.block_on(self.announced(&format!("running `{}` by its agent", command.line), running))?)
+    }
+
+    /// The old name of [`Self::execute_by_agent`].
+    #[deprecated(since = "0.2.0", note = "renamed to `execute_by_agent`")]
+    pub fn agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
+        self.execute_by_agent(command)
     }
 
     /// Copies a file into the guest, with its permissions.

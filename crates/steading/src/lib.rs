@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use std::process::ExitCode;
-//! use steading::{Context, Suite, Testnet, reference};
+//! use steading::{Group, Suite, Testnet, reference};
 //!
 //! fn main() -> ExitCode {
 //!     Suite::new("hello")
@@ -14,7 +14,7 @@
 //!             let guest = reference::guest()?;
 //!             Ok(Testnet::new().vm(guest.vm("alpha")).vm(guest.vm("beta")))
 //!         })
-//!         .test("guests_reach_each_other", |testnet: &Context| {
+//!         .test("guests_reach_each_other", |testnet: &Group| {
 //!             let (alpha, beta) = (testnet.vm("alpha"), testnet.vm("beta"));
 //!             alpha.wait_until_succeeds(&format!("ping -c 1 {}", beta.address()))?;
 //!             Ok(())
@@ -34,9 +34,9 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use steading::{Context, Fault};
+//! use steading::{Group, Fault};
 //!
-//! fn a_cluster_outlives_a_partition(testnet: &Context) -> steading::anyhow::Result<()> {
+//! fn a_cluster_outlives_a_partition(testnet: &Group) -> steading::anyhow::Result<()> {
 //!     let partition = testnet.fault(Fault::partition(&["n1", "n2"], &["n3"]))?;
 //!     let _far_away = testnet.fault(Fault::delay("n1", Duration::from_millis(50)).with("n2"))?;
 //!     testnet.vm("n1").wait_until_succeeds("the-cluster is-writable")?;
@@ -50,13 +50,13 @@
 //! VMs download what the testnet declares from the group's own file server, which can misbehave:
 //!
 //! ```no_run
-//! use steading::{Context, FileFault, Testnet, FileSource};
+//! use steading::{Group, FileFault, Testnet, FileSource};
 //!
 //! # fn declare() -> Testnet {
 //! Testnet::new().file(FileSource::new("out/update.img"))
 //! # }
 //!
-//! fn an_upgrade_outlives_a_cut(testnet: &Context) -> steading::anyhow::Result<()> {
+//! fn an_upgrade_outlives_a_cut(testnet: &Group) -> steading::anyhow::Result<()> {
 //!     let image = testnet.file("update.img")?;
 //!     let cut = testnet.file_fault(FileFault::cut_after(1_000_000).of("update.img"))?;
 //!     testnet.vm("n1").fail(&format!("curl -fO {}", image.url()))?;
@@ -69,9 +69,9 @@
 //! Names come and go, and servers have certificates that clients accept:
 //!
 //! ```no_run
-//! use steading::{Context, Record};
+//! use steading::{Group, Record};
 //!
-//! fn a_client_finds_its_registry(testnet: &Context) -> steading::anyhow::Result<()> {
+//! fn a_client_finds_its_registry(testnet: &Group) -> steading::anyhow::Result<()> {
 //!     testnet.add_record(Record::vm("registry.example.com", "n1"))?;
 //!     let certificate = testnet.certificate(&["registry.example.com"])?;
 //!     let pem = format!("{}{}", certificate.key, certificate.chain);
@@ -103,15 +103,20 @@ pub fn image(name: &str) -> Result<ImageSource, HandedError> {
 }
 
 pub use anyhow;
+pub use camino;
+pub use ipnet;
 pub use steading_api::{
-    ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CommandOutput, FileStatus, Freeze,
-    NamesStatus, VmState, VmStatus,
+    ActiveFault, ActiveFileFault, AuthorityStatus, Certificate, CommandOutput, ConsoleMatch, FileStatus,
+    Freeze, NameStatus, NamesStatus, VmState, VmStatus,
 };
+#[expect(deprecated, reason = "kept for one version for tests that were written with the old names")]
+pub use steading_harness::{Context, WithoutForks};
 pub use steading_harness::{
-    Context, FaultGuard, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Metrics, Sample,
-    Section, Source, Suite, TestOptions, Vm, WithoutForks, at_once, exit_code,
+    FaultGuard, ForkFallback, Group, HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method,
+    Metrics, Sample, Section, Source, Suite, TestOptions, Vm, at_once, exit_code,
 };
 pub use steading_plan::{
-    Addressing, Boot, CloudInit, Direction, Effect, Fault, FileEffect, FileFault, FileSource, GuestConfig,
-    HandedError, ImageSource, Plan, Record, RecordData, Sha256, Testnet, VmPlan, VmSpec,
+    AddressPlan, Addressing, Boot, CloudInit, Direction, Effect, Engine, Fault, FaultError, FileEffect,
+    FileFault, FileNameError, FileSource, GroupName, GuestConfig, HandedError, IfName, ImageSource, MacAddr,
+    Plan, Record, RecordData, Resources, Sha256, Testnet, VmName, VmPlan, VmSpec,
 };

@@ -81,7 +81,7 @@ impl UniversalGuest {
     }
 
     /// A VM with a Prometheus that scrapes what VMs of the testnet declare by [`VmSpec::metrics`], while
-    /// they are on. `Context::metrics` asks it.
+    /// they are on. `Group::metrics` asks it.
     pub fn metrics_vm(&self, name: impl Into<String>) -> VmSpec {
         self.metrics_vm_with(name, PROMETHEUS)
     }

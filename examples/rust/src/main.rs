@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use steading::anyhow::{self, ensure};
-use steading::{Context, Suite, Testnet, reference};
+use steading::{Group, Suite, Testnet, reference};
 
 fn main() -> ExitCode {
     Suite::new("first-test")
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn a_file_survives_the_loss_of_power(testnet: &Context) -> anyhow::Result<()> {
+fn a_file_survives_the_loss_of_power(testnet: &Group) -> anyhow::Result<()> {
     let alpha = testnet.vm("alpha");
     alpha.succeed("echo precious >/root/file && sync")?;
     alpha.kill()?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use ipnet::Ipv6Net;
-use steading::{Addressing, Context, Source, Suite, Testnet, Vm, at_once, reference};
+use steading::{Addressing, Group, Source, Suite, Testnet, Vm, at_once, reference};
 
 /// Of the prefix for documentation (RFC 3849), which some software treats as public.
 const PREFIX: &str = "2001:db8:4:5::/64";
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn own(testnet: &Context) -> anyhow::Result<()> {
+fn own(testnet: &Group) -> anyhow::Result<()> {
     let prefix: Ipv6Net = PREFIX.parse()?;
     for vm in testnet.vms() {
         ensure!(prefix.contains(&vm.address()), "{} is not in {prefix}", vm.address());
@@ -49,7 +49,7 @@ fn own(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn reach(testnet: &Context) -> anyhow::Result<()> {
+fn reach(testnet: &Group) -> anyhow::Result<()> {
     let (n1, n2) = (testnet.vm("n1"), testnet.vm("n2"));
     n1.succeed("ping -6 -c 1 -W 10 n2")?;
     let ipv4 = n2.plan().second_address.context("the plan gives it no IPv4 address")?;
@@ -57,7 +57,7 @@ fn reach(testnet: &Context) -> anyhow::Result<()> {
     n1.succeed(&format!("ping -4 -c 1 -W 10 {}", testnet.plan().addresses.ipv4_gateway)).map(drop)
 }
 
-fn driver(testnet: &Context) -> anyhow::Result<()> {
+fn driver(testnet: &Group) -> anyhow::Result<()> {
     let prefix: Ipv6Net = PREFIX.parse()?;
     let from = testnet.source_address(Source::Management)?;
     ensure!(!prefix.contains(&from), "{from} is in {prefix}");
@@ -67,7 +67,7 @@ fn driver(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn silent(testnet: &Context) -> anyhow::Result<()> {
+fn silent(testnet: &Group) -> anyhow::Result<()> {
     // Whoever listens hears advertisements meant for all (ff02::1), and answers to a question of its own.
     let script = format!(
         "socket(S, 10, 3, 58) or die; $SIG{{ALRM}} = sub {{ exit 0 }}; alarm {LISTENS_FOR}; \
@@ -81,7 +81,7 @@ fn silent(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn reboot(testnet: &Context) -> anyhow::Result<()> {
+fn reboot(testnet: &Group) -> anyhow::Result<()> {
     testnet.vm("n2").reboot()?;
     testnet.vm("n2").wait_for_ssh()?;
     own(testnet)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Suite, Testnet, reference};
+use steading::{Group, Suite, Testnet, reference};
 
 fn main() -> ExitCode {
     Suite::new("bazel-example")
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn fails(testnet: &Context) -> anyhow::Result<()> {
+fn fails(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("n1");
     vm.succeed("echo the state at the failure >/run/state; logger a line of the journal before the failure")?;
     vm.wait_for_journal("before the failure").context("the guest's journal has not come")?;

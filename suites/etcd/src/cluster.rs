@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Vm};
+use steading::{Group, Vm};
 
 /// The members, which are all VMs of the testnet.
 pub(crate) const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn of(testnet: &Context) -> Self {
+    pub(crate) fn of(testnet: &Group) -> Self {
         Self { members: MEMBERS.map(|name| testnet.vm(name)).into() }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use cluster::Cluster;
-use steading::{Context, Suite, Testnet, Vm, VmState, WithoutForks, at_once, reference};
+use steading::{ForkFallback, Group, Suite, Testnet, Vm, VmState, at_once, reference};
 
 /// Longer than the election time-out that the cluster is configured with.
 const LONGER_THAN_AN_ELECTION: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         })
         .parallel("forked", |section| {
             section
-                .fork_each(WithoutForks::Boot)
+                .fork_each(ForkFallback::Boot)
                 .test("all_members_are_healthy", anew(|testnet| Cluster::of(testnet).wait_until_healthy()))
                 .test("a_write_on_one_is_read_on_all", anew(a_write_on_one_is_read_on_all))
                 .test(
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         .sequential("network_faults", |section| {
             section
                 .needs_faults()
-                .fork_each(WithoutForks::Boot)
+                .fork_each(ForkFallback::Boot)
                 .test(
                     "the_minority_cannot_write_and_the_majority_can",
                     anew(network_faults::the_minority_cannot_write_and_the_majority_can),
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
 /// Each test has a fork of the cluster of its own: whatever others do, it begins with the store at the
 /// revision at which setup left it.
 fn anew(
-    test: impl Fn(&Context) -> anyhow::Result<()> + 'static,
-) -> impl Fn(&Context) -> anyhow::Result<()> + 'static {
+    test: impl Fn(&Group) -> anyhow::Result<()> + 'static,
+) -> impl Fn(&Group) -> anyhow::Result<()> + 'static {
     move |testnet| {
         let (kept, found): (u64, u64) =
             (testnet.get(REVISION)?, Cluster::revision(&Cluster::of(testnet).members()[0])?);
@@ -77,7 +77,7 @@ fn anew(
     }
 }
 
-fn a_write_on_one_is_read_on_all(testnet: &Context) -> anyhow::Result<()> {
+fn a_write_on_one_is_read_on_all(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     for (index, writer) in cluster.members().iter().enumerate() {
         let (key, value) = (format!("written-on-{}", writer.name()), format!("value-{index}"));
@@ -89,7 +89,7 @@ fn a_write_on_one_is_read_on_all(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn the_cluster_writes_while_its_leader_is_killed(testnet: &Context) -> anyhow::Result<()> {
+fn the_cluster_writes_while_its_leader_is_killed(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     let leader = cluster.leader()?;
     let console = format!("{}/vms/{}/console.log", testnet.log_dir(), leader.name());
@@ -108,7 +108,7 @@ fn the_cluster_writes_while_its_leader_is_killed(testnet: &Context) -> anyhow::R
     Ok(())
 }
 
-fn a_member_comes_back_after_a_soft_reboot(testnet: &Context) -> anyhow::Result<()> {
+fn a_member_comes_back_after_a_soft_reboot(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     let member = &cluster.members()[1];
     let boot = boot_id(member)?;
@@ -118,7 +118,7 @@ fn a_member_comes_back_after_a_soft_reboot(testnet: &Context) -> anyhow::Result<
     Ok(())
 }
 
-fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Context) -> anyhow::Result<()> {
+fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     Cluster::write(&cluster.members()[0], "before-the-reboot-of-all", "kept")?;
     at_once(cluster.members(), Vm::reboot)?;
@@ -129,7 +129,7 @@ fn the_cluster_comes_back_after_a_reboot_of_all(testnet: &Context) -> anyhow::Re
     Ok(())
 }
 
-fn a_leader_paused_too_long_is_replaced(testnet: &Context) -> anyhow::Result<()> {
+fn a_leader_paused_too_long_is_replaced(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     let leader = cluster.leader()?;
     leader.pause()?;

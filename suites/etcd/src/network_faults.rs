@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Fault, Vm, at_once};
+use steading::{Fault, Group, Vm, at_once};
 
 use crate::cluster::{Cluster, MEMBERS};
 
@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, MEMBERS};
 const TOLERANCE: f64 = 0.1;
 
 /// A leader that nobody hears is cut off, and so is a member that nobody hears.
-pub(crate) fn the_minority_cannot_write_and_the_majority_can(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn the_minority_cannot_write_and_the_majority_can(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     let minority = cluster.leader()?;
     let majority = cluster.others(&minority);
@@ -33,7 +33,7 @@ pub(crate) fn the_minority_cannot_write_and_the_majority_can(testnet: &Context) 
 }
 
 /// What a member sends reaches nobody, and what others send still reaches it.
-pub(crate) fn a_one_way_cut_is_seen_as_such(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn a_one_way_cut_is_seen_as_such(testnet: &Group) -> anyhow::Result<()> {
     let cluster = Cluster::of(testnet);
     let leader = cluster.leader()?;
     let others = cluster.others(&leader);
@@ -58,7 +58,7 @@ pub(crate) fn a_one_way_cut_is_seen_as_such(testnet: &Context) -> anyhow::Result
 }
 
 /// 200 ms of delay and 5 % of loss, each way of which is measured.
-pub(crate) fn delay_and_loss_are_what_was_asked(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn delay_and_loss_are_what_was_asked(testnet: &Group) -> anyhow::Result<()> {
     const DELAY: Duration = Duration::from_millis(200);
     const LOSS: f64 = 5.0;
     /// Four standard deviations of what is lost are then a tenth of it.
@@ -97,7 +97,7 @@ fn names(vms: &[Vm]) -> Vec<&str> {
 
 /// A guest that hears nothing of its neighbours for a while forgets where they are; what is counted are its
 /// own frames.
-fn neighbours_are_known(testnet: &Context) -> anyhow::Result<()> {
+fn neighbours_are_known(testnet: &Group) -> anyhow::Result<()> {
     for vm in testnet.vms() {
         for peer in MEMBERS.iter().filter(|peer| **peer != vm.name()) {
             let plan = testnet.plan().vm(peer).context("it is in the plan")?;

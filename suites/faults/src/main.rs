@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Fault, Suite, Testnet, Vm, WithoutForks, at_once, reference};
+use steading::{Fault, ForkFallback, Group, Suite, Testnet, Vm, at_once, reference};
 
 fn main() -> ExitCode {
     Suite::new("faults")
@@ -43,14 +43,14 @@ fn main() -> ExitCode {
                     testnet.fault(Fault::partition(&["a"], &["c"]))?.keep()?;
                     testnet.fault(Fault::delay("b", Duration::from_millis(50)).with("c"))?.keep()
                 })
-                .fork_each(WithoutForks::Skip)
+                .fork_each(ForkFallback::Skip)
                 .test("a_fork_begins_with_the_faults_of_its_group", fork_has_faults)
                 .test("and_undoes_them_for_itself_alone", fork_has_faults)
         })
         .main()
 }
 
-fn pairs(testnet: &Context) -> Vec<(Vm, Vm)> {
+fn pairs(testnet: &Group) -> Vec<(Vm, Vm)> {
     let vms = testnet.vms();
     let of = |vm: &Vm| {
         let peers = vms.iter().filter(|peer| peer.name() != vm.name());
@@ -59,7 +59,7 @@ fn pairs(testnet: &Context) -> Vec<(Vm, Vm)> {
     vms.iter().flat_map(of).collect()
 }
 
-fn everybody_reaches_everybody(testnet: &Context) -> anyhow::Result<()> {
+fn everybody_reaches_everybody(testnet: &Group) -> anyhow::Result<()> {
     for (vm, peer) in pairs(testnet) {
         vm.wait_until_succeeds(&ping(&peer))?;
     }
@@ -72,16 +72,16 @@ fn ping(peer: &Vm) -> String {
 
 /// Whether a VM gets an answer of another; asked for by its agent, which needs no network.
 fn reaches(vm: &Vm, peer: &Vm) -> anyhow::Result<bool> {
-    Ok(vm.agent(&format!("ping -c 2 -W 2 {}", peer.address()))?.status == 0)
+    Ok(vm.execute_by_agent(&format!("ping -c 2 -W 2 {}", peer.address()))?.status == 0)
 }
 
 /// How many pings a VM has received.
 fn echoes(vm: &Vm) -> anyhow::Result<u64> {
-    let said = vm.agent("awk '/Icmp6InEchos/ { print $2 }' /proc/net/snmp6")?;
+    let said = vm.execute_by_agent("awk '/Icmp6InEchos/ { print $2 }' /proc/net/snmp6")?;
     said.stdout.trim().parse().with_context(|| format!("no count of pings: {said:?}"))
 }
 
-fn cut(testnet: &Context) -> anyhow::Result<()> {
+fn cut(testnet: &Group) -> anyhow::Result<()> {
     let (a, b, c) = (testnet.vm("a"), testnet.vm("b"), testnet.vm("c"));
     // This is a connection, which is to go on afterwards.
     a.succeed("echo connected >/run/connected")?;
@@ -95,7 +95,7 @@ fn cut(testnet: &Context) -> anyhow::Result<()> {
     everybody_reaches_everybody(testnet)
 }
 
-fn one_way(testnet: &Context) -> anyhow::Result<()> {
+fn one_way(testnet: &Group) -> anyhow::Result<()> {
     let (a, b, c) = (testnet.vm("a"), testnet.vm("b"), testnet.vm("c"));
     let fault = testnet.fault(Fault::partition(&["a"], &["b"]).one_way())?;
     let before = (echoes(&a)?, echoes(&b)?);
@@ -109,13 +109,13 @@ fn one_way(testnet: &Context) -> anyhow::Result<()> {
     everybody_reaches_everybody(testnet)
 }
 
-fn loss(testnet: &Context) -> anyhow::Result<()> {
+fn loss(testnet: &Group) -> anyhow::Result<()> {
     const SENT: u64 = 400;
     let (a, b) = (testnet.vm("a"), testnet.vm("b"));
     let _fault = testnet.fault(Fault::loss("a", 50.0).to("b"))?;
     let before = (echoes(&a)?, echoes(&b)?);
     for (vm, peer) in [(&a, &b), (&b, &a)] {
-        vm.agent(&format!("ping -q -A -c {SENT} -W 1 {}", peer.address()))?;
+        vm.execute_by_agent(&format!("ping -q -A -c {SENT} -W 1 {}", peer.address()))?;
     }
     let after = (echoes(&a)?, echoes(&b)?);
     let arrived = (after.0 - before.0, after.1 - before.1);
@@ -126,7 +126,7 @@ fn loss(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn delay(testnet: &Context) -> anyhow::Result<()> {
+fn delay(testnet: &Group) -> anyhow::Result<()> {
     let (a, b) = (testnet.vm("a"), testnet.vm("b"));
     a.succeed("true")?;
     let without = round_trip(&a, &b)?;
@@ -147,13 +147,13 @@ fn delay(testnet: &Context) -> anyhow::Result<()> {
 
 /// The shortest round trip of several, in milliseconds.
 fn round_trip(from: &Vm, to: &Vm) -> anyhow::Result<f64> {
-    let said = from.agent(&format!("ping -q -c 20 -i 0.05 {}", to.address()))?.stdout;
+    let said = from.execute_by_agent(&format!("ping -q -c 20 -i 0.05 {}", to.address()))?.stdout;
     let times = said.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
     let shortest = times.and_then(|times| times.split('/').next());
     shortest.and_then(|time| time.parse().ok()).with_context(|| format!("no round trip: {said}"))
 }
 
-fn rate(testnet: &Context) -> anyhow::Result<()> {
+fn rate(testnet: &Group) -> anyhow::Result<()> {
     const BYTES: u32 = 2_000_000;
     let (a, b) = (testnet.vm("a"), testnet.vm("b"));
     // A megabit a second is far less than what a guest under emulation sends.
@@ -175,7 +175,7 @@ fn rate(testnet: &Context) -> anyhow::Result<()> {
     b.succeed(&ping(&a)).map(drop)
 }
 
-fn fork_has_faults(testnet: &Context) -> anyhow::Result<()> {
+fn fork_has_faults(testnet: &Group) -> anyhow::Result<()> {
     let faults = testnet.faults()?;
     let [partition, _] = faults.as_slice() else { anyhow::bail!("there are: {faults:?}") };
     ensure!(partition.fault == Fault::partition(&["a"], &["c"]), "it is another: {partition:?}");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use steading::{
-    Context, FileFault, FileSource, FileStatus, Sha256, Source, Suite, Testnet, Vm, WithoutForks, at_once,
+    FileFault, FileSource, FileStatus, ForkFallback, Group, Sha256, Source, Suite, Testnet, Vm, at_once,
     reference,
 };
 
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
                     add_update(testnet)?;
                     testnet.file_fault(FileFault::status(503).of(IMAGE))?.keep()
                 })
-                .fork_each(WithoutForks::Skip)
+                .fork_each(ForkFallback::Skip)
                 .test("a_fork_serves_what_its_group_served_and_as_badly", forks)
                 .test("and_has_the_server_behave_for_itself_alone", forks)
         })
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 /// A file of this run's own; it is there as long as the testnet.
-fn add_update(testnet: &Context) -> anyhow::Result<FileStatus> {
+fn add_update(testnet: &Group) -> anyhow::Result<FileStatus> {
     let content: Vec<u8> = (0..UPDATE_SIZE).map(|at| u8::try_from(at % 253).unwrap_or_default()).collect();
     let path = format!("{}/update.bin", testnet.log_dir());
     if !std::path::Path::new(&path).exists() {
@@ -80,7 +80,7 @@ fn sum(vm: &Vm, file: &str) -> anyhow::Result<String> {
     Ok(said.split(' ').next().unwrap_or_default().to_owned())
 }
 
-fn downloads(testnet: &Context) -> anyhow::Result<()> {
+fn downloads(testnet: &Group) -> anyhow::Result<()> {
     let image = testnet.file(IMAGE)?;
     ensure!(image.url().ends_with(&image.sha256().to_string()), "it is not known by its digest: {image:?}");
     let megabytes = f64::from(u32::try_from(image.size())?) / 1e6;
@@ -96,7 +96,7 @@ fn downloads(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn resumes(testnet: &Context) -> anyhow::Result<()> {
+fn resumes(testnet: &Group) -> anyhow::Result<()> {
     let update = add_update(testnet)?;
     let n1 = testnet.vm("n1");
     let cut = testnet.file_fault(FileFault::cut_after(2_000_000).of(UPDATE))?;
@@ -115,7 +115,7 @@ fn resumes(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn falls_back(testnet: &Context) -> anyhow::Result<()> {
+fn falls_back(testnet: &Group) -> anyhow::Result<()> {
     let (update, n1) = (add_update(testnet)?, testnet.vm("n1"));
     let nothing = testnet.plan().addresses.file_url(&Sha256::of("no such file").to_string());
     let download = format!(
@@ -142,7 +142,7 @@ fn falls_back(testnet: &Context) -> anyhow::Result<()> {
     slow.undo()
 }
 
-fn vanished(testnet: &Context) -> anyhow::Result<()> {
+fn vanished(testnet: &Group) -> anyhow::Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().context("the temporary directory is no text")?;
     let added = testnet.add_file(FileSource::new(path).name("short-lived"))?;
@@ -156,7 +156,7 @@ fn vanished(testnet: &Context) -> anyhow::Result<()> {
     testnet.remove_file("short-lived")
 }
 
-fn accesses(testnet: &Context) -> anyhow::Result<()> {
+fn accesses(testnet: &Group) -> anyhow::Result<()> {
     let image = testnet.file(IMAGE)?;
     testnet.vm("n2").succeed(&format!("curl -sSf -r 10-19 {}", image.url()))?;
     let wanted = [
@@ -170,12 +170,12 @@ fn accesses(testnet: &Context) -> anyhow::Result<()> {
             return Ok(());
         }
         // A line is in the log after a second at most.
-        testnet.vm("n2").agent("sleep 0.1")?;
+        testnet.vm("n2").execute_by_agent("sleep 0.1")?;
     }
     anyhow::bail!("there is no such line")
 }
 
-fn http(testnet: &Context) -> anyhow::Result<()> {
+fn http(testnet: &Group) -> anyhow::Result<()> {
     let n1 = testnet.vm("n1");
     let addresses = &testnet.plan().addresses;
     let further = Ipv6Addr::new(0x2001, 0xdb8, 0x78, 0, 0, 0, 0, 9);
@@ -193,19 +193,19 @@ fn http(testnet: &Context) -> anyhow::Result<()> {
             ensure!(answer.header("x-kind") == Some("test"), "{host}: {answer:?}");
         }
     }
-    let missing = n1.http(8000, "/nothing")?;
+    let missing = testnet.http()?.get(n1.url(8000, "/nothing"))?;
     ensure!(missing.status() == 404, "{missing:?}");
     let said = missing.succeed().err().context("404 is success")?.to_string();
     ensure!(said.contains("answered with status 404"), "{said}");
     let unknown = testnet.http()?.get("http://nobody:8000/").err().context("there is a VM nobody")?;
     ensure!(format!("{unknown:#}").contains("nobody"), "{unknown:#}");
-    n1.http(8001, "/").err().context("somebody listens at port 8001")?;
+    testnet.http()?.get(n1.url(8001, "/")).err().context("somebody listens at port 8001")?;
     let untrusted = testnet.http_client().trust("no certificate");
     ensure!(untrusted.is_err(), "what is no certificate is trusted");
     Ok(())
 }
 
-fn forks(testnet: &Context) -> anyhow::Result<()> {
+fn forks(testnet: &Group) -> anyhow::Result<()> {
     let (n1, image, update) = (testnet.vm("n1"), testnet.file(IMAGE)?, testnet.file(UPDATE)?);
     let faults = testnet.file_faults()?;
     ensure!(

@@ -10,7 +10,7 @@ mod priority;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use steading::{Context, Suite, Testnet, Vm, at_once, reference};
+use steading::{Group, Suite, Testnet, Vm, at_once, reference};
 
 /// Where the guest takes connections.
 const PORT: u16 = 9000;
@@ -38,13 +38,13 @@ fn main() -> ExitCode {
 
 /// Gives the guest these rules in place of all it has. By its agent: SSH would take part.
 fn set_rules(vm: &Vm, rules: &str) -> anyhow::Result<()> {
-    let output = vm.agent(&format!("nft -f - <<'END'\nflush ruleset\n{rules}END"))?;
+    let output = vm.execute_by_agent(&format!("nft -f - <<'END'\nflush ruleset\n{rules}END"))?;
     anyhow::ensure!(output.status == 0, "nft refuses the rules: {}\n{rules}", output.stderr);
     Ok(())
 }
 
 /// What is left in the log, so far.
-fn logged(testnet: &Context, text: &str) -> anyhow::Result<usize> {
+fn logged(testnet: &Group, text: &str) -> anyhow::Result<usize> {
     let log =
         fs_err::read_to_string(format!("{}/log.jsonl", testnet.log_dir())).context("there is no log")?;
     Ok(log.lines().filter(|line| line.contains(text)).count())

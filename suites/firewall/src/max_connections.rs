@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 
 use anyhow::{Context as _, bail, ensure};
-use steading::{Context, FileFault, FileSource, Source, Vm};
+use steading::{FileFault, FileSource, Group, Source, Vm};
 
 use crate::{PORT, connection, logged, set_rules};
 
@@ -18,7 +18,7 @@ const ROUNDS: usize = 3;
 const FILE: &str = "slow.img";
 const SIZE: usize = 4_000_000;
 
-pub(crate) fn test(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn test(testnet: &Group) -> anyhow::Result<()> {
     let fw = testnet.vm("fw");
     connection::allow_many()?;
     set_rules(
@@ -53,7 +53,7 @@ fn content() -> Vec<u8> {
     (0..SIZE).map(|at| u8::try_from(at % 253).unwrap_or_default()).collect()
 }
 
-fn one_round(testnet: &Context, fw: &Vm, round: usize) -> anyhow::Result<()> {
+fn one_round(testnet: &Group, fw: &Vm, round: usize) -> anyhow::Result<()> {
     let management = testnet.source_address(Source::Management)?;
     let target = (fw.address(), PORT);
     let image = testnet.file(FILE)?;
@@ -66,7 +66,7 @@ fn one_round(testnet: &Context, fw: &Vm, round: usize) -> anyhow::Result<()> {
          systemd-run -q -u talk sh -c 'while sleep 0.2; do echo {marker}; done'",
         image.url()
     );
-    let started = fw.agent(&line)?;
+    let started = fw.execute_by_agent(&line)?;
     ensure!(started.status == 0, "cannot start what is to go on meanwhile: {started:?}");
     let talked_before = wait_until(fw, || logged(testnet, &marker), |count| *count > 0)?;
 
@@ -87,7 +87,7 @@ fn one_round(testnet: &Context, fw: &Vm, round: usize) -> anyhow::Result<()> {
         connection::open(address, target).with_context(|| format!("{source:?}, which has one only"))?;
     }
     // What went on meanwhile does so still.
-    let downloading = fw.agent("systemctl is-active download")?.stdout;
+    let downloading = fw.execute_by_agent("systemctl is-active download")?.stdout;
     ensure!(downloading.trim() == "active", "the download is over: {downloading}");
     wait_until(fw, || logged(testnet, &marker), |count| *count > talked_before + 2)?;
     slow.undo()?;
@@ -103,7 +103,7 @@ fn one_round(testnet: &Context, fw: &Vm, round: usize) -> anyhow::Result<()> {
         "systemctl stop download talk; curl -sf -C - -o /run/download {} && sha256sum </run/download",
         image.url()
     );
-    let sum = fw.agent(&line)?;
+    let sum = fw.execute_by_agent(&line)?;
     let wanted = image.sha256().to_string();
     ensure!(sum.stdout.starts_with(&wanted), "the download, resumed, is not {wanted}: {sum:?}");
     println!("round {round}: {MOST} connections accepted, the next refused");
@@ -124,6 +124,6 @@ fn wait_until<T: std::fmt::Debug>(
             return Ok(answer);
         }
         ensure!(began.elapsed() < limit, "not within {limit:?}; it is {answer:?}");
-        fw.agent("sleep 0.3")?;
+        fw.execute_by_agent("sleep 0.3")?;
     }
 }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Source, Vm};
+use steading::{Group, Source, Vm};
 
 use crate::{PORT, connection, set_rules};
 
@@ -63,7 +63,7 @@ impl Order {
     }
 }
 
-pub(crate) fn test(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn test(testnet: &Group) -> anyhow::Result<()> {
     let (fw, other) = (testnet.vm("fw"), testnet.vm("other"));
     let mut table =
         format!("{:<22} {:<12} {:<12} {:<9} {:<9}\n", "rules", "denied", "from", "expected", "got");
@@ -97,7 +97,7 @@ const fn word(accepted: bool) -> &'static str {
     if accepted { "accepted" } else { "refused" }
 }
 
-fn rules(testnet: &Context, other: &Vm, order: Order, denied: Place) -> String {
+fn rules(testnet: &Group, other: &Vm, order: Order, denied: Place) -> String {
     let source = match denied {
         Place::Management => format!("{}/64", testnet.plan().addresses.management),
         Place::Vm => format!("{}/128", other.address()),
@@ -116,14 +116,14 @@ fn rules(testnet: &Context, other: &Vm, order: Order, denied: Place) -> String {
     )
 }
 
-fn is_accepted(testnet: &Context, fw: &Vm, other: &Vm, from: Place) -> anyhow::Result<bool> {
+fn is_accepted(testnet: &Group, fw: &Vm, other: &Vm, from: Place) -> anyhow::Result<bool> {
     let source = match from {
         Place::Management => Source::Management,
         Place::Further => Source::Address(FURTHER),
         Place::Vm => {
             // The greeting of the guest's program.
             let line = format!("timeout 20 bash -c 'head -c 1 </dev/tcp/{}/{PORT}'", fw.address());
-            let said = other.agent(&line)?;
+            let said = other.execute_by_agent(&line)?;
             let refused = said.stderr.contains("Connection refused");
             ensure!(refused || said.stdout == "+", "the other VM is neither accepted nor refused: {said:?}");
             return Ok(!refused);

@@ -1,7 +1,7 @@
 //! What keeps the guests busy while they are frozen: a connection between them, and a journal.
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Vm};
+use steading::{Group, Vm};
 
 /// On the server: says again what it hears, on each connection.
 const SERVE: &str = "systemd-run --unit=echo systemd-socket-activate --accept --inetd -l 7000 cat";
@@ -28,7 +28,7 @@ pub(crate) struct Busy {
 }
 
 impl Busy {
-    pub(crate) fn of(testnet: &Context) -> Self {
+    pub(crate) fn of(testnet: &Group) -> Self {
         Self { client: testnet.vm("client"), server: testnet.vm("server") }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use busy::Busy;
-use steading::{Context, Suite, Testnet, Vm, VmState, WithoutForks, at_once, reference};
+use steading::{ForkFallback, Group, Suite, Testnet, Vm, VmState, at_once, reference};
 
 /// What the clock of a guest may be wrong by once its agent has set it.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 const RANDOM: &str = "random.txt";
 
 /// The name of a test may be longer than that of a file, and have characters that this cannot have.
-fn has_logs_of_its_own(testnet: &Context) -> anyhow::Result<()> {
+fn has_logs_of_its_own(testnet: &Group) -> anyhow::Result<()> {
     let dir = std::path::Path::new(testnet.log_dir());
     let name = dir.file_name().and_then(|name| name.to_str()).context("the logs have no directory")?;
     ensure!(name.starts_with("forked--a-name--with-blanks---and-xxx"), "the directory is called {name}");
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         })
         .parallel("forked", |section| {
             section
-                .fork_each(WithoutForks::Skip)
+                .fork_each(ForkFallback::Skip)
                 .test("one_that_breaks_things_finds_them_whole", breaks_things)
                 .test("another_that_breaks_things_finds_them_whole", breaks_things)
                 .test("a_connection_between_vms_goes_on", |testnet| Busy::of(testnet).goes_on())
@@ -76,18 +76,18 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn both(testnet: &Context) -> [Vm; 2] {
+fn both(testnet: &Group) -> [Vm; 2] {
     ["client", "server"].map(|name| testnet.vm(name))
 }
 
-fn breaks_things(testnet: &Context) -> anyhow::Result<()> {
+fn breaks_things(testnet: &Group) -> anyhow::Result<()> {
     let server = testnet.vm("server");
     server.succeed("test ! -e /root/broken && test -x /usr/bin/env")?;
     server.succeed("touch /root/broken && sync && rm -rf /usr/bin /etc/systemd")?;
     testnet.put("broken", &true)
 }
 
-fn clocks_are_right(testnet: &Context) -> anyhow::Result<()> {
+fn clocks_are_right(testnet: &Group) -> anyhow::Result<()> {
     for vm in both(testnet) {
         // The agent sets it once it has time for it.
         let mut last = String::new();
@@ -112,7 +112,7 @@ fn now() -> anyhow::Result<Duration> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?)
 }
 
-fn draws_random_numbers(testnet: &Context) -> anyhow::Result<()> {
+fn draws_random_numbers(testnet: &Group) -> anyhow::Result<()> {
     let client = testnet.vm("client");
     // The agent has it done once it has time for it.
     client.wait_until_succeeds("dmesg | grep 'seeded anew\\|virtual machine fork'")?;
@@ -120,7 +120,7 @@ fn draws_random_numbers(testnet: &Context) -> anyhow::Result<()> {
     Ok(fs_err::write(format!("{}/{RANDOM}", testnet.log_dir()), drawn)?)
 }
 
-fn random_numbers_differ(testnet: &Context) -> anyhow::Result<()> {
+fn random_numbers_differ(testnet: &Group) -> anyhow::Result<()> {
     let drawn =
         |test: &str| fs_err::read_to_string(format!("{}/forks/forked--{test}/{RANDOM}", testnet.log_dir()));
     let (one, other) = (drawn("one_draws_random_numbers")?, drawn("another_draws_random_numbers")?);
@@ -131,7 +131,7 @@ fn random_numbers_differ(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn lifecycle(testnet: &Context) -> anyhow::Result<()> {
+fn lifecycle(testnet: &Group) -> anyhow::Result<()> {
     let (client, server, late) = (testnet.vm("client"), testnet.vm("server"), testnet.vm("late"));
     ensure!(server.status()?.boot == 1, "a fork is in the boot in which it was frozen");
     server.succeed("echo kept >/root/kept && sync")?;
@@ -156,7 +156,7 @@ fn lifecycle(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// By its power button: the same process of QEMU, which began frozen, boots.
-fn one_that_goes_on_is_rebooted(testnet: &Context) -> anyhow::Result<()> {
+fn one_that_goes_on_is_rebooted(testnet: &Group) -> anyhow::Result<()> {
     let server = testnet.vm("server");
     server.reboot()?;
     server.wait_for_ssh()?;
@@ -165,7 +165,7 @@ fn one_that_goes_on_is_rebooted(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// Only those that are on.
-fn neighbours_are_known(testnet: &Context) -> anyhow::Result<()> {
+fn neighbours_are_known(testnet: &Group) -> anyhow::Result<()> {
     let output = std::process::Command::new("ip").args(["-6", "neigh"]).output()?;
     let known = String::from_utf8(output.stdout)?;
     let is_known = |name: &str| {
@@ -179,13 +179,13 @@ fn neighbours_are_known(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// Also to guests that know one.
-fn a_router_is_advertised(testnet: &Context) -> anyhow::Result<()> {
+fn a_router_is_advertised(testnet: &Group) -> anyhow::Result<()> {
     // The connection by which this is asked needs the route, too, and stands still until it is there again.
     let lines = "ip -6 route del default && until ip -6 route show default | grep -q .; do sleep 1; done";
     testnet.vm("client").succeed(lines).map(drop)
 }
 
-fn frozen_again(testnet: &Context) -> anyhow::Result<()> {
+fn frozen_again(testnet: &Group) -> anyhow::Result<()> {
     let busy = Busy::of(testnet);
     testnet.freeze()?;
     busy.goes_on()?;
@@ -195,7 +195,7 @@ fn frozen_again(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// Lines are numbered; those of this group's log must be without a gap.
-fn journal_goes_on(testnet: &Context) -> anyhow::Result<()> {
+fn journal_goes_on(testnet: &Group) -> anyhow::Result<()> {
     let client = testnet.vm("client");
     let mut counted: u64 = client.succeed("cat /run/count")?.trim().parse().context("no number")?;
     counted += 3;
@@ -213,13 +213,13 @@ fn journal_goes_on(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn numbers_in_journal(testnet: &Context) -> anyhow::Result<Vec<u64>> {
+fn numbers_in_journal(testnet: &Group) -> anyhow::Result<Vec<u64>> {
     let log = fs_err::read_to_string(format!("{}/vms/client/journal.log", testnet.log_dir()))?;
     let number = |line: &str| line.split_once("counted ")?.1.strip_suffix(" times")?.parse().ok();
     Ok(log.lines().filter_map(number).collect())
 }
 
-fn the_group_itself_goes_on(testnet: &Context) -> anyhow::Result<()> {
+fn the_group_itself_goes_on(testnet: &Group) -> anyhow::Result<()> {
     ensure!(testnet.get::<bool>("broken").is_err(), "a value of a fork is seen here");
     testnet.vm("server").succeed("test ! -e /root/broken && cat /root/set-up")?;
     Busy::of(testnet).goes_on()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading::{CloudInit, Context, GuestConfig, Suite, Testnet, Vm, reference};
+use steading::{CloudInit, Group, GuestConfig, Suite, Testnet, Vm, reference};
 
 /// What the guest is to find, by each way of configuring it.
 const IGNITION: &str = r#"{"ignition":{"version":"3.3.0"}}"#;
@@ -77,7 +77,7 @@ fn config_dir() -> anyhow::Result<Utf8PathBuf> {
     Ok(dir)
 }
 
-fn cards(testnet: &Context) -> anyhow::Result<()> {
+fn cards(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("configured");
     let first = vm.succeed("ip -6 -o addr show dev enp1s0 scope global")?;
     ensure!(first.contains(&format!(" {}/64 ", vm.address())), "the first card has {first}");
@@ -93,13 +93,13 @@ fn cards(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config_disk(testnet: &Context) -> anyhow::Result<()> {
+fn config_disk(testnet: &Group) -> anyhow::Result<()> {
     let greeting = testnet.vm("configured").wait_until_succeeds("grep . /run/greeting")?;
     ensure!(greeting == "good morning", "activate left {greeting:?}");
     Ok(())
 }
 
-fn cloud_init_disk(testnet: &Context) -> anyhow::Result<()> {
+fn cloud_init_disk(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("configured");
     vm.succeed("mkdir -p /mnt/seed && mount -o ro \"$(blkid -t LABEL=CIDATA -o device)\" /mnt/seed")?;
     let data = vm.succeed("cat /mnt/seed/user-data")?;
@@ -108,14 +108,14 @@ fn cloud_init_disk(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ignition(testnet: &Context) -> anyhow::Result<()> {
+fn ignition(testnet: &Group) -> anyhow::Result<()> {
     let file = "/sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw";
     let read = testnet.vm("configured").succeed(&format!("modprobe qemu_fw_cfg; cat {file}"))?;
     ensure!(read == IGNITION, "the guest reads {read:?}");
     Ok(())
 }
 
-fn credential(testnet: &Context) -> anyhow::Result<()> {
+fn credential(testnet: &Group) -> anyhow::Result<()> {
     let read = testnet.vm("configured").succeed("systemd-creds --system cat steading.test")?;
     ensure!(read == CREDENTIAL, "the guest reads {read:?}");
     Ok(())
@@ -126,7 +126,7 @@ fn content(name: &str, bytes: usize) -> String {
     format!("{name}, ").chars().cycle().take(bytes).collect()
 }
 
-fn large_credentials(testnet: &Context) -> anyhow::Result<()> {
+fn large_credentials(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("configured");
     for (name, bytes) in LARGE_CREDENTIALS {
         let read = vm.succeed(&format!("systemd-creds --system cat {name}"))?;
@@ -161,7 +161,7 @@ touch /usr
 sync
 ";
 
-fn package(testnet: &Context) -> anyhow::Result<()> {
+fn package(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("bios");
     vm.wait_for_ssh()?;
     vm.succeed(PACKAGE)?;
@@ -172,7 +172,7 @@ fn package(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn copies(testnet: &Context) -> anyhow::Result<()> {
+fn copies(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("configured");
     let dir = Utf8Path::new(testnet.log_dir());
     let (local, back) = (dir.join("sent"), dir.join("brought-back"));
@@ -184,18 +184,18 @@ fn copies(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn agent(testnet: &Context) -> anyhow::Result<()> {
+fn agent(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("configured");
-    let cut = vm.agent("ip link set enp1s0 down && echo cut")?;
+    let cut = vm.execute_by_agent("ip link set enp1s0 down && echo cut")?;
     ensure!(cut.stdout == "cut\n", "the agent says {cut:?}");
     ensure!(!vm.has_open_port(22), "its port 22 is open although its card is down");
-    let name = vm.agent("hostname; exit 3")?;
+    let name = vm.execute_by_agent("hostname; exit 3")?;
     ensure!((name.status, name.stdout.as_str()) == (3, "configured\n"), "the agent says {name:?}");
-    vm.agent("ip link set enp1s0 up")?;
+    vm.execute_by_agent("ip link set enp1s0 up")?;
     vm.wait_for_open_port(22)
 }
 
-fn units_and_journals(testnet: &Context) -> anyhow::Result<()> {
+fn units_and_journals(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("configured");
     vm.wait_for_unit("systemd-networkd.service")?;
     vm.succeed("logger -t test 'a word for the journal'")?;
@@ -214,7 +214,7 @@ fn boots(vm: &Vm, check: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn screenshot(testnet: &Context) -> anyhow::Result<()> {
+fn screenshot(testnet: &Group) -> anyhow::Result<()> {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
     let file = Utf8Path::new(testnet.log_dir()).join("bios.png");
     testnet.vm("bios").screenshot(&file)?;
@@ -224,7 +224,7 @@ fn screenshot(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// Both write to their consoles as fast as emulation lets them, one of them without an end.
-fn flood(testnet: &Context) -> anyhow::Result<()> {
+fn flood(testnet: &Group) -> anyhow::Result<()> {
     const LINES: usize = 50;
     let (loud, quiet) = (testnet.vm("bios"), testnet.vm("configured"));
     loud.succeed("systemd-run --unit=flood sh -c 'exec yes a flood of words >/dev/ttyS0'")?;
@@ -238,7 +238,7 @@ fn flood(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// A wait for a VM that dies says so at once, with the end of its console.
-fn waiting_ends(testnet: &Context) -> anyhow::Result<()> {
+fn waiting_ends(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("bios");
     let waiting = std::thread::spawn({
         let vm = vm.clone();
@@ -257,7 +257,7 @@ fn waiting_ends(testnet: &Context) -> anyhow::Result<()> {
 /// A guest that takes its time to stop, so that its old boot still answers when the wait begins.
 const SLOW_TO_STOP: &str = "systemd-run --unit=slow -p ExecStop='/bin/sleep 6' -p RemainAfterExit=yes true";
 
-fn reboots_by_itself(testnet: &Context) -> anyhow::Result<()> {
+fn reboots_by_itself(testnet: &Group) -> anyhow::Result<()> {
     const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
     let vm = testnet.vm("uefi");
     let (boot, before) = (vm.boot()?, vm.succeed(BOOT_ID)?);
@@ -275,7 +275,7 @@ fn reboots_by_itself(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// The power button wakes it, and only when it is pressed once more does the guest power off.
-fn suspends(testnet: &Context) -> anyhow::Result<()> {
+fn suspends(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("uefi");
     // The command ends before the guest does what it is told.
     vm.succeed("systemd-run sh -c 'sleep 1; echo freeze >/sys/power/state'")?;
@@ -289,7 +289,7 @@ fn suspends(testnet: &Context) -> anyhow::Result<()> {
     vm.wait_for_ssh()
 }
 
-fn panics(testnet: &Context) -> anyhow::Result<()> {
+fn panics(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("uefi");
     vm.succeed("echo 1 >/proc/sys/kernel/sysrq; systemd-run sh -c 'sleep 1; echo c >/proc/sysrq-trigger'")?;
     vm.wait_for_console("Kernel panic - not syncing")?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading::reference::ReferenceGuest;
-use steading::{Boot, Context, Fault, VmSpec, VmState};
+use steading::{Boot, Fault, Group, VmSpec, VmState};
 
 /// Debian's package `busybox-static`.
 const BUSYBOX: &str = "/usr/bin/busybox";
@@ -80,11 +80,11 @@ fn archive(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     archive
 }
 
-pub(crate) fn test(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn test(testnet: &Group) -> anyhow::Result<()> {
     let small = testnet.vm("small");
     small.wait_for_console("small: it serves")?;
     small.wait_for_open_port(80)?;
-    let said = small.http(80, "")?.succeed()?.text();
+    let said = testnet.http()?.get(small.url(80, ""))?.succeed()?.text();
     ensure!(said == PAGE, "it serves {said:?}");
     // Others find it by its name.
     let said = testnet.vm("configured").succeed("curl -sSf http://small/")?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use steading::{Context, Suite, Testnet, Vm, VmState, at_once, reference};
+use steading::{Group, Suite, Testnet, Vm, VmState, at_once, reference};
 
 /// Two "subnets" of two, as products deploy them; to the network they are one.
 const SUBNETS: [[&str; 2]; 2] = [["a1", "a2"], ["b1", "b2"]];
@@ -27,12 +27,12 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn nodes(testnet: &Context) -> Vec<Vm> {
+fn nodes(testnet: &Group) -> Vec<Vm> {
     SUBNETS.as_flattened().iter().map(|name| testnet.vm(name)).collect()
 }
 
 /// Every node is reached from the management address, which is the driver's own, and by every other.
-fn basic_health(testnet: &Context) -> anyhow::Result<()> {
+fn basic_health(testnet: &Group) -> anyhow::Result<()> {
     let nodes = nodes(testnet);
     let management = testnet.plan().addresses.management;
     for node in &nodes {
@@ -70,22 +70,23 @@ fn kill_and_start(vm: &Vm) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn global_reboot(testnet: &Context) -> anyhow::Result<()> {
+fn global_reboot(testnet: &Group) -> anyhow::Result<()> {
     let nodes = nodes(testnet);
     at_once(&nodes, Vm::reboot)?;
     basic_health(testnet)
 }
 
-fn launch_single_guest(testnet: &Context) -> anyhow::Result<()> {
+fn launch_single_guest(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm(SINGLE);
     ensure!(vm.status()?.state == VmState::Off, "it runs although it was declared stopped");
     vm.start()?;
     vm.wait_for_ssh()?;
     let name = vm.succeed("hostname")?;
     ensure!(name.trim() == SINGLE, "its host name is {name:?}");
-    let agent = vm.agent("cat /etc/hostname; hostname")?;
+    let agent = vm.execute_by_agent("cat /etc/hostname; hostname")?;
     ensure!(agent.status == 0 && agent.stdout.contains(SINGLE), "its agent says {agent:?}");
-    vm.shutdown()?;
+    vm.execute("systemctl poweroff --no-block")?;
+    vm.wait_for_shutdown()?;
     ensure!(vm.status()?.state == VmState::Off, "it runs after a shutdown");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use steading::Context;
+use steading::Group;
 
 /// Names the addresses of other groups' VMs, with commas between them.
 const FOREIGN: &str = "MISHAP_FOREIGN";
@@ -18,7 +18,7 @@ const MEETING: &str = "MISHAP_MEETING";
 const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Reaches each VM of this group, by its network and over SSH, and none of another.
-pub(crate) fn neighbours(testnet: &Context) -> anyhow::Result<()> {
+pub(crate) fn neighbours(testnet: &Group) -> anyhow::Result<()> {
     testnet.at_once(|vm| {
         let name = vm.succeed("hostname")?;
         ensure!(name.trim() == vm.name(), "VM {} says that it is {name:?}", vm.name());

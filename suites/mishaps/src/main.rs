@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mishap::Mishap;
-use steading::{Boot, Context, ImageSource, Sha256, Suite, Testnet, VmSpec, WithoutForks, reference};
+use steading::{Boot, ForkFallback, Group, ImageSource, Sha256, Suite, Testnet, VmSpec, reference};
 
 /// Names a disk image, for the mishaps that are about one.
 const IMAGE: &str = "MISHAP_IMAGE";
@@ -52,7 +52,7 @@ fn suite(mishap: Mishap) -> Suite {
             }),
         Mishap::Freezes => suite.parallel("forked", |section| {
             let section = section
-                .fork_each(WithoutForks::Skip)
+                .fork_each(ForkFallback::Skip)
                 .setup(|testnet| testnet.vm("a").wait_for_console("No bootable device").map(drop));
             ["one", "two", "three"].into_iter().fold(section, |section, name| {
                 section.test(name, |testnet| {
@@ -77,7 +77,7 @@ fn suite(mishap: Mishap) -> Suite {
         }),
         Mishap::Warm => suite.test("is_up", |testnet| testnet.vm("a").wait_for_ssh()),
         Mishap::Neighbours => suite.test("each_is_reached_and_no_other", guest::neighbours),
-        _ => suite.test("never_runs", |_: &Context| Ok(())),
+        _ => suite.test("never_runs", |_: &Group| Ok(())),
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use steading::{
-    Certificate, Context, FileSource, Record, Suite, Testnet, Vm, WithoutForks, at_once, reference,
+    Certificate, FileSource, ForkFallback, Group, Record, Suite, Testnet, Vm, at_once, reference,
 };
 
 /// A public resolver, as products have it built in; the testnet claims it.
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         .sequential("forked", |section| {
             section
                 .setup(|testnet| testnet.add_record(Record::address("before", Ipv6Addr::LOCALHOST)))
-                .fork_each(WithoutForks::Skip)
+                .fork_each(ForkFallback::Skip)
                 .test("a_fork_has_the_names_and_the_authority_of_its_group", forks)
                 .test("and_changes_them_for_itself_alone", forks)
         })
@@ -64,7 +64,7 @@ fn serve(vm: &Vm, certificate: &Certificate) -> anyhow::Result<()> {
     vm.wait_for_open_port(443)
 }
 
-fn https(testnet: &Context) -> anyhow::Result<()> {
+fn https(testnet: &Group) -> anyhow::Result<()> {
     let (n1, n2) = (testnet.vm("n1"), testnet.vm("n2"));
     let domain = &testnet.plan().addresses.domain;
     let hosts = [
@@ -89,7 +89,7 @@ fn https(testnet: &Context) -> anyhow::Result<()> {
     testnet.remove_record("other").map(drop)
 }
 
-fn no_trust(testnet: &Context) -> anyhow::Result<()> {
+fn no_trust(testnet: &Group) -> anyhow::Result<()> {
     let n1 = testnet.vm("n1");
     let said = n1.execute("curl -sS https://n1/")?;
     ensure!(said.status == 60, "curl does not tell of an unknown authority: {said:?}");
@@ -103,7 +103,7 @@ fn found(vm: &Vm, name: &str) -> anyhow::Result<String> {
     vm.succeed(&format!("getent ahosts {name} | awk '{{print $1}}' | sort -u"))
 }
 
-fn comes_and_goes(testnet: &Context) -> anyhow::Result<()> {
+fn comes_and_goes(testnet: &Group) -> anyhow::Result<()> {
     let (n1, n2) = (testnet.vm("n1"), testnet.vm("n2"));
     let domain = &testnet.plan().addresses.domain;
     let name = format!("a.b.late.{domain}");
@@ -122,7 +122,7 @@ fn comes_and_goes(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nobody(testnet: &Context) -> anyhow::Result<()> {
+fn nobody(testnet: &Group) -> anyhow::Result<()> {
     let n2 = testnet.vm("n2");
     let domain = &testnet.plan().addresses.domain;
     for name in ["nobody", &format!("nobody.{domain}"), "www.debian.org"] {
@@ -136,7 +136,7 @@ fn nobody(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn built_in(testnet: &Context) -> anyhow::Result<()> {
+fn built_in(testnet: &Group) -> anyhow::Result<()> {
     let (n1, n2) = (testnet.vm("n1"), testnet.vm("n2"));
     let ask = |resolver: IpAddr| {
         // Whatever the router says, this is all that the program knows.
@@ -157,7 +157,7 @@ fn built_in(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// Has a guest order a certificate by ACME, with the client of the host; how that ends.
-fn lego(testnet: &Context, vm: &Vm, name: &str) -> anyhow::Result<steading::CommandOutput> {
+fn lego(testnet: &Group, vm: &Vm, name: &str) -> anyhow::Result<steading::CommandOutput> {
     if !std::path::Path::new(LEGO).exists() {
         return Err(testnet.skip(format!("there is no {LEGO}: it is in Debian's package lego")));
     }
@@ -174,7 +174,7 @@ fn lego(testnet: &Context, vm: &Vm, name: &str) -> anyhow::Result<steading::Comm
     ))
 }
 
-fn acme(testnet: &Context) -> anyhow::Result<()> {
+fn acme(testnet: &Group) -> anyhow::Result<()> {
     let n2 = testnet.vm("n2");
     let name = format!("n2.{}", testnet.plan().addresses.domain);
     let said = lego(testnet, &n2, &name)?;
@@ -191,7 +191,7 @@ fn acme(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn stranger(testnet: &Context) -> anyhow::Result<()> {
+fn stranger(testnet: &Group) -> anyhow::Result<()> {
     for name in ["www.debian.org", "2001:db8::1"] {
         let error = testnet.certificate(&[name]).err().context("a stranger is certified")?.to_string();
         ensure!(error.contains("of the group") && error.contains("hint:"), "{error}");
@@ -207,7 +207,7 @@ fn stranger(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn forks(testnet: &Context) -> anyhow::Result<()> {
+fn forks(testnet: &Group) -> anyhow::Result<()> {
     let n2 = testnet.vm("n2");
     n2.succeed(&format!("curl -sSf https://{REGISTRY}/"))?;
     testnet.http()?.get("https://n1/")?.succeed()?;

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use steading::{Boot, Context, Fault, FileSource, Suite, Testnet, Vm, VmState, host, reference};
+use steading::{Boot, Fault, FileSource, Group, Suite, Testnet, Vm, VmState, host, reference};
 
 /// Where the root file system of the reference guest's disk begins, in bytes.
 const ROOT_OFFSET: u64 = 65 << 20;
@@ -39,15 +39,15 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn inner(testnet: &Context) -> Vm {
+fn inner(testnet: &Group) -> Vm {
     testnet.vm("inner").within(LIMIT)
 }
 
-fn outer(testnet: &Context) -> Vm {
+fn outer(testnet: &Group) -> Vm {
     testnet.vm("outer").within(LIMIT)
 }
 
-fn network(testnet: &Context) -> anyhow::Result<()> {
+fn network(testnet: &Group) -> anyhow::Result<()> {
     let (inner, outer) = (inner(testnet), outer(testnet));
     ensure!(inner.succeed("systemd-detect-virt || true")?.trim() == "kvm", "it does not run under KVM");
     ensure!(inner.succeed("hostname")?.trim() == "inner");
@@ -62,7 +62,7 @@ fn network(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn logs(testnet: &Context) -> anyhow::Result<()> {
+fn logs(testnet: &Group) -> anyhow::Result<()> {
     let (inner, outer) = (inner(testnet), outer(testnet));
     inner.succeed("logger -t nested-suite to-the-journal")?;
     inner.wait_for_journal("to-the-journal")?;
@@ -73,7 +73,7 @@ fn logs(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn killed(testnet: &Context) -> anyhow::Result<()> {
+fn killed(testnet: &Group) -> anyhow::Result<()> {
     let (inner, outer) = (inner(testnet), outer(testnet));
     inner.succeed("echo kept >/root/kept; sync /root/kept")?;
     let boot = inner.status()?.boot;
@@ -89,7 +89,7 @@ fn killed(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// The other version is the same image with one more file.
-fn upgraded(testnet: &Context) -> anyhow::Result<()> {
+fn upgraded(testnet: &Group) -> anyhow::Result<()> {
     let (inner, outer) = (inner(testnet), outer(testnet));
     inner.fail(&format!("test -e {VERSION}"))?;
     let dir = tempfile::tempdir()?;
@@ -121,7 +121,7 @@ fn upgraded(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// The upgrade is downloaded and written while the VM inside runs; rebooting takes it along.
-fn host_upgraded(testnet: &Context) -> anyhow::Result<()> {
+fn host_upgraded(testnet: &Group) -> anyhow::Result<()> {
     let (inner, outer) = (inner(testnet), outer(testnet));
     let runs = |version: &str| format!("grep -qx IMAGE_VERSION={version} /etc/os-release");
     outer.succeed(&runs("1"))?;
@@ -143,7 +143,7 @@ fn host_upgraded(testnet: &Context) -> anyhow::Result<()> {
     outer.wait_for_console("version 2 is well").map(drop)
 }
 
-fn host_killed(testnet: &Context) -> anyhow::Result<()> {
+fn host_killed(testnet: &Group) -> anyhow::Result<()> {
     let (inner, outer) = (inner(testnet), outer(testnet));
     outer.kill()?;
     let status = inner.status()?;

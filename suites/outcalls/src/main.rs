@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use steading::{CommandOutput, Context, Record, Suite, Testnet, Vm, at_once, reference, universal};
+use steading::{CommandOutput, Group, Record, Suite, Testnet, Vm, at_once, reference, universal};
 
 /// The host that is called, as the node knows it.
 const API: &str = "api.example.com";
@@ -62,7 +62,7 @@ fn ipv4(vm: &Vm) -> anyhow::Result<Ipv4Addr> {
     vm.plan().second_address.with_context(|| format!("VM {} has no IPv4 address", vm.name()))
 }
 
-fn serve(api: &Vm, testnet: &Context) -> anyhow::Result<()> {
+fn serve(api: &Vm, testnet: &Group) -> anyhow::Result<()> {
     let certificate = testnet.certificate(&[API])?;
     let pem = format!("{}{}", certificate.key, certificate.chain);
     api.succeed(&format!("cat >/run/api.pem <<'END'\n{pem}END"))?;
@@ -75,7 +75,7 @@ fn call(node: &Vm) -> anyhow::Result<CommandOutput> {
     node.execute(&format!("curl -sS --max-time 20 https://{API}/"))
 }
 
-fn fetches(testnet: &Context) -> anyhow::Result<()> {
+fn fetches(testnet: &Group) -> anyhow::Result<()> {
     let node = testnet.vm("node");
     let said = call(&node)?;
     ensure!(said.status == 0, "it is not fetched: {said:?}");
@@ -100,7 +100,7 @@ fn allow(node: &Vm) -> anyhow::Result<u64> {
     met.context("the rule counts nothing")?.parse().context("cannot read what the rule counts")
 }
 
-fn rejected(testnet: &Context) -> anyhow::Result<()> {
+fn rejected(testnet: &Group) -> anyhow::Result<()> {
     let (node, api) = (testnet.vm("node"), testnet.vm("api"));
     forbid(&node, &api, "reject with tcp reset")?;
     let said = call(&node)?;
@@ -111,7 +111,7 @@ fn rejected(testnet: &Context) -> anyhow::Result<()> {
     fetches(testnet)
 }
 
-fn dropped(testnet: &Context) -> anyhow::Result<()> {
+fn dropped(testnet: &Group) -> anyhow::Result<()> {
     let (node, api) = (testnet.vm("node"), testnet.vm("api"));
     forbid(&node, &api, "drop")?;
     let said = node.execute(&format!("curl -sS --connect-timeout 4 https://{API}/"))?;

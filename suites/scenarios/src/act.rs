@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use fs_err as fs;
-use steading::Context;
+use steading::Group;
 
 /// Where functions tell the tests what they did; each run has its own.
 fn directory() -> anyhow::Result<Utf8PathBuf> {
@@ -15,7 +15,7 @@ fn directory() -> anyhow::Result<Utf8PathBuf> {
 }
 
 /// A function that writes one line to the trace of its run.
-pub(crate) fn trace(line: &'static str) -> impl Fn(&Context) -> anyhow::Result<()> {
+pub(crate) fn trace(line: &'static str) -> impl Fn(&Group) -> anyhow::Result<()> {
     move |_| write_trace(line)
 }
 
@@ -26,7 +26,7 @@ fn write_trace(line: &str) -> anyhow::Result<()> {
 }
 
 /// A function that fails if another of its kind runs at the same time.
-pub(crate) fn alone(name: &'static str) -> impl Fn(&Context) -> anyhow::Result<()> {
+pub(crate) fn alone(name: &'static str) -> impl Fn(&Group) -> anyhow::Result<()> {
     move |_| {
         let token = directory()?.join("token");
         fs::OpenOptions::new().write(true).create_new(true).open(&token).context("somebody else is here")?;
@@ -51,7 +51,7 @@ pub(crate) fn wait_for_file(name: &str) -> anyhow::Result<()> {
 }
 
 /// Prints lines of many lengths, some longer than a terminal has columns, until it is told to end.
-pub(crate) fn talk(_: &Context) -> anyhow::Result<()> {
+pub(crate) fn talk(_: &Group) -> anyhow::Result<()> {
     for number in 0..60 {
         println!("word {number} {}", "=".repeat(number * 2));
     }
@@ -87,7 +87,7 @@ pub(crate) fn kill_myself() -> anyhow::Result<()> {
 }
 
 /// Leaves a process behind that has left the process group.
-pub(crate) fn leave_a_child(_: &Context) -> anyhow::Result<()> {
+pub(crate) fn leave_a_child(_: &Group) -> anyhow::Result<()> {
     let mut command = Command::new("setsid");
     command.args(["sleep", "1000"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()?;

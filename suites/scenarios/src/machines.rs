@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use camino::Utf8PathBuf;
 use fs_err as fs;
-use steading::{Boot, Context, Suite, Testnet, VmSpec, VmState};
+use steading::{Boot, Group, Suite, Testnet, VmSpec, VmState};
 
 /// Far more than a simulated machine takes for anything.
 const LONG: Duration = Duration::from_secs(60);
@@ -61,13 +61,13 @@ fn machine(name: &str, script: &str) -> anyhow::Result<VmSpec> {
     Ok(VmSpec::new(name, Boot::Kernel { kernel, initrd: None, cmdline: String::new() }))
 }
 
-fn boots(testnet: &Context) -> anyhow::Result<()> {
+fn boots(testnet: &Group) -> anyhow::Result<()> {
     let found = testnet.vm("n1").within(LONG).wait_for_console(r"Linux version (\S+)")?;
     ensure!(found.text.contains("6.1"), "it said {found:?}");
     Ok(())
 }
 
-fn reboots(testnet: &Context) -> anyhow::Result<()> {
+fn reboots(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("n1");
     let before = vm.status()?.boot;
     vm.reboot()?;
@@ -75,7 +75,7 @@ fn reboots(testnet: &Context) -> anyhow::Result<()> {
     vm.within(LONG).wait_for_console("login:").map(drop)
 }
 
-fn loses_power(testnet: &Context) -> anyhow::Result<()> {
+fn loses_power(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("n1");
     vm.kill()?;
     ensure!(vm.status()?.state == VmState::Off, "it is {:?}", vm.status()?.state);
@@ -83,7 +83,7 @@ fn loses_power(testnet: &Context) -> anyhow::Result<()> {
     vm.within(LONG).wait_for_console("login:").map(drop)
 }
 
-fn is_paused(testnet: &Context) -> anyhow::Result<()> {
+fn is_paused(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("n1");
     vm.pause()?;
     ensure!(vm.status()?.state == VmState::Paused, "it is {:?}", vm.status()?.state);
@@ -92,7 +92,7 @@ fn is_paused(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn powers_off(testnet: &Context) -> anyhow::Result<()> {
+fn powers_off(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("n1").within(LONG);
     vm.wait_for_console("login:")?;
     vm.shutdown()?;
@@ -102,7 +102,7 @@ fn powers_off(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// For what never comes.
-fn waits(testnet: &Context) -> anyhow::Result<()> {
+fn waits(testnet: &Group) -> anyhow::Result<()> {
     testnet.vm("n1").within(LONG).wait_for_console("what it never says").map(drop)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use act::{hang, meet, overflow, trace};
 use anyhow::bail;
-use steading::{Context, Section, Suite, TestOptions};
+use steading::{Group, Section, Suite, TestOptions};
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -134,7 +134,7 @@ fn suite(name: &str) -> Option<Suite> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands where a test stands")]
-fn passes(_: &Context) -> anyhow::Result<()> {
+fn passes(_: &Group) -> anyhow::Result<()> {
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use steading::{Context, Suite, Testnet, Vm, reference};
+use steading::{Group, Suite, Testnet, Vm, reference};
 
 /// Guests that boot at once.
 const GUESTS: usize = 4;
@@ -61,7 +61,7 @@ fn beside_busy_loops<T>(run: impl FnOnce() -> T) -> T {
 }
 
 /// Boots all guests at once, each from its disk as it is.
-fn boot(testnet: &Context) -> anyhow::Result<()> {
+fn boot(testnet: &Group) -> anyhow::Result<()> {
     testnet.vms().iter().try_for_each(|vm| {
         vm.kill()?;
         vm.start()

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use steading::{
-    CloudInit, Context, GuestConfig, Sample, Suite, Testnet, VmState, at_once, reference, universal,
+    CloudInit, Group, GuestConfig, Sample, Suite, Testnet, VmState, at_once, reference, universal,
 };
 
 /// Runs on the helper: it serves a file of the disk it comes from.
@@ -91,24 +91,24 @@ fn config_disk(name: &str, files: &[(&str, &str)]) -> anyhow::Result<GuestConfig
     Ok(GuestConfig { config_dir: Some(directory), ..GuestConfig::default() })
 }
 
-fn activated(testnet: &Context) -> anyhow::Result<()> {
+fn activated(testnet: &Group) -> anyhow::Result<()> {
     let helper = testnet.vm("helper");
     helper.wait_for_open_port(8080)?;
-    let said = helper.http(8080, "greeting.txt")?.succeed()?.text();
+    let said = testnet.http()?.get(helper.url(8080, "greeting.txt"))?.succeed()?.text();
     ensure!(said == GREETING, "it serves {said:?}");
     helper.wait_for_console("activated in /run/config")?;
     Ok(())
 }
 
-fn cloud_init(testnet: &Context) -> anyhow::Result<()> {
+fn cloud_init(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("metrics");
     vm.wait_for_open_port(8080)?;
-    let said = vm.http(8080, "cloud.txt")?.succeed()?.text();
+    let said = testnet.http()?.get(vm.url(8080, "cloud.txt"))?.succeed()?.text();
     ensure!(said.trim() == "written by cloud-init", "it serves {said:?}");
     Ok(())
 }
 
-fn container_runs(testnet: &Context) -> anyhow::Result<()> {
+fn container_runs(testnet: &Group) -> anyhow::Result<()> {
     let helper = testnet.vm("helper");
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), container::archive()?)?;
@@ -116,12 +116,12 @@ fn container_runs(testnet: &Context) -> anyhow::Result<()> {
     ensure!(image == container::NAME, "podman calls it {image}");
     helper.succeed(&format!("podman run --quiet --detach --name web --network host {image}"))?;
     helper.wait_for_open_port(8000)?;
-    let said = helper.http(8000, "")?.succeed()?.text();
+    let said = testnet.http()?.get(helper.url(8000, ""))?.succeed()?.text();
     ensure!(said == container::PAGE, "it serves {said:?}");
     helper.succeed("podman rm --force --time 0 web").map(drop)
 }
 
-fn no_tarball(testnet: &Context) -> anyhow::Result<()> {
+fn no_tarball(testnet: &Group) -> anyhow::Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), "this is no archive")?;
     let refused = testnet.vm("helper").load_container(utf8(file.path())?);
@@ -134,7 +134,7 @@ fn no_tarball(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn broken(testnet: &Context) -> anyhow::Result<()> {
+fn broken(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("broken");
     let failed = vm.wait_until_activated();
     let said = format!("{:#}", failed.err().context("it is said to have been activated")?);
@@ -146,7 +146,7 @@ fn broken(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn second_card(testnet: &Context) -> anyhow::Result<()> {
+fn second_card(testnet: &Group) -> anyhow::Result<()> {
     let helper = testnet.vm("helper");
     let wanted = helper.plan().second_address.context("the plan gives it none")?;
     let said = helper.wait_until_succeeds("ip -4 -o addr show scope global | grep inet")?;
@@ -156,7 +156,7 @@ fn second_card(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// Debian's own timesyncd, as it is configured by Debian: it asks names of a pool for the time.
-fn clock(testnet: &Context) -> anyhow::Result<()> {
+fn clock(testnet: &Group) -> anyhow::Result<()> {
     let helper = testnet.vm("helper");
     let off_by = || -> anyhow::Result<f64> {
         let guest: f64 = helper.succeed("date +%s.%N")?.trim().parse()?;
@@ -180,7 +180,7 @@ fn clock(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn metrics(testnet: &Context) -> anyhow::Result<()> {
+fn metrics(testnet: &Group) -> anyhow::Result<()> {
     let (metrics, n1) = (testnet.metrics("metrics")?, testnet.vm("n1"));
     n1.wait_for_open_port(ETCD_PORT)?;
     let is_up =

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use node::Node;
-use steading::{Context, FileFault, FileSource, Sha256, Suite, Testnet, WithoutForks, upgradable};
+use steading::{FileFault, FileSource, ForkFallback, Group, Sha256, Suite, Testnet, upgradable};
 
 /// Names of updates, as the file server has them.
 const OLD: &str = "update-1";
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         .setup(|testnet| node(testnet).comes_up_with("1"))
         .parallel("forked", |section| {
             section
-                .fork_each(WithoutForks::Boot)
+                .fork_each(ForkFallback::Boot)
                 .test("a_node_reboots_into_what_it_downloaded_and_keeps_its_data", upgrades)
                 .test("a_node_goes_back_to_an_older_version", downgrades)
                 .test("bad_urls_are_passed_over_for_an_alternative", falls_back)
@@ -45,11 +45,11 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn node(testnet: &Context) -> Node {
+fn node(testnet: &Group) -> Node {
     Node { vm: testnet.vm("node") }
 }
 
-fn upgrades(testnet: &Context) -> anyhow::Result<()> {
+fn upgrades(testnet: &Group) -> anyhow::Result<()> {
     let (node, update) = (node(testnet), testnet.file(NEW)?);
     node.vm.succeed("echo kept >/var/lib/data; sync /var/lib/data")?;
     let known_by = node.vm.succeed("cat /etc/machine-id")?;
@@ -66,7 +66,7 @@ fn upgrades(testnet: &Context) -> anyhow::Result<()> {
     node.comes_up_with("2")
 }
 
-fn downgrades(testnet: &Context) -> anyhow::Result<()> {
+fn downgrades(testnet: &Group) -> anyhow::Result<()> {
     let node = node(testnet);
     for (file, version, slot) in [(NEW, "2", "B"), (OLD, "1", "A")] {
         node.update(&[testnet.file(file)?.url()])?;
@@ -77,7 +77,7 @@ fn downgrades(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn falls_back(testnet: &Context) -> anyhow::Result<()> {
+fn falls_back(testnet: &Group) -> anyhow::Result<()> {
     let (node, update) = (node(testnet), testnet.file(NEW)?);
     let missing = testnet.plan().addresses.file_url(&Sha256::of("no such file").to_string());
     let nobody = format!("http://[{}]:1/update", testnet.plan().addresses.files);
@@ -95,7 +95,7 @@ fn falls_back(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn resumes(testnet: &Context) -> anyhow::Result<()> {
+fn resumes(testnet: &Group) -> anyhow::Result<()> {
     let (node, update) = (node(testnet), testnet.file(NEW)?);
     // Each answer is cut after as much.
     let part = update.size() / 3 + 1;
@@ -114,7 +114,7 @@ fn resumes(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn refuses(testnet: &Context) -> anyhow::Result<()> {
+fn refuses(testnet: &Group) -> anyhow::Result<()> {
     let (node, update) = (node(testnet), testnet.file(NEW)?);
     let wrong = testnet.file_fault(FileFault::corrupt().of(NEW))?;
     let said = node.refuses(&[update.url()])?;
@@ -128,7 +128,7 @@ fn refuses(testnet: &Context) -> anyhow::Result<()> {
 }
 
 /// The bundle begins as it should, so it is being written when the wrong byte is met.
-fn refuses_one_byte(testnet: &Context) -> anyhow::Result<()> {
+fn refuses_one_byte(testnet: &Group) -> anyhow::Result<()> {
     let node = node(testnet);
     let mut damaged = tempfile::NamedTempFile::new()?;
     let mut update = fs_err::File::open(testnet.file(NEW)?.path)?;
@@ -147,7 +147,7 @@ fn refuses_one_byte(testnet: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn killed(testnet: &Context) -> anyhow::Result<()> {
+fn killed(testnet: &Group) -> anyhow::Result<()> {
     /// How much is to be written beforehand, in sectors of 512 bytes: 16 MiB.
     const PART: u64 = 32768;
     let (node, update) = (node(testnet), testnet.file(NEW)?);
@@ -174,7 +174,7 @@ fn killed(testnet: &Context) -> anyhow::Result<()> {
     node.comes_up_with("2")
 }
 
-fn panics(testnet: &Context) -> anyhow::Result<()> {
+fn panics(testnet: &Group) -> anyhow::Result<()> {
     let (node, update) = (node(testnet), testnet.file(BROKEN)?);
     node.update(&[update.url()])?;
     let boot = node.vm.status()?.boot;
@@ -183,7 +183,7 @@ fn panics(testnet: &Context) -> anyhow::Result<()> {
     rolls_back(&node, boot)
 }
 
-fn is_not_well(testnet: &Context) -> anyhow::Result<()> {
+fn is_not_well(testnet: &Group) -> anyhow::Result<()> {
     let (node, update) = (node(testnet), testnet.file(NEW)?);
     // This machine finds fault with version 2.
     node.vm.succeed(

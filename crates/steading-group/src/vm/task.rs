@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustix::process::Pid;
-use steading_api::{Failure, FailureKind, VmState, chain};
+use steading_api::{Failure, FailureKind, GUEST_POWERED_OFF, VmState, chain};
 use steading_logs::journal::Power;
 use steading_logs::{ConsoleSign, VmEvent, is_panic};
 use steading_plan::VmPlan;
@@ -201,7 +201,7 @@ impl Tended {
             MachineEvent::Paused => self.paused(VmState::Paused, VmEvent::Paused).await,
             MachineEvent::Resumed => self.paused(VmState::Running, VmEvent::Resumed).await,
             MachineEvent::GuestOff => {
-                process.expected.get_or_insert_with(|| "the guest powered off".to_owned());
+                process.expected.get_or_insert_with(|| GUEST_POWERED_OFF.to_owned());
                 self.view.send_modify(|view| view.guest_shutdowns += 1);
             }
             MachineEvent::Reset => {

@@ -6,8 +6,8 @@ use clap::Args;
 use regex::Regex;
 use steading_api::VmState;
 
-use crate::context::Context;
 use crate::exit_code;
+use crate::group::Group;
 use crate::groups::LiveGroup;
 use crate::limit::limit;
 use crate::live::shell::enter;
@@ -48,8 +48,8 @@ pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
 }
 
 fn wait_for_all(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
-    let context = Context::connect(group.client.path(), "wait", Duration::MAX)?;
-    let vm = context.vm(&args.vm);
+    let session = Group::connect(group.client.path(), "wait", Duration::MAX)?;
+    let vm = session.vm(&args.vm);
     let vm = args.limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
     if let Some(boot) = args.boot {
         vm.wait_for_boot(boot)?;

@@ -25,7 +25,7 @@ use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
 use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
-use crate::suite::{Declared, FunctionId, Place, Role, WithoutForks};
+use crate::suite::{Declared, ForkFallback, FunctionId, Place, Role};
 use crate::watch::{Told, redrawing};
 
 /// How long an orderly teardown of the group may take.
@@ -267,13 +267,13 @@ impl<'a> Runner<'a> {
             return;
         }
         let task = match (self.suite.tree.place(id), &self.unforkable) {
-            (Place::Fork(_, WithoutForks::Skip), Some(reason)) => {
+            (Place::Fork(_, ForkFallback::Skip), Some(reason)) => {
                 let reason = format!("it asks for a fork of the testnet: {reason}");
                 self.running.insert(id, Attempt::new(attempt, function.limit));
                 self.end(id, Outcome::Skipped { reason });
                 return;
             }
-            (Place::Fork(_, WithoutForks::Boot), Some(_)) => {
+            (Place::Fork(_, ForkFallback::Boot), Some(_)) => {
                 let setups = self.suite.tree.setups(id).iter();
                 let setups = setups.map(|setup| self.suite.tree[*setup].name.clone()).collect();
                 self.running.insert(id, Attempt::waiting(attempt));

@@ -3,9 +3,9 @@
 use crate::limit::bounded;
 use std::time::Duration;
 
-use crate::context::Context;
+use crate::group::Group;
 
-pub(crate) type Body = Box<dyn Fn(&Context) -> anyhow::Result<()>>;
+pub(crate) type Body = Box<dyn Fn(&Group) -> anyhow::Result<()>>;
 
 /// What a function is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use steading_plan::Testnet;
 
-use crate::context::Context;
+use crate::group::Group;
 use crate::limit::bounded;
 
 pub(crate) use function::Role;
 pub use function::TestOptions;
 pub(crate) use rules::{LogRule, MetricRule, Rules};
 pub(crate) use section::Order;
-pub use section::{Section, WithoutForks};
+pub use section::{ForkFallback, Section};
 #[cfg(test)]
 pub(crate) use tree::SectionShape;
 pub(crate) use tree::{FunctionId, Item, Place, SectionId, Shape, Tree};
@@ -93,13 +93,13 @@ impl Suite {
     /// Gives each test a testnet of its own: a fork of the one that setup left; see
     /// [`Section::fork_each`].
     #[must_use]
-    pub fn fork_each(self, otherwise: WithoutForks) -> Self {
+    pub fn fork_each(self, otherwise: ForkFallback) -> Self {
         self.root(|root| root.fork_each(otherwise))
     }
 
     /// What is done first. Without its success no test is run.
     #[must_use]
-    pub fn setup(self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+    pub fn setup(self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         self.root(|root| root.setup(body))
     }
 
@@ -108,7 +108,7 @@ impl Suite {
     pub fn test(
         self,
         name: impl Into<String>,
-        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+        body: impl Fn(&Group) -> anyhow::Result<()> + 'static,
     ) -> Self {
         self.root(|root| root.test(name, body))
     }
@@ -119,7 +119,7 @@ impl Suite {
         self,
         name: impl Into<String>,
         options: TestOptions,
-        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+        body: impl Fn(&Group) -> anyhow::Result<()> + 'static,
     ) -> Self {
         self.root(|root| root.test_with(name, options, body))
     }
@@ -138,7 +138,7 @@ impl Suite {
 
     /// What is done last, whatever happened before.
     #[must_use]
-    pub fn teardown(self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+    pub fn teardown(self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         self.root(|root| root.teardown(body))
     }
 
@@ -158,7 +158,7 @@ impl Suite {
     }
 
     /// The range in which every value of this name must lie that a test gave to
-    /// [`Context::metric`]. One must have been given.
+    /// [`Group::metric`]. One must have been given.
     #[must_use]
     pub fn limit_metric(mut self, name: impl Into<String>, range: impl RangeBounds<f64>) -> Self {
         self.rules.metrics.push(MetricRule::new(name, &range));

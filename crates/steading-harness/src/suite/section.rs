@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::context::Context;
+use crate::group::Group;
 use crate::limit::bounded;
 use crate::suite::function::{Body, Function, Role, TestOptions};
 
@@ -21,7 +21,7 @@ pub(crate) enum Order {
 /// What becomes of a test that asks for a fork of the testnet where none can be made: because the
 /// engine cannot, or because of `--no-forks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WithoutForks {
+pub enum ForkFallback {
     /// It is skipped, with that reason.
     Skip,
     /// It gets a testnet that is booted anew, in which the setups before it are run again.
@@ -36,7 +36,7 @@ pub struct Section {
     pub(crate) children: Vec<Child>,
     pub(crate) teardowns: Vec<Function>,
     /// Each test gets a fork of the testnet.
-    pub(crate) forks_each: Option<WithoutForks>,
+    pub(crate) forks_each: Option<ForkFallback>,
     limit: Duration,
     needs_faults: bool,
 }
@@ -80,7 +80,7 @@ impl Section {
     /// Setups and teardowns run in the group itself. `otherwise` says what becomes of the tests where
     /// there can be no forks.
     #[must_use]
-    pub fn fork_each(mut self, otherwise: WithoutForks) -> Self {
+    pub fn fork_each(mut self, otherwise: ForkFallback) -> Self {
         self.forks_each = Some(otherwise);
         self
     }
@@ -95,7 +95,7 @@ impl Section {
 
     /// What is done first. Without its success no test of this section is run.
     #[must_use]
-    pub fn setup(mut self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+    pub fn setup(mut self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         let setup = self.function("setup", Role::Setup, TestOptions::new(), Box::new(body));
         self.setups.push(setup);
         self
@@ -106,7 +106,7 @@ impl Section {
     pub fn test(
         self,
         name: impl Into<String>,
-        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+        body: impl Fn(&Group) -> anyhow::Result<()> + 'static,
     ) -> Self {
         self.test_with(name, TestOptions::new(), body)
     }
@@ -117,7 +117,7 @@ impl Section {
         mut self,
         name: impl Into<String>,
         options: TestOptions,
-        body: impl Fn(&Context) -> anyhow::Result<()> + 'static,
+        body: impl Fn(&Group) -> anyhow::Result<()> + 'static,
     ) -> Self {
         let test = self.function(&name.into(), Role::Test, options, Box::new(body));
         self.children.push(Child::Test(test));
@@ -138,7 +138,7 @@ impl Section {
 
     /// What is done last, whatever happened before.
     #[must_use]
-    pub fn teardown(mut self, body: impl Fn(&Context) -> anyhow::Result<()> + 'static) -> Self {
+    pub fn teardown(mut self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         let teardown = self.function("teardown", Role::Teardown, TestOptions::new(), Box::new(body));
         self.teardowns.push(teardown);
         self

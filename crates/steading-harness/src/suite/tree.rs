@@ -6,7 +6,7 @@ use std::ops::Index;
 use steading_plan::text::{self, Shown};
 
 use crate::suite::function::{Function, Role};
-use crate::suite::section::{Child, Order, Section, WithoutForks};
+use crate::suite::section::{Child, ForkFallback, Order, Section};
 
 /// The longest name of a function with those of its sections, in bytes; far more than anybody reads.
 const NAME_MAX: usize = 4096;
@@ -28,7 +28,7 @@ pub(crate) enum Place {
     /// tests of its own section, and others still have to begin with it as it was.
     After(SectionId),
     /// In a fork of its own of the group as the setups of this section left it.
-    Fork(SectionId, WithoutForks),
+    Fork(SectionId, ForkFallback),
 }
 
 /// What is in a section, in order.
@@ -97,7 +97,7 @@ impl Tree {
     fn add_section(
         &mut self,
         section: Section,
-        fork_point: Option<(SectionId, WithoutForks)>,
+        fork_point: Option<(SectionId, ForkFallback)>,
         before: &[FunctionId],
     ) -> SectionId {
         let id = SectionId(self.shape.sections.len());
@@ -193,10 +193,10 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Context;
+    use crate::group::Group;
 
     #[expect(clippy::unnecessary_wraps, reason = "a test may fail")]
-    fn nothing(_: &Context) -> anyhow::Result<()> {
+    fn nothing(_: &Group) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -225,7 +225,7 @@ mod tests {
     fn a_test_is_forked_from_what_the_nearest_setups_left() {
         let root = Section::root().setup(nothing).test("in_group", nothing).parallel("forked", |forked| {
             forked
-                .fork_each(WithoutForks::Skip)
+                .fork_each(ForkFallback::Skip)
                 .test("first", nothing)
                 .sequential("plain", |plain| plain.test("second", nothing))
                 .sequential("deep", |deep| deep.setup(nothing).test("third", nothing).teardown(nothing))
@@ -238,10 +238,10 @@ mod tests {
         assert_eq!(place("setup"), Place::Group);
         assert_eq!(place("in_group"), Place::Group);
         let forked = SectionId(1);
-        assert_eq!(place("forked::first"), Place::Fork(forked, WithoutForks::Skip));
-        assert_eq!(place("forked::plain::second"), Place::Fork(forked, WithoutForks::Skip));
+        assert_eq!(place("forked::first"), Place::Fork(forked, ForkFallback::Skip));
+        assert_eq!(place("forked::plain::second"), Place::Fork(forked, ForkFallback::Skip));
         assert_eq!(place("forked::deep::setup"), Place::After(forked));
-        assert_eq!(place("forked::deep::third"), Place::Fork(SectionId(3), WithoutForks::Skip));
+        assert_eq!(place("forked::deep::third"), Place::Fork(SectionId(3), ForkFallback::Skip));
         assert_eq!(place("forked::deep::teardown"), Place::Group);
         let third = tree.functions.iter().position(|function| function.name == "forked::deep::third");
         let setups = tree.setups(FunctionId(third.expect("declared")));

@@ -1,4 +1,4 @@
-//! What a test function works with: the testnet it was given.
+//! What a test function works with: the group that runs its testnet.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::vm::Vm;
 
-/// A running testnet, as a test function sees it.
+/// A group, the running instance of a testnet, as a test function sees it.
 #[derive(Clone)]
-pub struct Context {
+pub struct Group {
     pub(crate) session: Arc<Session>,
 }
 
-impl Context {
+impl Group {
     /// Connects to the group whose control socket is here, for this function.
     pub(crate) fn connect(socket: &str, function: &str, function_limit: Duration) -> anyhow::Result<Self> {
         Ok(Self { session: Arc::new(Session::connect(socket, function, function_limit)?) })
@@ -54,7 +54,7 @@ impl Context {
     /// Does something to all VMs at once, and waits for all; the first error, if any.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// testnet.at_once(|vm| vm.reboot())?;
     /// # Ok(())
     /// # }
@@ -79,7 +79,7 @@ impl Context {
     /// The error that ends a test as skipped, for this reason.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// if testnet.vms().len() < 3 {
     ///     return Err(testnet.skip("needs three VMs"));
     /// }
@@ -131,7 +131,7 @@ impl Context {
     /// Makes a fault of the network. It is undone when what is returned is dropped.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// use steading_plan::Fault;
     ///
     /// let partition = testnet.fault(Fault::partition(&["a", "b"], &["c"]).one_way())?;
@@ -176,7 +176,7 @@ impl Context {
     /// was added since.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// let image = testnet.file("update.img")?;
     /// let (url, sha256) = (image.url(), image.sha256());
     /// testnet.vm("n1").succeed(&format!("upgrade {url} {sha256}"))?;
@@ -227,7 +227,7 @@ impl Context {
     /// Has the file server misbehave. It is undone when what is returned is dropped.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// use steading_plan::FileFault;
     ///
     /// let cut = testnet.file_fault(FileFault::cut_after(1_000_000).of("update.img"))?;
@@ -267,7 +267,7 @@ impl Context {
     /// A client for HTTP, from the management address.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// let health = testnet.http()?.get("http://n1:8000/health")?.succeed()?;
     /// assert_eq!(health.text(), "good");
     /// # Ok(())
@@ -289,7 +289,7 @@ impl Context {
     /// The Prometheus of a metrics VM, to be asked by the test.
     ///
     /// ```no_run
-    /// # fn test(testnet: &steading_harness::Context) -> anyhow::Result<()> {
+    /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
     /// let metrics = testnet.metrics("metrics")?;
     /// metrics.wait_until("up{vm=\"n1\"}", |samples| samples.iter().any(|sample| sample.value() == 1.0))?;
     /// # Ok(())
