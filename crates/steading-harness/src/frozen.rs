@@ -36,8 +36,15 @@ impl From<ClockArg> for Clock {
 pub(crate) async fn open(client: &Client, id: &str) -> anyhow::Result<OpenedGroup> {
     let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)
         .context("what was kept of the group is described in a way that this program does not understand")?;
-    let files = Utf8Path::new(client.path()).parent().and_then(Utf8Path::parent);
-    Ok(OpenedGroup::open(description, files.context("the owner's socket has no directory")?)?)
+    let socket = client.endpoint().local_path().map(Utf8Path::new);
+    let files = socket.and_then(Utf8Path::parent).and_then(Utf8Path::parent);
+    let files = files.with_context(|| {
+        format!(
+            "the files of the frozen group are on another machine, at {}\nhint: `freeze --to FILE` there, and `resume` here",
+            client.endpoint()
+        )
+    })?;
+    Ok(OpenedGroup::open(description, files)?)
 }
 
 /// The name of the file that is written for a run.

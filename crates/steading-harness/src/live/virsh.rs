@@ -36,7 +36,8 @@ pub(crate) fn run(group: &LiveGroup, args: &VirshArgs) -> anyhow::Result<u8> {
         group.name()
     );
     let directory =
-        Utf8Path::new(group.client.path()).parent().context("the owner's socket has no directory")?;
+        group.client.endpoint().local_path().and_then(|path| Utf8Path::new(path).parent());
+    let directory = directory.context("the group's libvirt is on another machine")?;
     let uri = uri(directory, args.ssh.as_deref());
     if args.uri {
         writeln!(Stdout, "{uri}")?;

@@ -48,7 +48,7 @@ pub(crate) fn wait(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
 }
 
 fn wait_for_all(group: &LiveGroup, args: &WaitArgs) -> anyhow::Result<u8> {
-    let session = Group::connect(group.client.path(), "wait", Duration::MAX)?;
+    let session = Group::connect(&group.client.endpoint().to_string(), "wait", Duration::MAX)?;
     let vm = session.vm(&args.vm);
     let vm = args.limit.map_or_else(|| vm.clone(), |limit| vm.within(limit));
     if let Some(boot) = args.boot {

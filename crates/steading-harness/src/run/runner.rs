@@ -143,7 +143,7 @@ impl<'a> Runner<'a> {
             }
             if self.schedule.is_holding() && !self.course.is_staying() {
                 self.course.stay();
-                let (socket, owner) = (self.client.path().to_owned(), self.owner.pid());
+                let (socket, owner) = (self.client.endpoint().to_string(), self.owner.pid());
                 self.report.tell(&Event::Staying { socket, owner });
             }
             let report = self.report;
