@@ -134,7 +134,7 @@ enum Bench {
         /// The group.
         group: String,
         #[command(subcommand)]
-        command: live::Command,
+        command: live::LiveCommand,
     },
     /// Waits inside a group.
     #[command(hide = true)]

@@ -10,7 +10,7 @@ use steading_report::output::println;
 const MIB_MAX: u64 = u64::MAX >> 20;
 
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CacheCommand {
     /// List the booted testnets that are kept, the least recently used first.
     Ls,
     /// Remove the least recently used, until the others take no more than is allowed. What runs from
@@ -22,16 +22,16 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) fn run(command: &Command) -> anyhow::Result<u8> {
+pub(crate) fn run(command: &CacheCommand) -> anyhow::Result<u8> {
     match command {
-        Command::Ls => {
+        CacheCommand::Ls => {
             for kept in warm::list()? {
                 let unused = SystemTime::now().duration_since(kept.used).unwrap_or_default().as_secs() / 60;
                 let group = kept.group.as_deref().unwrap_or("(damaged)");
                 println!("{:.16}  {:>6} MiB  used {unused} min ago  {group}", kept.key, kept.bytes >> 20);
             }
         }
-        Command::Gc { max_mib } => {
+        CacheCommand::Gc { max_mib } => {
             let limit = max_mib.map_or_else(warm::limit, |mib| Ok(mib << 20))?;
             for kept in warm::collect(limit, None)? {
                 println!("removed {:.16} ({} MiB)", kept.key, kept.bytes >> 20);

@@ -21,7 +21,7 @@ const FEW_FILES: u64 = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum CheckResult {
     /// It works.
     Good,
     /// It works, and less well than it could, or something optional does not.
@@ -31,9 +31,9 @@ enum Verdict {
 }
 
 #[derive(Debug, Serialize)]
-struct Item {
+struct Check {
     what: &'static str,
-    verdict: Verdict,
+    verdict: CheckResult,
     /// What was found.
     found: String,
     /// What it is needed for.
@@ -60,18 +60,18 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
     } else {
         items.iter().for_each(show);
     }
-    let is_bad = items.iter().any(|item| item.verdict == Verdict::Bad);
+    let is_bad = items.iter().any(|item| item.verdict == CheckResult::Bad);
     Ok(if is_bad { exit_code::HOST } else { exit_code::PASSED })
 }
 
-fn show(item: &Item) {
+fn show(item: &Check) {
     let mark = match item.verdict {
-        Verdict::Good => "good",
-        Verdict::Fair => "fair",
-        Verdict::Bad => "BAD ",
+        CheckResult::Good => "good",
+        CheckResult::Fair => "fair",
+        CheckResult::Bad => "BAD ",
     };
     println!("{mark}  {:<12} {}", item.what, item.found.lines().next().unwrap_or_default());
-    if item.verdict != Verdict::Good {
+    if item.verdict != CheckResult::Good {
         println!("      {:<12} it {}", "", item.means);
     }
     if let Some(mend) = &item.mend {
@@ -80,26 +80,34 @@ fn show(item: &Item) {
 }
 
 /// An item from something that was tried; the advice is taken out of the error.
-fn tried(what: &'static str, means: &'static str, outcome: Result<String, String>, failed: Verdict) -> Item {
+fn tried(
+    what: &'static str,
+    means: &'static str,
+    outcome: Result<String, String>,
+    failed: CheckResult,
+) -> Check {
     match outcome {
-        Ok(found) => Item { what, verdict: Verdict::Good, found, means, mend: None },
+        Ok(found) => Check { what, verdict: CheckResult::Good, found, means, mend: None },
         Err(error) => {
             let (found, mend) = match error.split_once("\nhint: ") {
                 Some((found, hint)) => (found.to_owned(), Some(hint.replace("\nhint: ", "; "))),
                 None => (error, None),
             };
-            Item { what, verdict: failed, found, means, mend }
+            Check { what, verdict: failed, found, means, mend }
         }
     }
 }
 
-fn namespaces() -> Item {
+fn namespaces() -> Check {
     let outcome =
         namespace::probe().map(|()| "user, network, PID and mount namespaces can be made".to_owned());
     let means = "gives each group its own network and ends all its processes with it";
     // The launcher is the other way to a network.
-    let failed =
-        if working_launcher().is_some_and(|found| found.is_ok()) { Verdict::Fair } else { Verdict::Bad };
+    let failed = if working_launcher().is_some_and(|found| found.is_ok()) {
+        CheckResult::Fair
+    } else {
+        CheckResult::Bad
+    };
     tried("namespaces", means, outcome.map_err(|error| error.to_string()), failed)
 }
 
@@ -110,21 +118,21 @@ fn working_launcher() -> Option<Result<Utf8PathBuf, RunError>> {
 }
 
 /// It matters where there are no namespaces only.
-fn launcher() -> Item {
+fn launcher() -> Check {
     let means = "makes groups' networks where there are no namespaces (--isolation launcher)";
     let needless = "not needed where there are namespaces";
     match (working_launcher(), namespace::probe().is_ok()) {
-        (Some(Ok(launcher)), _) => tried("launcher", means, Ok(launcher.into_string()), Verdict::Good),
-        (_, true) => tried("launcher", means, Ok(needless.to_owned()), Verdict::Good),
-        (Some(Err(error)), false) => tried("launcher", means, Err(chain(&error)), Verdict::Bad),
+        (Some(Ok(launcher)), _) => tried("launcher", means, Ok(launcher.into_string()), CheckResult::Good),
+        (_, true) => tried("launcher", means, Ok(needless.to_owned()), CheckResult::Good),
+        (Some(Err(error)), false) => tried("launcher", means, Err(chain(&error)), CheckResult::Bad),
         (None, false) => {
             let error = "there is none\nhint: install steading-launcher, as docs/guide/launcher.md tells";
-            tried("launcher", means, Err(error.to_owned()), Verdict::Bad)
+            tried("launcher", means, Err(error.to_owned()), CheckResult::Bad)
         }
     }
 }
 
-fn faults() -> Item {
+fn faults() -> Check {
     let outcome = match prepare::probe_faults() {
         Some(true) => Ok("frames can be lost on the bridge".to_owned()),
         Some(false) => {
@@ -134,37 +142,37 @@ fn faults() -> Item {
         }
         None => Err("there are no namespaces to try it in".to_owned()),
     };
-    tried("faults", "disturbs the network between VMs; all else does without", outcome, Verdict::Fair)
+    tried("faults", "disturbs the network between VMs; all else does without", outcome, CheckResult::Fair)
 }
 
-fn tun() -> Item {
+fn tun() -> Check {
     let outcome = tap::open_device().map(|_| "/dev/net/tun can be opened".to_owned());
     let means = "makes the host's ends of VMs' network cards";
-    tried("tun", means, outcome.map_err(|error| error.to_string()), Verdict::Bad)
+    tried("tun", means, outcome.map_err(|error| error.to_string()), CheckResult::Bad)
 }
 
-fn program(what: &'static str, program: &str, package: &'static str, means: &'static str) -> Item {
+fn program(what: &'static str, program: &str, package: &'static str, means: &'static str) -> Check {
     let outcome = run(program, package, ["--version"]).map_err(|error| error.to_string());
     let first =
         outcome.map(|said| String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned());
-    tried(what, means, first, Verdict::Bad)
+    tried(what, means, first, CheckResult::Bad)
 }
 
 /// A program that one can do without.
-fn optional(what: &'static str, name: &str, package: &'static str, means: &'static str) -> Item {
+fn optional(what: &'static str, name: &str, package: &'static str, means: &'static str) -> Check {
     let mut item = program(what, name, package, means);
-    if item.verdict == Verdict::Bad {
-        item.verdict = Verdict::Fair;
+    if item.verdict == CheckResult::Bad {
+        item.verdict = CheckResult::Fair;
     }
     item
 }
 
-fn qemu_img() -> Item {
+fn qemu_img() -> Check {
     optional("qemu-img", "qemu-img", "qemu-utils", "unpacks qcow2 images; other formats need no program")
 }
 
 /// The programs of engines other than the default one.
-fn other_engines() -> Vec<Item> {
+fn other_engines() -> Vec<Check> {
     let others = Engine::ALL.into_iter().filter(|engine| *engine != Engine::default());
     let programs =
         others.flat_map(|engine| engine.capabilities().programs.iter().map(move |needed| (engine, needed)));
@@ -175,15 +183,15 @@ fn other_engines() -> Vec<Item> {
         .collect()
 }
 
-fn firmware() -> Item {
+fn firmware() -> Check {
     let outcome = match fs::metadata(FIRMWARE_CODE) {
         Ok(_) => Ok(FIRMWARE_CODE.to_owned()),
         Err(error) => Err(format!("{error}\nhint: on Debian: apt-get install ovmf")),
     };
-    tried("OVMF", "boots guests by UEFI; BIOS and direct kernel boot do without", outcome, Verdict::Fair)
+    tried("OVMF", "boots guests by UEFI; BIOS and direct kernel boot do without", outcome, CheckResult::Fair)
 }
 
-fn kvm(kernel: Option<&Utf8Path>) -> Item {
+fn kvm(kernel: Option<&Utf8Path>) -> Check {
     let reference = steading::reference::guest().ok().map(|guest| guest.kernel());
     let kernel = kernel.or(reference.as_deref());
     let choice = choose_acceleration(&ImageCache::default_dir(), kernel);
@@ -195,10 +203,10 @@ fn kvm(kernel: Option<&Utf8Path>) -> Item {
             choice.reason
         )),
     };
-    tried("KVM", "makes guests as fast as the host; a kernel was booted to see", outcome, Verdict::Fair)
+    tried("KVM", "makes guests as fast as the host; a kernel was booted to see", outcome, CheckResult::Fair)
 }
 
-fn memory() -> Item {
+fn memory() -> Check {
     let has = prepare::host_resources();
     let found = format!("{} MiB of memory, {} CPUs", has.memory_mib, has.cpus);
     let outcome = if has.memory_mib >= LITTLE_MEMORY {
@@ -206,10 +214,10 @@ fn memory() -> Item {
     } else {
         Err(format!("{found}\nhint: declare small guests, or use a larger machine"))
     };
-    tried("memory", "limits what a testnet may declare", outcome, Verdict::Fair)
+    tried("memory", "limits what a testnet may declare", outcome, CheckResult::Fair)
 }
 
-fn disk() -> Item {
+fn disk() -> Check {
     let dir = ImageCache::default_dir();
     // The cache may not have been made yet.
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&dir);
@@ -221,17 +229,17 @@ fn disk() -> Item {
         )),
         Err(error) => Err(error.to_string()),
     };
-    tried("disk", "holds unpacked images and the VMs' own layers", outcome, Verdict::Fair)
+    tried("disk", "holds unpacked images and the VMs' own layers", outcome, CheckResult::Fair)
 }
 
-fn open_files() -> Item {
+fn open_files() -> Check {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     if let Err(error) = check_files() {
         return tried(
             "limits",
             "bounds how many VMs one group can hold",
             Err(error.to_string()),
-            Verdict::Bad,
+            CheckResult::Bad,
         );
     }
     let outcome = match limit {
@@ -241,5 +249,5 @@ fn open_files() -> Item {
         Some(limit) => Ok(format!("at most {limit} open files")),
         None => Ok("any number of open files".to_owned()),
     };
-    tried("limits", "bounds how many VMs one group can hold", outcome, Verdict::Fair)
+    tried("limits", "bounds how many VMs one group can hold", outcome, CheckResult::Fair)
 }

@@ -13,7 +13,7 @@ use steading_vm::image::{ImageCache, Progress};
 const DAYS_MAX: u64 = 36_600;
 
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum ImageCommand {
     /// List the images in the cache.
     Ls,
     /// Unpack an image into the cache, and print its SHA-256.
@@ -32,15 +32,15 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) fn run(command: &Command) -> anyhow::Result<u8> {
+pub(crate) fn run(command: &ImageCommand) -> anyhow::Result<u8> {
     let cache = ImageCache::open(&ImageCache::default_dir())?;
     match command {
-        Command::Ls => {
+        ImageCommand::Ls => {
             for entry in cache.list()? {
                 println!("{}  {:>7} MiB", entry.sha256, entry.allocated >> 20);
             }
         }
-        Command::Import { file, sha256 } => {
+        ImageCommand::Import { file, sha256 } => {
             let mut waited = false;
             let mut progress = |progress| {
                 if progress == Progress::Waiting && !waited {
@@ -51,7 +51,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<u8> {
             let image = cache.prepare(file, *sha256, &mut progress)?;
             println!("{}", image.sha256);
         }
-        Command::Gc { days } => {
+        ImageCommand::Gc { days } => {
             for entry in cache.remove_unused(Duration::from_secs(days * 24 * 3600))? {
                 println!("removed {}", entry.sha256);
             }

@@ -93,7 +93,7 @@ enum Command {
     },
     /// Print a configuration for cargo-nextest, by which it runs so many tests at once as this machine has
     /// CPUs and memory for, and ends those that hang.
-    Nextest(nextest::Options),
+    Nextest(nextest::NextestOptions),
     /// Remove what is left of your groups whose drivers were killed where there are no namespaces: processes,
     /// directories, interfaces. Elsewhere the kernel does so, and there is nothing.
     Gc,
@@ -104,7 +104,7 @@ enum Command {
         json: bool,
     },
     #[command(flatten)]
-    Live(live::Command),
+    Live(live::LiveCommand),
     /// Print all that is derived from a testnet: addresses, names, command lines. Nothing is
     /// started, except that KVM is tried if this machine has not done so since it was booted.
     Plan {
@@ -138,10 +138,10 @@ enum Command {
     },
     /// Look after the cache of booted testnets.
     #[command(subcommand)]
-    Cache(cache::Command),
+    Cache(cache::CacheCommand),
     /// Look after the image cache.
     #[command(subcommand)]
-    Image(image::Command),
+    Image(image::ImageCommand),
 }
 
 fn main() -> ExitCode {

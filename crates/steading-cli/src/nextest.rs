@@ -23,7 +23,7 @@ const PERIOD: u64 = 60;
 const GRACE: u64 = 30;
 
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct NextestOptions {
     /// Test programs, as cargo has built them.
     #[arg(required_unless_present = "binaries")]
     programs: Vec<Utf8PathBuf>,
@@ -49,12 +49,12 @@ struct Binary {
 }
 
 /// A test program, as nextest is to know it.
-struct Program {
+struct TestProgram {
     filter: String,
     description: Description,
 }
 
-pub(crate) fn print(options: &Options) -> anyhow::Result<u8> {
+pub(crate) fn print(options: &NextestOptions) -> anyhow::Result<u8> {
     let programs = match &options.binaries {
         Some(file) => listed(file)?,
         None => options.programs.iter().map(|path| named(path)).collect::<anyhow::Result<_>>()?,
@@ -63,7 +63,7 @@ pub(crate) fn print(options: &Options) -> anyhow::Result<u8> {
     Ok(exit_code::PASSED)
 }
 
-fn listed(file: &Utf8Path) -> anyhow::Result<Vec<Program>> {
+fn listed(file: &Utf8Path) -> anyhow::Result<Vec<TestProgram>> {
     let mut text = String::new();
     if file == "-" {
         std::io::stdin().read_to_string(&mut text)?;
@@ -78,18 +78,18 @@ fn listed(file: &Utf8Path) -> anyhow::Result<Vec<Program>> {
     for (id, binary) in listed.rust_binaries {
         // Other programs take the command for a filter that no test matches.
         let Some(description) = describe(&binary.binary_path).ok().flatten() else { continue };
-        programs.push(Program { filter: format!("binary_id(={id})"), description });
+        programs.push(TestProgram { filter: format!("binary_id(={id})"), description });
     }
     ensure!(!programs.is_empty(), "none of the programs in {file} is a test of Steading");
     Ok(programs)
 }
 
-fn named(path: &Utf8Path) -> anyhow::Result<Program> {
+fn named(path: &Utf8Path) -> anyhow::Result<TestProgram> {
     let path = path.canonicalize_utf8().with_context(|| format!("there is no program {path}"))?;
     let description = describe(&path)?;
     let description = description.with_context(|| format!("{path} is no test program of Steading"))?;
     let file = path.file_name().context("the program has no name")?;
-    Ok(Program { filter: format!("binary(={})", without_hash(file)), description })
+    Ok(TestProgram { filter: format!("binary(={})", without_hash(file)), description })
 }
 
 fn describe(path: &Utf8Path) -> anyhow::Result<Option<Description>> {
@@ -104,7 +104,7 @@ fn without_hash(file: &str) -> &str {
     }
 }
 
-fn render(programs: &[Program], limits: Limits) -> String {
+fn render(programs: &[TestProgram], limits: Limits) -> String {
     let needs: Vec<_> = programs.iter().map(|program| limits.needs(program.description.resources)).collect();
     // A test takes as many threads of the group as of the whole. With so many threads, whichever tests
     // run at once, their memory fits.
@@ -122,7 +122,7 @@ fn render(programs: &[Program], limits: Limits) -> String {
         oversubscription = limits.oversubscription,
         cpus = limits.cpus,
     );
-    for (Program { filter, description }, needs) in programs.iter().zip(needs) {
+    for (TestProgram { filter, description }, needs) in programs.iter().zip(needs) {
         let Description { suite, resources, limit_seconds, .. } = description;
         let (threads, periods) = (needs.cpus.max(1), limit_seconds.div_ceil(PERIOD));
         // Writing to a string does not fail.
@@ -145,10 +145,10 @@ mod tests {
 
     use super::*;
 
-    fn program(suite: &str, vcpus: u64, memory_mib: u64) -> Program {
+    fn program(suite: &str, vcpus: u64, memory_mib: u64) -> TestProgram {
         let resources = Resources { vcpus, memory_mib, overhead_mib: 0 };
         let description = Description::new(suite, resources, 130);
-        Program { filter: format!("binary(={suite})"), description }
+        TestProgram { filter: format!("binary(={suite})"), description }
     }
 
     #[test]

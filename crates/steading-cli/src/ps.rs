@@ -3,12 +3,12 @@
 use serde::Serialize;
 use steading_api::VmStatus;
 use steading_harness::exit_code;
-use steading_harness::groups::{self, Found};
+use steading_harness::groups::{self, GroupList};
 use steading_plan::text;
 use steading_report::output::{eprintln, println};
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct GroupRow<'a> {
     group: &'a str,
     owner: i32,
     /// The freeze that it is a fork of.
@@ -19,14 +19,14 @@ struct Row<'a> {
 }
 
 pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
-    let Found { groups, strangers } = groups::groups()?;
-    for stranger in &strangers {
-        eprintln!("{}", text::lines(&stranger.to_string()));
+    let GroupList { groups, unreachable } = groups::groups()?;
+    for owner in &unreachable {
+        eprintln!("{}", text::lines(&owner.to_string()));
     }
     if json {
-        let rows: Vec<Row> = groups
+        let rows: Vec<GroupRow> = groups
             .iter()
-            .map(|group| Row {
+            .map(|group| GroupRow {
                 group: group.name(),
                 owner: group.owner,
                 forked_from: group.status.forked_from.as_deref(),

@@ -11,12 +11,12 @@ use crate::broker::{Copies, More, Reservation, Room};
 use crate::environment::variable;
 use crate::exit_code;
 use crate::prepare::{self, Planned, PrepareError};
-use crate::progress::Progress;
+use crate::progress::ImageProgress;
 use crate::up_args::{EngineArgs, IsolationArgs, UpArgs};
 use crate::warm;
 
 /// A group that is up.
-pub(crate) struct Up {
+pub(crate) struct RunningGroup {
     pub(crate) owner: Owner,
     pub(crate) log_dir: Utf8PathBuf,
     /// What it needs.
@@ -29,7 +29,7 @@ pub(crate) struct Up {
 
 /// How a group is to be brought up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Start<'a> {
+pub(crate) struct BringUpOptions<'a> {
     /// Where logs go, if it was said.
     pub(crate) out: Option<&'a Utf8Path>,
     /// Begin with the booted testnet.
@@ -39,7 +39,7 @@ pub(crate) struct Start<'a> {
     pub(crate) room: Reservation<'a>,
 }
 
-impl<'a> Start<'a> {
+impl<'a> BringUpOptions<'a> {
     /// As it is said on the command line.
     pub(crate) fn of(up: &'a UpArgs, copies: Copies) -> Self {
         let UpArgs { warm, out, engine: EngineArgs { engine }, isolation, broker } = up;
@@ -48,7 +48,7 @@ impl<'a> Start<'a> {
     }
 }
 
-impl Up {
+impl RunningGroup {
     /// Brings a group up. The caller must have one thread; after an error nothing is left.
     pub(crate) fn start(mut config: GroupConfig, room: Room) -> Result<Self, GroupError> {
         let (log_dir, needed) = (config.log_dir.clone(), config.plan.resources);
@@ -70,9 +70,9 @@ impl Up {
 pub(crate) fn bring_up(
     group: &str,
     testnet: &dyn Fn() -> anyhow::Result<Testnet>,
-    start: &Start<'_>,
+    start: &BringUpOptions<'_>,
     report: &Report,
-) -> Result<Up, (u8, anyhow::Error)> {
+) -> Result<RunningGroup, (u8, anyhow::Error)> {
     let planned = testnet().and_then(|testnet| Ok(prepare::plan(group, &testnet, start.engine)?));
     let Planned { plan, acceleration, note } = planned.map_err(|error| (blame(&error), error))?;
     report.tell(&Event::Planned {
@@ -97,7 +97,7 @@ pub(crate) fn bring_up(
     start.room.check(&plan).map_err(|error| host(error.into()))?;
     let peak = Peak::path(&prepare::cache_dir(), &plan);
     let log_dir = start.out.map_or_else(|| default_log_dir(group), Utf8Path::to_owned);
-    let mut progress = Progress::new(report);
+    let mut progress = ImageProgress::new(report);
     let mut config = prepare::prepare(plan, &log_dir, &mut |vm, step| progress.tell(vm, step))
         .map_err(|error| host(error.into()))?;
     if let Some(message) = prepare::tight_room(&config) {
@@ -116,7 +116,7 @@ pub(crate) fn bring_up(
     // Whoever waits here may hold the lock of a warm start; whoever waits for that holds nothing.
     let room = start.room.admit(&config.plan, report)?;
     report.tell(&Event::Starting);
-    let up = Up::start(config, room).map_err(|error| host(error.into()))?;
+    let up = RunningGroup::start(config, room).map_err(|error| host(error.into()))?;
     if let Some(entry) = cold {
         match entry.keep(&up.owner, report) {
             Ok(()) => {
@@ -133,10 +133,10 @@ pub(crate) fn bring_up(
 
 /// Has the group begin with the booted testnet, if that was kept before; else returns where it is to
 /// be kept.
-fn start_warm(config: &mut GroupConfig, report: &Report) -> anyhow::Result<Option<warm::Entry>> {
+fn start_warm(config: &mut GroupConfig, report: &Report) -> anyhow::Result<Option<warm::WarmEntry>> {
     let Origin::Prepared(prepared) = &config.origin else { return Ok(None) };
     let tell = |what: &str| report.tell(&Event::Warm { what: what.to_owned() });
-    let entry = warm::Entry::lock(&config.plan, prepared, &mut || {
+    let entry = warm::WarmEntry::lock(&config.plan, prepared, &mut || {
         tell("another process boots it just now, and keeps it; waiting for that");
     })?;
     match entry.open(&config.plan, prepared) {
@@ -184,7 +184,7 @@ pub(crate) fn bring_up_frozen(
     clock: Clock,
     room: Reservation<'_>,
     report: &Report,
-) -> Result<Up, (u8, anyhow::Error)> {
+) -> Result<RunningGroup, (u8, anyhow::Error)> {
     let host = |error: anyhow::Error| (exit_code::HOST, error);
     let (scratch, log_dir) = prepare::directories(log_dir).map_err(|error| host(error.into()))?;
     let plan = opened.description().plan.clone();
@@ -195,7 +195,7 @@ pub(crate) fn bring_up_frozen(
     let isolation = IsolationArgs::from_environment().map_err(host)?;
     let isolation = isolation.choose().map_err(|error| host(error.into()))?;
     let config = GroupConfig { plan, origin, files: Vec::new(), log_dir, scratch, admission, isolation };
-    Up::start(config, room).map_err(|error| host(error.into()))
+    RunningGroup::start(config, room).map_err(|error| host(error.into()))
 }
 
 pub(crate) fn default_log_dir(group: &str) -> Utf8PathBuf {

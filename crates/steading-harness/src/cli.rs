@@ -35,7 +35,7 @@ struct Cli {
 }
 
 #[derive(Args, Clone, Default)]
-struct GroupName {
+struct GroupArg {
     /// The group's name, from which all addresses are derived [default: the suite's name]. For a
     /// group that runs, the process number of its owner is taken as well.
     #[arg(long, value_name = "NAME", global = true)]
@@ -53,7 +53,7 @@ struct AsLibtest {
 #[derive(Args)]
 struct Options {
     #[command(flatten)]
-    group: GroupName,
+    group: GroupArg,
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -67,8 +67,8 @@ struct LibtestArgs {
     #[arg(long)]
     list: bool,
     /// How to list them.
-    #[arg(long, value_enum, value_name = "FORMAT", hide = true, default_value_t = Format::Pretty)]
-    format: Format,
+    #[arg(long, value_enum, value_name = "FORMAT", hide = true, default_value_t = ListFormat::Pretty)]
+    format: ListFormat,
     /// Accepted and without effect: output is always shown as it comes.
     #[arg(long, alias = "no-capture", hide = true)]
     nocapture: bool,
@@ -93,7 +93,7 @@ struct LibtestArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Format {
+enum ListFormat {
     #[default]
     Pretty,
     Terse,
@@ -111,7 +111,7 @@ enum Command {
     /// Bring the testnet up, run setup, and stay until Ctrl-C.
     Up(RunArgs),
     #[command(flatten)]
-    Live(live::Command),
+    Live(live::LiveCommand),
     /// Print what those need to know who schedule several test programs.
     #[command(name = describe::COMMAND, hide = true)]
     Describe,
@@ -245,7 +245,7 @@ fn parse(purpose: Purpose, args: &[OsString]) -> Result<Parsed, u8> {
 }
 
 /// `name: test`, one a line, and in the pretty format a line with their number.
-fn list_as_libtest(suite: &Declared, args: &RunArgs, format: Format, report: &Report) -> u8 {
+fn list_as_libtest(suite: &Declared, args: &RunArgs, format: ListFormat, report: &Report) -> u8 {
     let mut count = 0;
     for id in suite.tree.tests() {
         let test = &suite.tree[id];
@@ -256,7 +256,7 @@ fn list_as_libtest(suite: &Declared, args: &RunArgs, format: Format, report: &Re
             count += 1;
         }
     }
-    if matches!(format, Format::Pretty) {
+    if matches!(format, ListFormat::Pretty) {
         let plural = if count == 1 { "" } else { "s" };
         report.print(&format!("\n{count} test{plural}, 0 benchmarks"));
     }
@@ -277,7 +277,7 @@ mod tests {
     fn command_lines_of_cargo_and_nextest_are_understood() {
         let listing = parsed("--list --format terse --ignored");
         assert!(listing.command.is_none() && listing.libtest.list && listing.run.ignored);
-        assert!(matches!(listing.libtest.format, Format::Terse));
+        assert!(matches!(listing.libtest.format, ListFormat::Terse));
         let named_like_a_command = parsed("list --nocapture --exact");
         assert!(named_like_a_command.command.is_none() && named_like_a_command.run.exact);
         assert_eq!(named_like_a_command.run.filter, ["list"]);
@@ -297,7 +297,8 @@ mod tests {
         assert!(matches!(up.command, Some(Command::Up(_))));
         assert_eq!(up.run.group.as_deref(), Some("x"));
         assert_eq!(parsed("plan --group x").run.group.as_deref(), Some("x"));
-        let Some(Command::Live(live::Command::Exec { vm, command, .. })) = parsed("exec n1 ls -l").command
+        let Some(Command::Live(live::LiveCommand::Exec { vm, command, .. })) =
+            parsed("exec n1 ls -l").command
         else {
             panic!("not `exec`");
         };

@@ -75,43 +75,43 @@ impl LiveGroup {
     }
 }
 
-/// What was found.
+/// The groups of this user.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct GroupList {
     /// All groups of this user, by name.
     pub groups: Vec<LiveGroup>,
-    /// Owners that are none of ours to talk to.
-    pub strangers: Vec<Stranger>,
+    /// Owners that this program cannot talk to.
+    pub unreachable: Vec<UnreachableOwner>,
 }
 
-/// An owner with which nothing can be done.
+/// An owner that this program cannot talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranger {
+pub struct UnreachableOwner {
     /// Its process number.
     pub owner: i32,
     /// The name of its group, as far as the process has it (12 bytes, proc_pid_comm(5)).
     pub name: String,
     /// Why.
-    pub trouble: Trouble,
+    pub reason: Unreachable,
 }
 
-/// What is wrong with an owner.
+/// Why this program cannot talk to an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Unreachable {
     /// It answers in a way that this program does not understand.
     OtherVersion,
     /// It runs, and does not answer.
     Silent,
 }
 
-impl fmt::Display for Stranger {
+impl fmt::Display for UnreachableOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { owner, name, trouble } = self;
-        match trouble {
-            Trouble::OtherVersion => {
+        let Self { owner, name, reason } = self;
+        match reason {
+            Unreachable::OtherVersion => {
                 write!(f, "the group {name} of owner {owner} is of another version of Steading")
             }
-            Trouble::Silent => {
+            Unreachable::Silent => {
                 let seconds = ANSWER_LIMIT.as_secs();
                 write!(f, "the owner {owner} of the group {name} has not answered for {seconds} s")
             }
@@ -119,7 +119,7 @@ impl fmt::Display for Stranger {
     }
 }
 
-impl Stranger {
+impl UnreachableOwner {
     fn is_meant(&self, wanted: &str) -> bool {
         // A name that fills all the room it has may be longer.
         let may_go_on = self.name.len() >= OWNER_NAME_MAX - OWNER_PREFIX.len();
@@ -129,11 +129,11 @@ impl Stranger {
     }
 
     const fn advice(&self) -> &'static str {
-        match self.trouble {
-            Trouble::OtherVersion => {
+        match self.reason {
+            Unreachable::OtherVersion => {
                 "use the program that brought it up; killing its owner ends it with all it has"
             }
-            Trouble::Silent => {
+            Unreachable::Silent => {
                 "is it stopped, or the machine busy? Killing it ends the group with all it has"
             }
         }
@@ -145,22 +145,24 @@ impl Stranger {
 /// # Errors
 ///
 /// When `/proc` cannot be read.
-pub fn groups() -> anyhow::Result<Found> {
+pub fn groups() -> anyhow::Result<GroupList> {
     let mut found = wait_for(async {
-        let mut found = Found::default();
+        let mut found = GroupList::default();
         let asked = owners()?.into_iter().map(|(owner, name)| async move {
             let client = Client::new(socket_path(owner));
             let answer = timeout(ANSWER_LIMIT, client.status()).await;
             (owner, name, client, answer)
         });
         for (owner, name, client, answer) in futures::future::join_all(asked).await {
-            let stranger = |trouble| Stranger { owner, name, trouble };
+            let no_group = |reason| UnreachableOwner { owner, name, reason };
             match answer {
                 Ok(Ok(status)) => found.groups.push(LiveGroup { owner, status, client }),
-                Ok(Err(ClientError::Answer(_))) => found.strangers.push(stranger(Trouble::OtherVersion)),
+                Ok(Err(ClientError::Answer(_))) => {
+                    found.unreachable.push(no_group(Unreachable::OtherVersion));
+                }
                 // It is another user's, is ending, or is only called like one.
                 Ok(Err(_)) => {}
-                Err(_) => found.strangers.push(stranger(Trouble::Silent)),
+                Err(_) => found.unreachable.push(no_group(Unreachable::Silent)),
             }
         }
         Ok(found)
@@ -187,8 +189,8 @@ pub(crate) fn choose(wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
     choose_from(groups()?, wanted)
 }
 
-fn choose_from(found: Found, wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
-    let Found { groups: all, strangers } = found;
+fn choose_from(found: GroupList, wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
+    let GroupList { groups: all, unreachable } = found;
     let list = |groups: &[LiveGroup]| {
         let names = groups.iter().map(|group| format!("{} (owner {})", group.name(), group.owner));
         names.collect::<Vec<_>>().join(", ")
@@ -197,12 +199,12 @@ fn choose_from(found: Found, wanted: Option<&str>) -> anyhow::Result<LiveGroup> 
         None => true,
         Some(name) => group.name() == name || group.owner.to_string() == name,
     };
-    let is_stranger = |stranger: &&Stranger| match wanted {
-        Some(wanted) => stranger.is_meant(wanted) && !all.iter().any(is_wanted),
+    let is_meant_owner = |owner: &&UnreachableOwner| match wanted {
+        Some(wanted) => owner.is_meant(wanted) && !all.iter().any(is_wanted),
         None => all.is_empty(),
     };
-    if let Some(stranger) = strangers.iter().find(is_stranger) {
-        bail!("{stranger}\nhint: {}", stranger.advice());
+    if let Some(owner) = unreachable.iter().find(is_meant_owner) {
+        bail!("{owner}\nhint: {}", owner.advice());
     }
     if all.is_empty() {
         bail!("you have no group that runs\nhint: `up` brings one up; groups of other users cannot be seen");
@@ -259,10 +261,12 @@ mod tests {
 
     fn choice(groups: &[(&str, i32)], wanted: Option<&str>) -> Result<i32, String> {
         let groups = groups.iter().map(|(name, owner)| group(name, *owner)).collect();
-        let stranger = |owner, name: &str, trouble| Stranger { owner, name: name.to_owned(), trouble };
-        let strangers =
-            vec![stranger(66, "a-very-long-", Trouble::OtherVersion), stranger(67, "still", Trouble::Silent)];
-        choose_from(Found { groups, strangers }, wanted)
+        let no_group = |owner, name: &str, reason| UnreachableOwner { owner, name: name.to_owned(), reason };
+        let unreachable = vec![
+            no_group(66, "a-very-long-", Unreachable::OtherVersion),
+            no_group(67, "still", Unreachable::Silent),
+        ];
+        choose_from(GroupList { groups, unreachable }, wanted)
             .map(|group| group.owner)
             .map_err(|error| error.to_string())
     }
@@ -270,7 +274,9 @@ mod tests {
     #[test]
     fn the_only_group_needs_no_name() {
         assert_eq!(choice(&[("etcd", 7)], None), Ok(7));
-        assert!(choose_from(Found::default(), None).unwrap_err().to_string().contains("no group that runs"));
+        assert!(
+            choose_from(GroupList::default(), None).unwrap_err().to_string().contains("no group that runs")
+        );
         assert!(choice(&[("a", 7), ("b", 8)], None).unwrap_err().contains("a (owner 7), b (owner 8)"));
     }
 

@@ -13,7 +13,7 @@ use steading_report::output::Stderr;
 use steading_report::{Event, Report};
 use steading_sys::process::end_with_parent;
 
-use crate::bring_up::{Start, Up, bring_up, bring_up_frozen};
+use crate::bring_up::{BringUpOptions, RunningGroup, bring_up, bring_up_frozen};
 use crate::broker::Reservation;
 use crate::event_loop::wait_for;
 use crate::exit_code;
@@ -115,17 +115,22 @@ pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) ->
         // What there is to say was said of the group itself.
         let engine = args.engine.engine;
         let isolation = args.isolation;
-        let start =
-            Start { out: Some(&args.out), warm: false, engine, isolation, room: Reservation::Inherited };
+        let start = BringUpOptions {
+            out: Some(&args.out),
+            warm: false,
+            engine,
+            isolation,
+            room: Reservation::Inherited,
+        };
         let up = bring_up(&args.name, &*suite.testnet, &start, &Report::silent());
         up.map_err(|(_, error)| error)
     };
     hold_until_its_end(made(), report)
 }
 
-fn hold_until_its_end(made: anyhow::Result<Up>, report: &Report) -> u8 {
+fn hold_until_its_end(made: anyhow::Result<RunningGroup>, report: &Report) -> u8 {
     match made {
-        Ok(Up { owner, .. }) => {
+        Ok(RunningGroup { owner, .. }) => {
             let holding = Holding { owner: owner.pid() };
             report.print(&serde_json::to_string(&holding).unwrap_or_default());
             let problems = owner.wait_for_farewell().unwrap_or_default();

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 /// Standard input.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(crate) enum StandardInput {
     /// A pipe, a socket, a terminal.
     Watched(AsyncFd<OwnedFd>),
     /// A file: it never makes anybody wait.
@@ -24,7 +24,7 @@ pub(crate) enum Input {
     Nothing,
 }
 
-impl Input {
+impl StandardInput {
     /// To be called with an event loop.
     pub(crate) fn open() -> Self {
         // Not 0 to 2, should they be closed.

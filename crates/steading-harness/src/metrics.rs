@@ -51,7 +51,7 @@ impl Sample {
 
 /// What Prometheus answers (its HTTP API, version 1).
 #[derive(Deserialize)]
-struct Answer<T> {
+struct QueryResponse<T> {
     data: Option<T>,
     error: Option<String>,
 }
@@ -64,7 +64,7 @@ struct Vector {
 }
 
 #[derive(Deserialize)]
-struct Snapshot {
+struct TsdbSnapshot {
     name: String,
 }
 
@@ -122,7 +122,7 @@ impl Metrics {
     ///
     /// When it cannot be had.
     pub fn save(&self) -> anyhow::Result<Utf8PathBuf> {
-        let snapshot: Snapshot = self
+        let snapshot: TsdbSnapshot = self
             .ask("admin/tsdb/snapshot", "")
             .with_context(|| format!("VM {}: taking a snapshot of its metrics", self.vm.name()))?;
         let directory = self.log_dir.join("metrics");
@@ -140,10 +140,10 @@ impl Metrics {
         let url = format!("http://[{}]:{PORT}/api/v1/{path}", self.vm.address());
         let request = self.client.request(Method::POST, url);
         let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
-        let answer: Answer<T> = request.send()?.json()?;
+        let answer: QueryResponse<T> = request.send()?.json()?;
         match answer {
-            Answer { data: Some(data), .. } => Ok(data),
-            Answer { error, .. } => bail!("Prometheus says: {}", error.unwrap_or_default()),
+            QueryResponse { data: Some(data), .. } => Ok(data),
+            QueryResponse { error, .. } => bail!("Prometheus says: {}", error.unwrap_or_default()),
         }
     }
 }

@@ -13,13 +13,13 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const LIVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Tells of steps now and then.
-pub(crate) struct Progress<'a> {
+pub(crate) struct ImageProgress<'a> {
     report: &'a Report,
     told: Option<Instant>,
     began: Instant,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ImageProgress<'a> {
     pub(crate) fn new(report: &'a Report) -> Self {
         Self { report, told: None, began: Instant::now() }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::suite::{FunctionId, Item, Order, SectionId, Shape};
+use crate::suite::{FunctionId, SectionId, SectionItem, SectionOrder, SuiteShape};
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SectionState {
     Waiting,
     Running,
     Passed,
@@ -35,8 +35,8 @@ enum Phase {
 /// Where a run stands.
 #[derive(Debug)]
 pub(crate) struct Schedule<'a> {
-    shape: &'a Shape,
-    functions: Vec<State>,
+    shape: &'a SuiteShape,
+    functions: Vec<SectionState>,
     phases: Vec<Phase>,
     running: usize,
     /// How many functions may run at once.
@@ -53,10 +53,10 @@ pub(crate) struct Schedule<'a> {
 
 impl<'a> Schedule<'a> {
     /// A schedule that leaves out the tests in `left_out`, each with its reason.
-    pub(crate) fn new(shape: &'a Shape, left_out: &HashMap<FunctionId, String>, slots: usize) -> Self {
+    pub(crate) fn new(shape: &'a SuiteShape, left_out: &HashMap<FunctionId, String>, slots: usize) -> Self {
         let mut schedule = Self {
             shape,
-            functions: vec![State::Waiting; shape.functions],
+            functions: vec![SectionState::Waiting; shape.functions],
             phases: vec![Phase::Setup; shape.sections.len()],
             running: 0,
             slots: slots.max(1),
@@ -70,7 +70,7 @@ impl<'a> Schedule<'a> {
         for id in ids {
             schedule.skip(id, &left_out[&id]);
         }
-        schedule.close_empty(Shape::ROOT);
+        schedule.close_empty(SuiteShape::ROOT);
         schedule
     }
 
@@ -78,7 +78,7 @@ impl<'a> Schedule<'a> {
     /// is selected.
     pub(crate) fn hold(mut self) -> Self {
         self.held = true;
-        self.phases[Shape::ROOT.0] = Phase::Setup;
+        self.phases[SuiteShape::ROOT.0] = Phase::Setup;
         self
     }
 
@@ -89,26 +89,26 @@ impl<'a> Schedule<'a> {
 
     /// Whether there is nothing to wait for but [`Self::release`].
     pub(crate) fn is_holding(&self) -> bool {
-        self.held && self.running == 0 && self.phases[Shape::ROOT.0] == Phase::Teardown
+        self.held && self.running == 0 && self.phases[SuiteShape::ROOT.0] == Phase::Teardown
     }
 
     /// Whether everything is over.
     pub(crate) fn is_done(&self) -> bool {
-        self.running == 0 && self.phases[Shape::ROOT.0] == Phase::Done
+        self.running == 0 && self.phases[SuiteShape::ROOT.0] == Phase::Done
     }
 
     /// What can be done now. Each step is given once.
     pub(crate) fn next(&mut self) -> Vec<Step> {
         let mut steps = std::mem::take(&mut self.skips);
-        self.visit(Shape::ROOT, &mut steps);
+        self.visit(SuiteShape::ROOT, &mut steps);
         steps.append(&mut self.skips);
         steps
     }
 
     /// A function that was started has ended.
     pub(crate) fn ended(&mut self, id: FunctionId, passed: bool) {
-        debug_assert_eq!(self.functions[id.0], State::Running);
-        self.functions[id.0] = if passed { State::Passed } else { State::Failed };
+        debug_assert_eq!(self.functions[id.0], SectionState::Running);
+        self.functions[id.0] = if passed { SectionState::Passed } else { SectionState::Failed };
         self.running -= 1;
     }
 
@@ -129,8 +129,8 @@ impl<'a> Schedule<'a> {
         let mut is_empty = true;
         for item in &self.shape[section].items {
             is_empty &= match *item {
-                Item::Test(id) => self.functions[id.0] == State::Out,
-                Item::Section(id) => self.close_empty(id),
+                SectionItem::Test(id) => self.functions[id.0] == SectionState::Out,
+                SectionItem::Section(id) => self.close_empty(id),
             };
         }
         if is_empty {
@@ -162,13 +162,13 @@ impl<'a> Schedule<'a> {
     fn set_up(&mut self, section: SectionId, steps: &mut Vec<Step>) -> bool {
         for &id in &self.shape[section].setups {
             match self.functions[id.0] {
-                State::Passed => {}
-                State::Running => return false,
-                State::Waiting if self.stopped.is_none() => {
+                SectionState::Passed => {}
+                SectionState::Running => return false,
+                SectionState::Waiting if self.stopped.is_none() => {
                     self.start(id, steps);
                     return false;
                 }
-                State::Failed | State::Waiting | State::Out => return true,
+                SectionState::Failed | SectionState::Waiting | SectionState::Out => return true,
             }
         }
         true
@@ -177,7 +177,7 @@ impl<'a> Schedule<'a> {
     /// Why no test of a section may run, if so: a setup of its own has failed, or was not run.
     fn blocked(&self, section: SectionId) -> Option<String> {
         let setups = &self.shape[section].setups;
-        if setups.iter().any(|id| self.functions[id.0] == State::Failed) {
+        if setups.iter().any(|id| self.functions[id.0] == SectionState::Failed) {
             return Some("its setup failed".to_owned());
         }
         self.stopped.clone()
@@ -189,8 +189,8 @@ impl<'a> Schedule<'a> {
         }
         let shape = self.shape;
         let room = match shape[section].order {
-            Order::Sequential => 1,
-            Order::Parallel(at_most) => at_most,
+            SectionOrder::Sequential => 1,
+            SectionOrder::Parallel(at_most) => at_most,
         };
         let (mut active, mut all_done) = (0, true);
         for item in &shape[section].items {
@@ -198,8 +198,8 @@ impl<'a> Schedule<'a> {
                 return false;
             }
             let is_done = match *item {
-                Item::Test(id) => self.run_test(id, steps),
-                Item::Section(id) => self.visit(id, steps),
+                SectionItem::Test(id) => self.run_test(id, steps),
+                SectionItem::Section(id) => self.visit(id, steps),
             };
             active += usize::from(!is_done);
             all_done &= is_done;
@@ -208,26 +208,26 @@ impl<'a> Schedule<'a> {
     }
 
     fn run_test(&mut self, id: FunctionId, steps: &mut Vec<Step>) -> bool {
-        if self.functions[id.0] == State::Waiting {
+        if self.functions[id.0] == SectionState::Waiting {
             self.start(id, steps);
         }
-        !matches!(self.functions[id.0], State::Waiting | State::Running)
+        !matches!(self.functions[id.0], SectionState::Waiting | SectionState::Running)
     }
 
     fn tear_down(&mut self, section: SectionId, steps: &mut Vec<Step>) -> bool {
-        if self.held && section == Shape::ROOT {
+        if self.held && section == SuiteShape::ROOT {
             return false;
         }
         let was_entered = self.was_entered(section);
         for &id in &self.shape[section].teardowns {
             match self.functions[id.0] {
-                State::Running => return false,
-                State::Waiting if was_entered && !self.abandoned => {
+                SectionState::Running => return false,
+                SectionState::Waiting if was_entered && !self.abandoned => {
                     self.start(id, steps);
                     return false;
                 }
-                State::Waiting => self.functions[id.0] = State::Out,
-                State::Passed | State::Failed | State::Out => {}
+                SectionState::Waiting => self.functions[id.0] = SectionState::Out,
+                SectionState::Passed | SectionState::Failed | SectionState::Out => {}
             }
         }
         true
@@ -235,26 +235,30 @@ impl<'a> Schedule<'a> {
 
     /// Whether anything of a section was started.
     fn was_entered(&self, section: SectionId) -> bool {
-        let was_started =
-            |id: &FunctionId| matches!(self.functions[id.0], State::Passed | State::Failed | State::Running);
+        let was_started = |id: &FunctionId| {
+            matches!(
+                self.functions[id.0],
+                SectionState::Passed | SectionState::Failed | SectionState::Running
+            )
+        };
         let shape = &self.shape[section];
         shape.setups.iter().any(was_started)
             || shape.items.iter().any(|item| match item {
-                Item::Test(id) => was_started(id),
-                Item::Section(id) => self.was_entered(*id),
+                SectionItem::Test(id) => was_started(id),
+                SectionItem::Section(id) => self.was_entered(*id),
             })
     }
 
     fn start(&mut self, id: FunctionId, steps: &mut Vec<Step>) {
         if self.running < self.slots {
             self.running += 1;
-            self.functions[id.0] = State::Running;
+            self.functions[id.0] = SectionState::Running;
             steps.push(Step::Start(id));
         }
     }
 
     fn skip(&mut self, id: FunctionId, reason: &str) {
-        self.functions[id.0] = State::Out;
+        self.functions[id.0] = SectionState::Out;
         self.skips.push(Step::Skip(id, reason.to_owned()));
     }
 
@@ -263,14 +267,16 @@ impl<'a> Schedule<'a> {
         let shape = self.shape;
         for item in &shape[section].items {
             match *item {
-                Item::Test(id) if self.functions[id.0] == State::Waiting => self.skip(id, reason),
-                Item::Test(_) => {}
-                Item::Section(id) => self.skip_waiting(id, reason),
+                SectionItem::Test(id) if self.functions[id.0] == SectionState::Waiting => {
+                    self.skip(id, reason);
+                }
+                SectionItem::Test(_) => {}
+                SectionItem::Section(id) => self.skip_waiting(id, reason),
             }
         }
         for id in &shape[section].setups {
-            if self.functions[id.0] == State::Waiting {
-                self.functions[id.0] = State::Out;
+            if self.functions[id.0] == SectionState::Waiting {
+                self.functions[id.0] = SectionState::Out;
             }
         }
     }

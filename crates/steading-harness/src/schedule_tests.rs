@@ -8,7 +8,7 @@ use crate::suite::SectionShape;
 /// A section, for tests.
 #[derive(Clone, Debug)]
 struct Spec {
-    order: Order,
+    order: SectionOrder,
     setups: usize,
     items: Vec<ItemSpec>,
     teardowns: usize,
@@ -20,11 +20,11 @@ enum ItemSpec {
     Section(Spec),
 }
 
-fn build(shape: &mut Shape, spec: &Spec) -> SectionId {
+fn build(shape: &mut SuiteShape, spec: &Spec) -> SectionId {
     let id = SectionId(shape.sections.len());
     let empty = SectionShape { order: spec.order, setups: vec![], items: vec![], teardowns: vec![] };
     shape.sections.push(empty);
-    let add = |shape: &mut Shape| {
+    let add = |shape: &mut SuiteShape| {
         shape.functions += 1;
         FunctionId(shape.functions - 1)
     };
@@ -32,8 +32,8 @@ fn build(shape: &mut Shape, spec: &Spec) -> SectionId {
     let mut items = Vec::new();
     for item in &spec.items {
         items.push(match item {
-            ItemSpec::Test => Item::Test(add(shape)),
-            ItemSpec::Section(spec) => Item::Section(build(shape, spec)),
+            ItemSpec::Test => SectionItem::Test(add(shape)),
+            ItemSpec::Section(spec) => SectionItem::Section(build(shape, spec)),
         });
     }
     shape.sections[id.0].items = items;
@@ -41,17 +41,17 @@ fn build(shape: &mut Shape, spec: &Spec) -> SectionId {
     id
 }
 
-fn shape(spec: &Spec) -> Shape {
-    let mut shape = Shape::default();
+fn shape(spec: &Spec) -> SuiteShape {
+    let mut shape = SuiteShape::default();
     build(&mut shape, spec);
     shape
 }
 
-fn section(order: Order, setups: usize, items: Vec<ItemSpec>, teardowns: usize) -> Spec {
+fn section(order: SectionOrder, setups: usize, items: Vec<ItemSpec>, teardowns: usize) -> Spec {
     Spec { order, setups, items, teardowns }
 }
 
-fn schedule(shape: &Shape) -> Schedule<'_> {
+fn schedule(shape: &SuiteShape) -> Schedule<'_> {
     Schedule::new(shape, &HashMap::new(), usize::MAX)
 }
 
@@ -72,11 +72,11 @@ fn skips(steps: &[Step]) -> Vec<usize> {
 }
 
 use ItemSpec::Test;
-const PARALLEL: Order = Order::Parallel(usize::MAX);
+const PARALLEL: SectionOrder = SectionOrder::Parallel(usize::MAX);
 
 #[test]
 fn a_sequence_runs_one_after_the_other_between_setup_and_teardown() {
-    let shape = shape(&section(Order::Sequential, 1, vec![Test, Test], 1));
+    let shape = shape(&section(SectionOrder::Sequential, 1, vec![Test, Test], 1));
     let mut schedule = schedule(&shape);
     for id in 0..4 {
         assert_eq!(starts(&schedule.next()), [id]);
@@ -90,7 +90,7 @@ fn a_sequence_runs_one_after_the_other_between_setup_and_teardown() {
 #[test]
 fn a_failed_setup_skips_its_tests_and_nested_ones_and_still_tears_down() {
     let inner = section(PARALLEL, 1, vec![Test, Test], 1);
-    let shape = shape(&section(Order::Sequential, 2, vec![Test, ItemSpec::Section(inner)], 1));
+    let shape = shape(&section(SectionOrder::Sequential, 2, vec![Test, ItemSpec::Section(inner)], 1));
     let mut schedule = schedule(&shape);
     assert_eq!(starts(&schedule.next()), [0]);
     schedule.ended(FunctionId(0), false);
@@ -105,7 +105,7 @@ fn parallel_tests_run_at_once_up_to_their_number_and_that_of_all() {
     let all = shape(&section(PARALLEL, 0, vec![Test, Test, Test], 0));
     assert_eq!(starts(&schedule(&all).next()), [0, 1, 2]);
     assert_eq!(starts(&Schedule::new(&all, &HashMap::new(), 2).next()), [0, 1]);
-    let two = shape(&section(Order::Parallel(2), 0, vec![Test, Test, Test], 0));
+    let two = shape(&section(SectionOrder::Parallel(2), 0, vec![Test, Test, Test], 0));
     let mut two = schedule(&two);
     assert_eq!(starts(&two.next()), [0, 1]);
     two.ended(FunctionId(1), true);
@@ -114,7 +114,7 @@ fn parallel_tests_run_at_once_up_to_their_number_and_that_of_all() {
 
 #[test]
 fn sections_side_by_side_keep_their_own_order() {
-    let sequence = || ItemSpec::Section(section(Order::Sequential, 0, vec![Test, Test], 0));
+    let sequence = || ItemSpec::Section(section(SectionOrder::Sequential, 0, vec![Test, Test], 0));
     let shape = shape(&section(PARALLEL, 0, vec![sequence(), sequence()], 0));
     let mut schedule = schedule(&shape);
     assert_eq!(starts(&schedule.next()), [0, 2]);
@@ -126,8 +126,8 @@ fn sections_side_by_side_keep_their_own_order() {
 
 #[test]
 fn a_section_whose_tests_are_left_out_is_not_set_up() {
-    let inner = section(Order::Sequential, 1, vec![Test], 1);
-    let shape = shape(&section(Order::Sequential, 1, vec![ItemSpec::Section(inner), Test], 1));
+    let inner = section(SectionOrder::Sequential, 1, vec![Test], 1);
+    let shape = shape(&section(SectionOrder::Sequential, 1, vec![ItemSpec::Section(inner), Test], 1));
     let left_out = HashMap::from([(FunctionId(2), "filter".to_owned())]);
     let mut schedule = Schedule::new(&shape, &left_out, 1);
     let first = schedule.next();
@@ -138,8 +138,8 @@ fn a_section_whose_tests_are_left_out_is_not_set_up() {
 
 #[test]
 fn after_a_stop_nothing_but_teardowns_of_what_was_entered_starts() {
-    let inner = || ItemSpec::Section(section(Order::Sequential, 1, vec![Test], 1));
-    let shape = shape(&section(Order::Sequential, 0, vec![inner(), inner()], 1));
+    let inner = || ItemSpec::Section(section(SectionOrder::Sequential, 1, vec![Test], 1));
+    let shape = shape(&section(SectionOrder::Sequential, 0, vec![inner(), inner()], 1));
     let mut schedule = schedule(&shape);
     assert_eq!(starts(&schedule.next()), [0]);
     schedule.stop("interrupted");
@@ -154,7 +154,7 @@ fn after_a_stop_nothing_but_teardowns_of_what_was_entered_starts() {
 
 #[test]
 fn once_abandoned_nothing_starts() {
-    let shape = shape(&section(Order::Sequential, 0, vec![Test, Test], 1));
+    let shape = shape(&section(SectionOrder::Sequential, 0, vec![Test, Test], 1));
     let mut schedule = schedule(&shape);
     assert_eq!(starts(&schedule.next()), [0]);
     schedule.abandon("interrupted");
@@ -166,7 +166,7 @@ fn once_abandoned_nothing_starts() {
 
 #[test]
 fn a_held_suite_waits_before_its_teardowns_even_without_a_test() {
-    let shape = shape(&section(Order::Sequential, 1, vec![Test], 1));
+    let shape = shape(&section(SectionOrder::Sequential, 1, vec![Test], 1));
     let left_out = HashMap::from([(FunctionId(1), "only setup".to_owned())]);
     let mut schedule = Schedule::new(&shape, &left_out, 1).hold();
     assert_eq!(starts(&schedule.next()), [0]);
@@ -177,11 +177,11 @@ fn a_held_suite_waits_before_its_teardowns_even_without_a_test() {
     assert_eq!(starts(&schedule.next()), [2]);
 }
 
-fn any_order() -> impl Strategy<Value = Order> {
+fn any_order() -> impl Strategy<Value = SectionOrder> {
     prop_oneof![
-        Just(Order::Sequential),
-        (1..4_usize).prop_map(Order::Parallel),
-        Just(Order::Parallel(usize::MAX))
+        Just(SectionOrder::Sequential),
+        (1..4_usize).prop_map(SectionOrder::Parallel),
+        Just(SectionOrder::Parallel(usize::MAX))
     ]
 }
 
@@ -196,15 +196,15 @@ fn any_spec() -> impl Strategy<Value = Spec> {
 }
 
 /// All tests of a section, and all its functions but its own teardowns.
-fn members(shape: &Shape, id: SectionId) -> (Vec<FunctionId>, Vec<FunctionId>) {
+fn members(shape: &SuiteShape, id: SectionId) -> (Vec<FunctionId>, Vec<FunctionId>) {
     let (mut tests, mut all) = (Vec::new(), shape[id].setups.clone());
     for item in &shape[id].items {
         match *item {
-            Item::Test(test) => {
+            SectionItem::Test(test) => {
                 tests.push(test);
                 all.push(test);
             }
-            Item::Section(inner) => {
+            SectionItem::Section(inner) => {
                 let (inner_tests, inner_all) = members(shape, inner);
                 tests.extend(inner_tests);
                 all.extend(inner_all);
@@ -225,7 +225,7 @@ proptest! {
         stop_at in prop::option::of(0..60_usize),
     ) {
         let shape = shape(&spec);
-        let (tests, _) = members(&shape, Shape::ROOT);
+        let (tests, _) = members(&shape, SuiteShape::ROOT);
         let left_out: HashMap<_, _> = tests.iter().filter(|id| left_out.contains(&id.0))
             .map(|id| (*id, "filter".to_owned())).collect();
         let mut schedule = Schedule::new(&shape, &left_out, slots);
@@ -247,7 +247,7 @@ proptest! {
                         prop_assert!(begun.insert(id), "started twice");
                         prop_assert!(!over.contains(&id));
                         running.push(id);
-                        check_order(&shape, Shape::ROOT, id, &begun, &over, &failed)?;
+                        check_order(&shape, SuiteShape::ROOT, id, &begun, &over, &failed)?;
                     }
                 }
             }
@@ -273,7 +273,7 @@ proptest! {
 
 /// What must hold when `started` starts, for each section around it.
 fn check_order(
-    shape: &Shape,
+    shape: &SuiteShape,
     id: SectionId,
     started: FunctionId,
     begun: &HashSet<FunctionId>,
@@ -294,7 +294,7 @@ fn check_order(
         prop_assert!(!shape[id].teardowns.iter().any(|id| begun.contains(id)), "started after a teardown");
     }
     for item in &shape[id].items {
-        if let Item::Section(inner) = *item {
+        if let SectionItem::Section(inner) = *item {
             check_order(shape, inner, started, begun, over, failed)?;
         }
     }

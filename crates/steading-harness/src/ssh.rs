@@ -61,13 +61,13 @@ const UNKNOWN: i32 = 255;
 
 /// How a command has ended, and until when its output is awaited.
 #[derive(Debug, Default)]
-pub(crate) struct Ending {
+pub(crate) struct ChannelEnd {
     pub(crate) status: Option<i32>,
     pub(crate) quiet_until: Option<Instant>,
     at_most_until: Option<Instant>,
 }
 
-impl Ending {
+impl ChannelEnd {
     /// With this status.
     pub(crate) fn ended(&mut self, status: i32) {
         self.status = Some(status);
@@ -103,12 +103,12 @@ pub(crate) fn status_of_signal(signal: &Sig) -> i32 {
 
 /// A connection to one guest. Many commands may run over it at once.
 pub(crate) struct Ssh {
-    session: Handle<Guest>,
+    session: Handle<HostKeyCheck>,
 }
 
-struct Guest;
+struct HostKeyCheck;
 
-impl client::Handler for Guest {
+impl client::Handler for HostKeyCheck {
     type Error = russh::Error;
 
     /// Guests make their host keys when they are first reached, and the network is the group's
@@ -130,7 +130,7 @@ impl Ssh {
             ..client::Config::default()
         });
         let connected = async {
-            let mut session = client::connect(config, (address, 22), Guest).await?;
+            let mut session = client::connect(config, (address, 22), HostKeyCheck).await?;
             let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
             let outcome = session.authenticate_publickey("root", key).await?;
             if outcome.success() { Ok(Self { session }) } else { Err(SshError::Refused) }
@@ -157,7 +157,7 @@ impl Ssh {
             channel.data(input).await?;
         }
         channel.eof().await?;
-        let (mut stdout, mut stderr, mut ending) = (Vec::new(), Vec::new(), Ending::default());
+        let (mut stdout, mut stderr, mut ending) = (Vec::new(), Vec::new(), ChannelEnd::default());
         let is_held = loop {
             let message = match ending.quiet_until {
                 Some(until) => timeout_at(until.into(), channel.wait()).await,

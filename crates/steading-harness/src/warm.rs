@@ -37,13 +37,13 @@ const BOOT_LIMIT: Duration = Duration::from_secs(300);
 const STARTED_LIMIT: Duration = Duration::from_secs(30);
 
 /// The place of one booted testnet in the cache. It is locked.
-pub(crate) struct Entry {
+pub(crate) struct WarmEntry {
     cache: Utf8PathBuf,
     key: Sha256,
     _lock: Lock,
 }
 
-impl Entry {
+impl WarmEntry {
     /// The entry for this testnet; `waiting` is called if somebody else boots it just now.
     pub(crate) fn lock(
         plan: &Plan,
@@ -160,13 +160,13 @@ async fn booted(client: &Client, report: &Report) -> anyhow::Result<()> {
 
 /// Everything that shapes a booted testnet.
 #[derive(Serialize)]
-struct Shape {
+struct EntryKey {
     version: u32,
     steading: &'static str,
     plan: Plan,
     images: Vec<Option<Sha256>>,
     /// Programs, firmware, kernels, files of configuration.
-    files: Vec<Identity>,
+    files: Vec<FileIdentity>,
     /// Under KVM guests see the host's own.
     cpu: Option<String>,
 }
@@ -178,7 +178,7 @@ fn unmeasured(plan: &Plan) -> Plan {
 
 /// What tells that a file is the very same, unchanged.
 #[derive(Serialize)]
-struct Identity {
+struct FileIdentity {
     path: Utf8PathBuf,
     place: (u64, u64),
     length: u64,
@@ -186,7 +186,7 @@ struct Identity {
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(path: &Utf8Path) -> anyhow::Result<Self> {
         let data = fs::metadata(path)?;
         Ok(Self {
@@ -215,12 +215,12 @@ fn key(plan: &Plan, prepared: &[PreparedVm]) -> anyhow::Result<Sha256> {
         }
     }
     let cpu = (plan.qemu.acceleration == Acceleration::Kvm).then(host_cpu);
-    let shape = Shape {
+    let shape = EntryKey {
         version: steading_group::FROZEN_VERSION,
         steading: env!("CARGO_PKG_VERSION"),
         plan: unmeasured(plan),
         images: prepared.iter().map(PreparedVm::image_digest).collect(),
-        files: paths.iter().map(|path| Identity::of(path)).collect::<Result<_, _>>()?,
+        files: paths.iter().map(|path| FileIdentity::of(path)).collect::<Result<_, _>>()?,
         cpu,
     };
     Ok(Sha256::of(serde_json::to_vec(&shape)?))
@@ -249,7 +249,7 @@ fn host_cpu() -> String {
 
 /// One kept testnet, for a listing.
 #[derive(Debug)]
-pub struct Kept {
+pub struct WarmStart {
     /// What it is called in the cache.
     pub key: String,
     /// The group's name, if its index can be read.
@@ -265,7 +265,7 @@ pub struct Kept {
 /// # Errors
 ///
 /// When the cache cannot be read.
-pub fn list() -> anyhow::Result<Vec<Kept>> {
+pub fn list() -> anyhow::Result<Vec<WarmStart>> {
     let cache = cache_dir();
     let mut kept = Vec::new();
     let entries = match cache.read_dir_utf8() {
@@ -280,7 +280,7 @@ pub fn list() -> anyhow::Result<Vec<Kept>> {
         }
         let path = entry.into_path();
         let used = touched(&cache, &lock_name(&key)).unwrap_or(SystemTime::UNIX_EPOCH);
-        kept.push(Kept { key, group: group_of(&path), bytes: allocated(&path)?, used });
+        kept.push(WarmStart { key, group: group_of(&path), bytes: allocated(&path)?, used });
     }
     kept.sort_by_key(|kept| kept.used);
     Ok(kept)
@@ -298,7 +298,7 @@ fn group_of(path: &Utf8Path) -> Option<String> {
 /// # Errors
 ///
 /// When something cannot be removed.
-pub fn collect(limit: u64, spared: Option<&str>) -> anyhow::Result<Vec<Kept>> {
+pub fn collect(limit: u64, spared: Option<&str>) -> anyhow::Result<Vec<WarmStart>> {
     let cache = cache_dir();
     let kept = list()?;
     let mut taken: u64 = kept.iter().map(|kept| kept.bytes).sum();

@@ -18,9 +18,9 @@ pub(crate) enum News {
 
 /// The problems that people were told. What an owner says at its end it may have told before.
 #[derive(Debug, Default)]
-pub(crate) struct Told(HashSet<String>);
+pub(crate) struct ReportedProblems(HashSet<String>);
 
-impl Told {
+impl ReportedProblems {
     /// Remembers a problem; whether it is news.
     pub(crate) fn add(&mut self, problem: &str) -> bool {
         self.0.insert(steading_group::in_a_line(problem))
@@ -42,20 +42,20 @@ pub(crate) async fn redrawing<T>(report: &Report, awaited: impl Future<Output = 
 /// The group's records, as news.
 pub(crate) struct Watch {
     records: Lines<serde_json::Value>,
-    sieve: Sieve,
+    sieve: NewsFilter,
 }
 
 /// Knows which VMs have spoken in their present boot: their consoles say much, and the first word
 /// is news.
 #[derive(Debug, Default)]
-struct Sieve {
+struct NewsFilter {
     spoken: HashSet<String>,
 }
 
 impl Watch {
     /// Listens from now on.
     pub(crate) async fn begin(client: &Client) -> Result<Self, ClientError> {
-        Ok(Self { records: client.records().await?, sieve: Sieve::default() })
+        Ok(Self { records: client.records().await?, sieve: NewsFilter::default() })
     }
 
     /// What comes next; none when the owner has ended. May be dropped and called again.
@@ -71,7 +71,7 @@ impl Watch {
     }
 }
 
-impl Sieve {
+impl NewsFilter {
     fn take(&mut self, record: Record) -> Option<News> {
         let Record { stream, vm, event, priority, message, .. } = record;
         let vm = vm.map(|vm| vm.to_string());
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_first_word_of_each_boot_is_news() {
-        let mut sieve = Sieve::default();
+        let mut sieve = NewsFilter::default();
         let spoke = Some(News::Vm("a".to_owned(), VmSign::Spoke));
         let console = || record(Stream::Console, Some("a"), None);
         assert_eq!(sieve.take(console()), spoke);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_news_once_in_however_many_lines_it_is() {
-        let mut told = Told::default();
+        let mut told = ReportedProblems::default();
         assert!(told.add("cannot write\nhint: free some space"));
         assert!(!told.add("cannot write; hint: free some space"));
         assert!(told.add("cannot read"));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn of_the_driver_s_words_warnings_are_news() {
-        let mut sieve = Sieve::default();
+        let mut sieve = NewsFilter::default();
         let warning = |vm| Record { priority: Some(WARNING), ..record(Stream::Driver, vm, None) };
         assert_eq!(sieve.take(warning(Some("a"))), Some(News::Problem("VM a: said".to_owned())));
         assert_eq!(sieve.take(warning(None)), Some(News::Problem("said".to_owned())));

@@ -14,11 +14,11 @@ use crate::built::Recipe;
 pub(crate) struct Slots {
     what: &'static str,
     dir: Utf8PathBuf,
-    manifest: Manifest,
+    manifest: SlotManifest,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Manifest {
+struct SlotManifest {
     disk: String,
     updates: BTreeMap<String, String>,
 }

@@ -7,7 +7,7 @@ use steading_sys::signal::{ENDING, Signals, not_ignored};
 
 use crate::exit_code;
 use crate::groups::LiveGroup;
-use crate::input::Input;
+use crate::input::StandardInput;
 use crate::terminal::Raw;
 
 /// Ctrl-], as in telnet(1).
@@ -26,7 +26,7 @@ pub(crate) async fn open(group: &LiveGroup, vm: &str) -> anyhow::Result<u8> {
     signals.push(Signal::CONT);
     // Before the terminal is changed: it is put back on the way out only.
     let signals = Signals::open(&signals).context("cannot wait for signals")?;
-    let mut input = Input::open();
+    let mut input = StandardInput::open();
     let raw = Raw::enter().context("cannot put the terminal into raw mode")?;
     let line_end = if raw.is_some() { "\r\n" } else { "\n" };
     // What was said last tells where one is.
@@ -38,11 +38,11 @@ pub(crate) async fn open(group: &LiveGroup, vm: &str) -> anyhow::Result<u8> {
                 Some(bytes) => show(bytes.to_vec()).await?,
                 None => return Ok(exit_code::PASSED),
             },
-            read = input.read(&mut buffer), if !matches!(input, Input::Nothing) => {
+            read = input.read(&mut buffer), if !matches!(input, StandardInput::Nothing) => {
                 let typed = &buffer[..read?];
                 if typed.is_empty() {
                     // A file as input is typed, and then it is looked on until a signal comes.
-                    input = Input::Nothing;
+                    input = StandardInput::Nothing;
                 }
                 let escape = typed.iter().position(|&byte| byte == ESCAPE && raw.is_some());
                 let typed = &typed[..escape.unwrap_or(typed.len())];

@@ -20,7 +20,7 @@ pub enum FaultCommand {
     /// Let nothing pass between VMs and everybody else, the driver included.
     Cut {
         /// The VMs, with commas between them.
-        vms: Names,
+        vms: VmNames,
         /// Between whom.
         #[command(flatten)]
         scope: Scope,
@@ -28,9 +28,9 @@ pub enum FaultCommand {
     /// Let nothing pass between VMs of one set and those of another.
     Partition {
         /// The one set, with commas between its VMs.
-        vms: Names,
+        vms: VmNames,
         /// The other.
-        others: Names,
+        others: VmNames,
         /// Only what the first set sends to the second is lost.
         #[arg(long)]
         one_way: bool,
@@ -38,7 +38,7 @@ pub enum FaultCommand {
     /// Lose frames by chance.
     Loss {
         /// The VMs, with commas between them.
-        vms: Names,
+        vms: VmNames,
         /// How many frames, in percent.
         percent: f64,
         /// Between whom.
@@ -48,7 +48,7 @@ pub enum FaultCommand {
     /// Let frames arrive later.
     Delay {
         /// The VMs, with commas between them.
-        vms: Names,
+        vms: VmNames,
         /// How much later: a number and us, ms or s. There and back takes twice that.
         #[arg(value_parser = parse_delay)]
         delay: Duration,
@@ -62,7 +62,7 @@ pub enum FaultCommand {
     /// Let frames arrive twice, by chance.
     Duplicate {
         /// The VMs, with commas between them.
-        vms: Names,
+        vms: VmNames,
         /// How many frames, in percent.
         percent: f64,
         /// Between whom.
@@ -72,7 +72,7 @@ pub enum FaultCommand {
     /// Hold frames back, by chance, while others overtake them.
     Reorder {
         /// The VMs, with commas between them.
-        vms: Names,
+        vms: VmNames,
         /// How many frames, in percent.
         percent: f64,
         /// For how long: a number and us, ms or s.
@@ -85,7 +85,7 @@ pub enum FaultCommand {
     /// Let no more through than a rate. What waits too long for that is lost.
     Rate {
         /// The VMs, with commas between them.
-        vms: Names,
+        vms: VmNames,
         /// The rate: a number and bit, kbit, mbit or gbit (a second).
         #[arg(value_parser = parse_rate)]
         rate: u64,
@@ -106,11 +106,11 @@ pub enum FaultCommand {
     },
 }
 
-/// Names with commas between them.
+/// Names of VMs, separated by commas.
 #[derive(Clone, Debug)]
-pub struct Names(Vec<String>);
+pub struct VmNames(Vec<String>);
 
-impl FromStr for Names {
+impl FromStr for VmNames {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -123,10 +123,10 @@ impl FromStr for Names {
 pub struct Scope {
     /// Only what they send to these VMs.
     #[arg(long, value_name = "VMS")]
-    to: Option<Names>,
+    to: Option<VmNames>,
     /// Only what they and these VMs send each other.
     #[arg(long, value_name = "VMS", conflicts_with = "to")]
-    with: Option<Names>,
+    with: Option<VmNames>,
     /// Only what they send.
     #[arg(long, conflicts_with_all = ["to", "incoming"])]
     one_way: bool,
@@ -136,7 +136,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn fault(&self, vms: &Names, effect: Effect) -> Fault {
+    fn fault(&self, vms: &VmNames, effect: Effect) -> Fault {
         let direction = match (self.to.is_none() && !self.one_way, self.incoming) {
             (false, _) => Direction::Sent,
             (true, true) => Direction::Received,

@@ -26,7 +26,7 @@ use resume::ResumeOptions;
 
 /// A command for a group that runs.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {
+pub enum LiveCommand {
     /// Run a shell command in a guest as root, with this program's input and output.
     Exec {
         /// The VM.
@@ -132,8 +132,8 @@ pub enum Command {
 /// # Errors
 ///
 /// When there is no such group, or it does not work.
-pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
-    if let Command::Resume { targets, options } = command
+pub fn run(command: &LiveCommand, wanted: Option<&str>) -> anyhow::Result<u8> {
+    if let LiveCommand::Resume { targets, options } = command
         && let [file] = targets.as_slice()
         && file.contains(['.', '/'])
     {
@@ -143,29 +143,29 @@ pub fn run(command: &Command, wanted: Option<&str>) -> anyhow::Result<u8> {
     let group = groups::choose(wanted)?;
     let verb = |verb, vms: &[String]| wait_for(verbs::act(&group, verb, vms));
     match command {
-        Command::Virsh(args) => virsh::run(&group, args),
-        Command::Exec { vm, no_stdin, detach, command } => {
+        LiveCommand::Virsh(args) => virsh::run(&group, args),
+        LiveCommand::Exec { vm, no_stdin, detach, command } => {
             let how = shell::How { no_stdin: *no_stdin, detach: *detach };
             shell::execute(&group, vm, &command.join(" "), how)
         }
-        Command::Ssh { vm } => shell::open(&group, vm),
-        Command::Console { vm } => wait_for(console::open(&group, vm)),
-        Command::Wait(args) => wait::wait(&group, args),
-        Command::Logs(args) => wait_for(logs::print(&group, args)),
-        Command::Screenshot { vm, file } => wait_for(verbs::screenshot(&group, vm, file)),
-        Command::Start { vms } => verb(VmVerb::Start, vms),
-        Command::Kill { vms } => verb(VmVerb::Kill, vms),
-        Command::Reboot { vms } => verb(VmVerb::Reboot, vms),
-        Command::Shutdown { vms } => verb(VmVerb::Shutdown, vms),
-        Command::Pause { vms } => verb(VmVerb::Pause, vms),
-        Command::Resume { targets, .. } => verb(VmVerb::Resume, targets),
-        Command::Fault(command) => wait_for(fault::run(&group, command)),
-        Command::Files(command) => wait_for(files::run(&group, command)),
-        Command::Dns(command) => wait_for(dns::run(&group, command)),
-        Command::Cert(args) => wait_for(cert::run(&group, args)),
-        Command::Freeze(args) => wait_for(freeze::freeze(&group, args)),
-        Command::Thaw => wait_for(freeze::thaw(&group)),
-        Command::Fork(args) => fork::fork(&group, args),
-        Command::Down => wait_for(verbs::down(&group)),
+        LiveCommand::Ssh { vm } => shell::open(&group, vm),
+        LiveCommand::Console { vm } => wait_for(console::open(&group, vm)),
+        LiveCommand::Wait(args) => wait::wait(&group, args),
+        LiveCommand::Logs(args) => wait_for(logs::print(&group, args)),
+        LiveCommand::Screenshot { vm, file } => wait_for(verbs::screenshot(&group, vm, file)),
+        LiveCommand::Start { vms } => verb(VmVerb::Start, vms),
+        LiveCommand::Kill { vms } => verb(VmVerb::Kill, vms),
+        LiveCommand::Reboot { vms } => verb(VmVerb::Reboot, vms),
+        LiveCommand::Shutdown { vms } => verb(VmVerb::Shutdown, vms),
+        LiveCommand::Pause { vms } => verb(VmVerb::Pause, vms),
+        LiveCommand::Resume { targets, .. } => verb(VmVerb::Resume, targets),
+        LiveCommand::Fault(command) => wait_for(fault::run(&group, command)),
+        LiveCommand::Files(command) => wait_for(files::run(&group, command)),
+        LiveCommand::Dns(command) => wait_for(dns::run(&group, command)),
+        LiveCommand::Cert(args) => wait_for(cert::run(&group, args)),
+        LiveCommand::Freeze(args) => wait_for(freeze::freeze(&group, args)),
+        LiveCommand::Thaw => wait_for(freeze::thaw(&group)),
+        LiveCommand::Fork(args) => fork::fork(&group, args),
+        LiveCommand::Down => wait_for(verbs::down(&group)),
     }
 }

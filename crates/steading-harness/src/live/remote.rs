@@ -41,14 +41,14 @@ impl Wrapped {
     }
 
     /// What takes these words out of the standard error.
-    pub(super) fn sieve(&self) -> Sieve {
-        Sieve { token: self.token.clone().into_bytes(), held: Vec::new() }
+    pub(super) fn sieve(&self) -> CommandFilter {
+        CommandFilter { token: self.token.clone().into_bytes(), held: Vec::new() }
     }
 }
 
 /// What a command tells about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum CommandNote {
     /// It runs, in this process group of the guest.
     Group(u32),
     /// It has ended, and wants the end of its input.
@@ -59,15 +59,15 @@ pub(super) enum Word {
 
 /// Takes what a command tells about itself out of its standard error.
 #[derive(Debug)]
-pub(super) struct Sieve {
+pub(super) struct CommandFilter {
     token: Vec<u8>,
     /// What may be the beginning of a word.
     held: Vec<u8>,
 }
 
-impl Sieve {
+impl CommandFilter {
     /// What the command itself has written, and what it told.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<Word>) {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<CommandNote>) {
         self.held.extend_from_slice(bytes);
         let (mut passed, mut words) = (Vec::new(), Vec::new());
         while let Some(at) = find(&self.held, &self.token) {
@@ -95,11 +95,11 @@ fn find(bytes: &[u8], token: &[u8]) -> Option<usize> {
     bytes.windows(token.len()).position(|window| window == token)
 }
 
-fn word(text: &str) -> Option<Word> {
+fn word(text: &str) -> Option<CommandNote> {
     match text.split_once(' ') {
-        None if text == "end" => Some(Word::End),
-        None => text.parse().ok().map(Word::Group),
-        Some(("left", count)) => count.trim().parse().ok().map(Word::Left),
+        None if text == "end" => Some(CommandNote::End),
+        None => text.parse().ok().map(CommandNote::Group),
+        Some(("left", count)) => count.trim().parse().ok().map(CommandNote::Left),
         Some(_) => None,
     }
 }
@@ -125,12 +125,12 @@ mod tests {
             }
             passed.extend(sieve.finish());
             assert_eq!(String::from_utf8_lossy(&passed), "steading-exec-8 an error without endst", "{size}");
-            assert_eq!(words, [Word::Group(42), Word::End, Word::Left(12)], "{size}");
+            assert_eq!(words, [CommandNote::Group(42), CommandNote::End, CommandNote::Left(12)], "{size}");
         }
     }
 
     /// Runs it here, as a guest would.
-    fn run(wrapped: &Wrapped, input: &[u8]) -> (Option<i32>, String, Vec<Word>) {
+    fn run(wrapped: &Wrapped, input: &[u8]) -> (Option<i32>, String, Vec<CommandNote>) {
         let mut command = Command::new("sh");
         command
             .args(["-c", &wrapped.line])
@@ -150,10 +150,13 @@ mod tests {
         let (status, said, words) = run(&Wrapped::new(command, "1", true), b"one\ntwo\nthree\n");
         assert_eq!((status, said.as_str()), (Some(3), "it's one\n"));
         // Shells read lines from a pipe byte by byte (POSIX.1-2017, `read`).
-        assert!(matches!(words[..], [Word::Group(_), Word::End, Word::Left(10)]), "{words:?}");
+        assert!(
+            matches!(words[..], [CommandNote::Group(_), CommandNote::End, CommandNote::Left(10)]),
+            "{words:?}"
+        );
         let (status, said, words) = run(&Wrapped::new(command, "1", false), b"one\n");
         assert_eq!((status, said.as_str()), (Some(3), "it's one\n"));
-        assert!(matches!(words[..], [Word::Group(_)]), "{words:?}");
+        assert!(matches!(words[..], [CommandNote::Group(_)]), "{words:?}");
     }
 
     #[test]

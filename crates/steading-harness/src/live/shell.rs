@@ -18,10 +18,10 @@ use tokio::time::timeout_at;
 use crate::event_loop::wait_for;
 use crate::exit_code;
 use crate::groups::LiveGroup;
-use crate::input::{Input, is_in_background};
+use crate::input::{StandardInput, is_in_background};
 use crate::interrupts::Interrupts;
-use crate::live::remote::{GUARD, Sieve, Word, Wrapped};
-use crate::ssh::{Ending, Ssh, status_of_signal};
+use crate::live::remote::{CommandFilter, CommandNote, GUARD, Wrapped};
+use crate::ssh::{ChannelEnd, Ssh, status_of_signal};
 use crate::terminal::{self, Raw};
 
 /// What a shell tells of a program that a signal has ended, less the signal's number.
@@ -68,7 +68,7 @@ fn run(group: &LiveGroup, vm: &str, wanted: &Wanted) -> anyhow::Result<u8> {
     enter(group)?;
     wait_for(async {
         let ssh = connect(address, &group.status.ssh_key, vm).await?;
-        let session = Session::begin(vm, &ssh, wanted).await?;
+        let session = ShellSession::begin(vm, &ssh, wanted).await?;
         // A guest whose kernel has panicked closes no connection.
         tokio::select! {
             biased;
@@ -102,20 +102,20 @@ pub(crate) fn enter(group: &LiveGroup) -> anyhow::Result<()> {
 }
 
 /// A command or a shell that runs in a guest.
-struct Session<'a> {
+struct ShellSession<'a> {
     vm: &'a str,
     channel: Channel<Msg>,
     /// Ends the command when this program does.
     guard: Option<Channel<Msg>>,
     detach: bool,
     signals: Signals,
-    input: Input,
+    input: StandardInput,
     /// Whether what the command does not read of a file is given back.
     is_counted: bool,
     /// How many bytes of input were sent.
     sent: u64,
-    sieve: Option<Sieve>,
-    ending: Ending,
+    sieve: Option<CommandFilter>,
+    ending: ChannelEnd,
     /// When something has to be done, whatever comes.
     deadline: Option<Instant>,
     is_killed: bool,
@@ -125,7 +125,7 @@ struct Session<'a> {
 }
 
 /// What may come next.
-enum Come {
+enum SessionEvent {
     Message(Option<ChannelMsg>),
     Typed(std::io::Result<usize>),
     Signal(std::io::Result<Received>),
@@ -133,24 +133,24 @@ enum Come {
     Time,
 }
 
-impl<'a> Session<'a> {
+impl<'a> ShellSession<'a> {
     async fn begin(vm: &'a str, ssh: &Ssh, wanted: &Wanted<'_>) -> anyhow::Result<Self> {
         let mut signals = not_ignored(&ENDING);
         // After SIGCONT this program may be in the foreground again.
         signals.extend([Signal::WINCH, Signal::CONT]);
         let signals = Signals::open(&signals)?;
         let channel = ssh.open().await?;
-        let mut session = Session {
+        let mut session = ShellSession {
             vm,
             channel,
             guard: None,
             detach: false,
             signals,
-            input: Input::Nothing,
+            input: StandardInput::Nothing,
             is_counted: false,
             sent: 0,
             sieve: None,
-            ending: Ending::default(),
+            ending: ChannelEnd::default(),
             deadline: None,
             is_killed: false,
             interrupted: None,
@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
                 session.sieve = Some(wrapped.sieve());
                 session.channel.exec(true, wrapped.line.as_str()).await?;
                 if has_input {
-                    session.input = Input::open();
+                    session.input = StandardInput::open();
                 } else {
                     session.channel.eof().await?;
                 }
@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
                 let (columns, rows) = terminal::size();
                 session.channel.request_pty(false, &terminal::kind(), columns, rows, 0, 0, &[]).await?;
                 session.channel.request_shell(true).await?;
-                session.input = Input::open();
+                session.input = StandardInput::open();
                 session.raw = Raw::enter()?;
             }
         }
@@ -194,16 +194,16 @@ impl<'a> Session<'a> {
             let until = until.unwrap_or_else(|| Instant::now() + FOREVER);
             let come = tokio::select! {
                 message = timeout_at(until.into(), self.channel.wait()) => {
-                    message.map_or(Come::Time, Come::Message)
+                    message.map_or(SessionEvent::Time, SessionEvent::Message)
                 }
-                read = self.input.read(&mut buffer), if !matches!(self.input, Input::Nothing) => Come::Typed(read),
-                signal = self.signals.next_received() => Come::Signal(signal),
+                read = self.input.read(&mut buffer), if !matches!(self.input, StandardInput::Nothing) => SessionEvent::Typed(read),
+                signal = self.signals.next_received() => SessionEvent::Signal(signal),
             };
             match come {
-                Come::Message(None) => break,
-                Come::Message(Some(message)) => self.take(message).await?,
-                Come::Typed(read) => self.send(&buffer[..read?]).await?,
-                Come::Signal(signal) => match signal? {
+                SessionEvent::Message(None) => break,
+                SessionEvent::Message(Some(message)) => self.take(message).await?,
+                SessionEvent::Typed(read) => self.send(&buffer[..read?]).await?,
+                SessionEvent::Signal(signal) => match signal? {
                     Received { signal: Signal::WINCH, .. } => {
                         let (columns, rows) = terminal::size();
                         self.channel.window_change(columns, rows, 0, 0).await?;
@@ -218,13 +218,15 @@ impl<'a> Session<'a> {
                         }
                     }
                 },
-                Come::Time if self.ending.quiet_until.is_some_and(|until| until <= Instant::now()) => {
+                SessionEvent::Time
+                    if self.ending.quiet_until.is_some_and(|until| until <= Instant::now()) =>
+                {
                     drop(self.raw.take());
                     self.note("the command has ended, and something that it started still holds its output");
                     break;
                 }
-                Come::Time if self.is_killed => break,
-                Come::Time => self.kill().await,
+                SessionEvent::Time if self.is_killed => break,
+                SessionEvent::Time => self.kill().await,
             }
         }
         drop(self.raw.take());
@@ -268,19 +270,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn told(&mut self, word: Word) {
+    async fn told(&mut self, word: CommandNote) {
         match word {
-            Word::Group(group) => {
+            CommandNote::Group(group) => {
                 if let Some(guard) = &self.guard {
                     let _ = guard.data(format!("{group}\n").as_bytes()).await;
                 }
             }
-            Word::End => {
-                self.input = Input::Nothing;
+            CommandNote::End => {
+                self.input = StandardInput::Nothing;
                 let _ = self.channel.eof().await;
             }
             // The next program that reads this file goes on where the command has stopped.
-            Word::Left(left) => {
+            CommandNote::Left(left) => {
                 let back = i64::try_from(left.min(self.sent)).unwrap_or(0);
                 let _ = rustix::fs::seek(rustix::stdio::stdin(), SeekFrom::Current(-back));
             }
@@ -289,13 +291,13 @@ impl<'a> Session<'a> {
 
     async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         if bytes.is_empty() {
-            self.input = Input::Nothing;
+            self.input = StandardInput::Nothing;
             return Ok(self.channel.eof().await?);
         }
         self.sent += bytes.len() as u64;
         // A command that has ended takes no input any more.
         if self.channel.data(bytes).await.is_err() {
-            self.input = Input::Nothing;
+            self.input = StandardInput::Nothing;
         }
         Ok(())
     }

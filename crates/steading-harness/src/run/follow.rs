@@ -18,7 +18,7 @@ use crate::suite::{FunctionId, SectionId};
 use crate::watch::{News, Watch};
 
 /// Whatever comes from outside.
-pub(crate) enum Input {
+pub(crate) enum RunnerInput {
     /// A function did something.
     Process(FunctionId, ProcessEvent),
     /// A function cannot be started, or nothing more can be learnt about it.
@@ -41,17 +41,17 @@ pub(crate) enum Input {
 }
 
 /// Starts a function and passes on what it does, until it has ended.
-pub(crate) struct Follower {
+pub(crate) struct FunctionFollower {
     pub(crate) id: FunctionId,
     pub(crate) spec: ProcessSpec,
     /// Where the run's logs go.
     pub(crate) log_dir: Utf8PathBuf,
     pub(crate) forks: Arc<Forks>,
     pub(crate) freeze_on_failure: bool,
-    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) inputs: mpsc::Sender<RunnerInput>,
 }
 
-impl Follower {
+impl FunctionFollower {
     /// In the group itself, once that was kept as the setups of this section left it.
     pub(crate) async fn in_group(self, client: Client, after: Option<SectionId>) {
         let followed = async {
@@ -62,7 +62,7 @@ impl Follower {
             self.follow(&client).await
         };
         if let Err(error) = followed.await {
-            self.tell(Input::Lost(self.id, error)).await;
+            self.tell(RunnerInput::Lost(self.id, error)).await;
         }
     }
 
@@ -70,7 +70,7 @@ impl Follower {
     pub(crate) async fn in_fork(self, point: SectionId, attempt: u32) {
         match self.forks.fork(point, &self.spec.name, attempt).await {
             Ok(fork) => self.in_own(fork, &[]).await,
-            Err(error) => self.tell(Input::Unforked(self.id, chain(&error))).await,
+            Err(error) => self.tell(RunnerInput::Unforked(self.id, chain(&error))).await,
         }
     }
 
@@ -78,12 +78,12 @@ impl Follower {
     pub(crate) async fn in_anew(self, setups: Vec<String>, attempt: u32) {
         match self.forks.boot(&self.spec.name, attempt).await {
             Ok(fork) => self.in_own(fork, &setups).await,
-            Err(error) => self.tell(Input::Unforked(self.id, chain(&error))).await,
+            Err(error) => self.tell(RunnerInput::Unforked(self.id, chain(&error))).await,
         }
     }
 
     async fn in_own(&self, fork: Fork, setups: &[String]) {
-        self.tell(Input::Forked(self.id, fork.client.clone(), fork.log_dir.clone())).await;
+        self.tell(RunnerInput::Forked(self.id, fork.client.clone(), fork.log_dir.clone())).await;
         let mut listening = JoinSet::new();
         let name = self.spec.name.clone();
         listening.spawn(listen_to_owner(fork.client.clone(), self.inputs.clone(), Some(name.clone())));
@@ -94,11 +94,11 @@ impl Follower {
             self.follow(&fork.client).await.map_err(|error| gone(&error))
         };
         if let Err(reason) = followed.await {
-            self.tell(Input::Unforked(self.id, reason)).await;
+            self.tell(RunnerInput::Unforked(self.id, reason)).await;
         }
         let complaints = fork.tear_down().await;
         for line in complaints.lines() {
-            self.tell(Input::LastWord(format!("the fork of {name}: {line}"))).await;
+            self.tell(RunnerInput::LastWord(format!("the fork of {name}: {line}"))).await;
         }
     }
 
@@ -119,7 +119,7 @@ impl Follower {
                 }
                 // As long as a setup runs, that is what is ended when the time is over.
                 event @ (ProcessEvent::Started { .. } | ProcessEvent::Line { .. }) => {
-                    self.tell(Input::Process(self.id, event)).await;
+                    self.tell(RunnerInput::Process(self.id, event)).await;
                 }
                 ProcessEvent::Output { .. } | ProcessEvent::Note { .. } => {}
             }
@@ -139,7 +139,7 @@ impl Follower {
                     self.freeze(client).await;
                 }
             }
-            self.tell(Input::Process(self.id, event)).await;
+            self.tell(RunnerInput::Process(self.id, event)).await;
             if is_last {
                 return Ok(());
             }
@@ -161,16 +161,16 @@ impl Follower {
         };
         match frozen.await {
             Ok(None) => {}
-            Ok(Some(opened)) => self.tell(Input::Frozen(self.id, Box::new(opened))).await,
+            Ok(Some(opened)) => self.tell(RunnerInput::Frozen(self.id, Box::new(opened))).await,
             Err(error) => {
                 let why = chain(error.as_ref());
                 let what = format!("the testnet of {} is not kept: {why}", self.spec.name);
-                self.tell(Input::Problem(what)).await;
+                self.tell(RunnerInput::Problem(what)).await;
             }
         }
     }
 
-    async fn tell(&self, input: Input) {
+    async fn tell(&self, input: RunnerInput) {
         // Nobody listens any more only when the run is over.
         let _ = self.inputs.send(input).await;
     }
@@ -185,9 +185,9 @@ fn has_failed(status: Option<i32>) -> bool {
     status.is_none_or(|status| !fine.contains(&status))
 }
 
-pub(crate) async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input>) {
+pub(crate) async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<RunnerInput>) {
     while let Ok(signal) = signals.next_received().await {
-        if inputs.send(Input::Signal(signal)).await.is_err() {
+        if inputs.send(RunnerInput::Signal(signal)).await.is_err() {
             return;
         }
     }
@@ -195,23 +195,23 @@ pub(crate) async fn pass_on_signals(signals: Signals, inputs: mpsc::Sender<Input
 
 /// Passes on what an owner complains about, that of the group or of a function's fork; the stream of
 /// records ends with it.
-pub(crate) async fn listen_to_owner(client: Client, inputs: mpsc::Sender<Input>, fork: Option<String>) {
+pub(crate) async fn listen_to_owner(client: Client, inputs: mpsc::Sender<RunnerInput>, fork: Option<String>) {
     if let Ok(mut watch) = Watch::begin(&client).await {
         while let Some(news) = watch.next().await {
             let input = match (news, &fork) {
                 // Of the VMs of forks there are too many.
                 (News::Vm(..), Some(_)) => continue,
-                (News::Vm(vm, sign), None) => Input::Vm(vm, sign),
+                (News::Vm(vm, sign), None) => RunnerInput::Vm(vm, sign),
                 (News::Problem(message), Some(function)) => {
-                    Input::Problem(format!("the fork of {function}: {message}"))
+                    RunnerInput::Problem(format!("the fork of {function}: {message}"))
                 }
-                (News::Problem(message), None) => Input::Problem(message),
+                (News::Problem(message), None) => RunnerInput::Problem(message),
             };
             let _ = inputs.send(input).await;
         }
     }
     if fork.is_none() {
         // Nobody listens any more only when the run is over.
-        let _ = inputs.send(Input::OwnerEnded).await;
+        let _ = inputs.send(RunnerInput::OwnerEnded).await;
     }
 }

@@ -78,13 +78,13 @@ pub(crate) struct Forks {
     more: Option<More>,
     /// Functions that run in the group itself.
     in_group: AtomicUsize,
-    freezes: tokio::sync::Mutex<Freezes>,
+    freezes: tokio::sync::Mutex<ForkPoints>,
     /// How many testnets were booted anew.
     booted: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Freezes {
+struct ForkPoints {
     /// By the section whose setups are in it.
     ids: HashMap<SectionId, String>,
     /// The group stands frozen.

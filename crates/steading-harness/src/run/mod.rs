@@ -16,12 +16,12 @@ use steading_logs::TestLog;
 use steading_plan::Engine;
 use steading_report::{Event, Kind, Outcome, Report, Row, Summary};
 
-use crate::bring_up::{Start, Up, blame, bring_up, default_log_dir};
+use crate::bring_up::{BringUpOptions, RunningGroup, blame, bring_up, default_log_dir};
 use crate::broker::Copies;
 use crate::ending::fail;
 use crate::exit_code;
 use crate::prepare;
-use crate::suite::{Declared, Place, Suite};
+use crate::suite::{Declared, RunsIn, Suite};
 pub(crate) use args::{RunArgs, Shard};
 pub(crate) use command::command_in;
 pub use command::run_command;
@@ -63,9 +63,9 @@ pub(crate) fn run(suite: &Declared, args: &RunArgs, mode: Mode, report: &Report)
             .unwrap_or_else(|error| fail(report, exit_code::HOST, &error));
     }
     let forks = suite.tree.tests().filter(|id| !selection.left_out.contains_key(id));
-    let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), Place::Fork(..)));
+    let has_forks = forks.into_iter().any(|id| matches!(suite.tree.place(id), RunsIn::Fork(..)));
     let copies = if has_forks { Copies::WithFork } else { Copies::One };
-    let mut start = Start::of(&args.up, copies);
+    let mut start = BringUpOptions::of(&args.up, copies);
     start.warm |= suite.warm_start;
     match bring_up(group, &*suite.testnet, &start, report) {
         Ok(up) => drive(suite, &selection, up, report),
@@ -98,7 +98,7 @@ fn skip_all(
 }
 
 /// Stays with a group that is up, until it is interrupted or torn down.
-pub(crate) fn stay(group: &str, up: Up, report: &Report) -> u8 {
+pub(crate) fn stay(group: &str, up: RunningGroup, report: &Report) -> u8 {
     let suite = Suite::new(group).declared();
     match Selection::new(&suite.tree, &RunArgs::default(), Mode::SetupOnly) {
         Ok(selection) => drive(&suite, &selection, up, report),
@@ -106,7 +106,7 @@ pub(crate) fn stay(group: &str, up: Up, report: &Report) -> u8 {
     }
 }
 
-fn drive(suite: &Declared, selection: &Selection, up: Up, report: &Report) -> u8 {
+fn drive(suite: &Declared, selection: &Selection, up: RunningGroup, report: &Report) -> u8 {
     let log_dir = up.log_dir.clone();
     // Threads and event loops exist from here on only.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -16,17 +16,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use crate::bring_up::Up;
+use crate::bring_up::RunningGroup;
 use crate::decision::{self, AttemptEnd, Course, Decision, OnInterrupt};
 use crate::frozen::file_name;
 use crate::interrupts::Interrupts;
 use crate::run::attempt::Attempt;
-use crate::run::follow::{Follower, Input, listen_to_owner, pass_on_signals};
+use crate::run::follow::{FunctionFollower, RunnerInput, listen_to_owner, pass_on_signals};
 use crate::run::forks::{self, Forks, this_program};
 use crate::run::{Mode, Selection, verdict};
 use crate::schedule::{Schedule, Step};
-use crate::suite::{Declared, ForkFallback, FunctionId, Place, Role};
-use crate::watch::{Told, redrawing};
+use crate::suite::{Declared, ForkFallback, FunctionId, Role, RunsIn};
+use crate::watch::{ReportedProblems, redrawing};
 
 /// How long an orderly teardown of the group may take.
 const TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -61,11 +61,11 @@ pub(crate) struct Runner<'a> {
     interrupts: Interrupts,
     course: Course,
     summary: Summary,
-    told: Told,
+    reported: ReportedProblems,
     /// The testnet of the first function that failed, as it was then.
     kept: Option<(String, Box<OpenedGroup>)>,
-    inputs: mpsc::Receiver<Input>,
-    sender: mpsc::Sender<Input>,
+    inputs: mpsc::Receiver<RunnerInput>,
+    sender: mpsc::Sender<RunnerInput>,
     tasks: JoinSet<()>,
 }
 
@@ -73,11 +73,11 @@ impl<'a> Runner<'a> {
     pub(crate) fn new(
         suite: &'a Declared,
         selection: &'a Selection,
-        up: Up,
+        up: RunningGroup,
         report: &'a Report,
         log_dir: &'a Utf8Path,
     ) -> Result<Self, GroupError> {
-        let Up { owner, needed, reserved, more, .. } = up;
+        let RunningGroup { owner, needed, reserved, more, .. } = up;
         let mut summary = Summary::new(&suite.name);
         summary.reserve(reserved);
         let signals = Signals::open(&not_ignored(&[ENDING.as_slice(), &[Signal::USR1]].concat()))
@@ -101,7 +101,7 @@ impl<'a> Runner<'a> {
             running: HashMap::new(),
             before: HashMap::new(),
             summary,
-            told: Told::default(),
+            reported: ReportedProblems::default(),
             kept: None,
             suite,
             selection,
@@ -165,39 +165,39 @@ impl<'a> Runner<'a> {
         }
     }
 
-    async fn take(&mut self, input: Input) {
+    async fn take(&mut self, input: RunnerInput) {
         match input {
-            Input::Process(id, event) => self.process(id, event),
-            Input::Lost(id, error) => {
+            RunnerInput::Process(id, event) => self.process(id, event),
+            RunnerInput::Lost(id, error) => {
                 if error.kind().is_none() {
                     // Nobody but the owner's end breaks a connection.
                     self.owner_has_ended();
                 }
                 self.lost(id, chain(&error));
             }
-            Input::Forked(id, client, log_dir) => self.forked(id, client, &log_dir),
+            RunnerInput::Forked(id, client, log_dir) => self.forked(id, client, &log_dir),
             // One is enough: each takes the memory of its guests until the end.
-            Input::Frozen(id, opened) => {
+            RunnerInput::Frozen(id, opened) => {
                 self.kept.get_or_insert((self.suite.tree[id].name.clone(), opened));
             }
-            Input::Unforked(id, reason) => self.lost(id, reason),
-            Input::Vm(vm, sign) => self.report.tell(&Event::Vm { vm, sign }),
-            Input::Problem(message) => {
-                self.told.add(&message);
+            RunnerInput::Unforked(id, reason) => self.lost(id, reason),
+            RunnerInput::Vm(vm, sign) => self.report.tell(&Event::Vm { vm, sign }),
+            RunnerInput::Problem(message) => {
+                self.reported.add(&message);
                 warn(&mut self.summary, self.report, message);
             }
-            Input::LastWord(message) => {
-                if self.told.add(&message) {
+            RunnerInput::LastWord(message) => {
+                if self.reported.add(&message) {
                     warn(&mut self.summary, self.report, message);
                 }
             }
-            Input::Signal(Received { signal: Signal::USR1, .. }) => self.tell_waits().await,
-            Input::Signal(received) => {
+            RunnerInput::Signal(Received { signal: Signal::USR1, .. }) => self.tell_waits().await,
+            RunnerInput::Signal(received) => {
                 if let Some(count) = self.interrupts.take(received, Instant::now()) {
                     self.interrupt(received.signal, count).await;
                 }
             }
-            Input::OwnerEnded => self.owner_has_ended(),
+            RunnerInput::OwnerEnded => self.owner_has_ended(),
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Runner<'a> {
             env: vec![(env_vars::STEADING_ATTEMPT.to_owned(), attempt.to_string())],
             streams: Streams::Lines,
         };
-        let follower = Follower {
+        let follower = FunctionFollower {
             id,
             spec,
             log_dir: self.log_dir.to_owned(),
@@ -267,19 +267,19 @@ impl<'a> Runner<'a> {
             return;
         }
         let task = match (self.suite.tree.place(id), &self.unforkable) {
-            (Place::Fork(_, ForkFallback::Skip), Some(reason)) => {
+            (RunsIn::Fork(_, ForkFallback::Skip), Some(reason)) => {
                 let reason = format!("it asks for a fork of the testnet: {reason}");
                 self.running.insert(id, Attempt::new(attempt, function.limit));
                 self.end(id, Outcome::Skipped { reason });
                 return;
             }
-            (Place::Fork(_, ForkFallback::Boot), Some(_)) => {
+            (RunsIn::Fork(_, ForkFallback::Boot), Some(_)) => {
                 let setups = self.suite.tree.setups(id).iter();
                 let setups = setups.map(|setup| self.suite.tree[*setup].name.clone()).collect();
                 self.running.insert(id, Attempt::waiting(attempt));
                 self.tasks.spawn(follower.in_anew(setups, attempt))
             }
-            (Place::Fork(point, _), None) => {
+            (RunsIn::Fork(point, _), None) => {
                 self.running.insert(id, Attempt::waiting(attempt));
                 self.tasks.spawn(follower.in_fork(point, attempt))
             }
@@ -290,7 +290,7 @@ impl<'a> Runner<'a> {
                 self.running.insert(id, Attempt::new(attempt, function.limit));
                 self.forks.enter_group();
                 let after = match place {
-                    Place::After(point) if self.unforkable.is_none() => Some(point),
+                    RunsIn::After(point) if self.unforkable.is_none() => Some(point),
                     _ => None,
                 };
                 self.tasks.spawn(follower.in_group(self.client.clone(), after))
@@ -327,7 +327,7 @@ impl<'a> Runner<'a> {
     fn end(&mut self, id: FunctionId, outcome: Outcome) {
         let Some(attempt) = self.running.remove(&id) else { return };
         let function = &self.suite.tree[id];
-        if !matches!(self.suite.tree.place(id), Place::Fork(..)) {
+        if !matches!(self.suite.tree.place(id), RunsIn::Fork(..)) {
             self.forks.leave_group();
         }
         let attempts = decision::attempts(function.role, function.options.retries, self.selection.retries);
@@ -471,7 +471,7 @@ impl<'a> Runner<'a> {
         let waited = tokio::task::spawn_blocking(move || self.owner.wait_for_farewell());
         match tokio::time::timeout(TEARDOWN_LIMIT, waited).await {
             Ok(Ok(Ok(problems))) => {
-                for problem in problems.lines().filter(|problem| self.told.add(problem)) {
+                for problem in problems.lines().filter(|problem| self.reported.add(problem)) {
                     warn(&mut self.summary, self.report, problem.to_owned());
                 }
             }

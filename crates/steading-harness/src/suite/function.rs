@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::group::Group;
 
-pub(crate) type Body = Box<dyn Fn(&Group) -> anyhow::Result<()>>;
+pub(crate) type FunctionBody = Box<dyn Fn(&Group) -> anyhow::Result<()>>;
 
 /// What a function is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) struct Function {
     pub(crate) role: Role,
     pub(crate) options: TestOptions,
     pub(crate) limit: Duration,
-    pub(crate) body: Body,
+    pub(crate) body: FunctionBody,
 }
 
 /// What may be said about one test beside its name.

@@ -16,11 +16,11 @@ use crate::limit::bounded;
 pub(crate) use function::Role;
 pub use function::TestOptions;
 pub(crate) use rules::{LogRule, MetricRule, Rules};
-pub(crate) use section::Order;
+pub(crate) use section::SectionOrder;
 pub use section::{ForkFallback, Section};
 #[cfg(test)]
 pub(crate) use tree::SectionShape;
-pub(crate) use tree::{FunctionId, Item, Place, SectionId, Shape, Tree};
+pub(crate) use tree::{FunctionId, RunsIn, SectionId, SectionItem, SuiteShape, Tree};
 
 /// How long a whole run may take unless it says otherwise.
 const OVERALL_LIMIT: Duration = Duration::from_secs(3600);

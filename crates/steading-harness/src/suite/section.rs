@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::group::Group;
 use crate::limit::bounded;
-use crate::suite::function::{Body, Function, Role, TestOptions};
+use crate::suite::function::{Function, FunctionBody, Role, TestOptions};
 
 /// How long a function may take unless it says otherwise.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(600);
 
 /// In what order the tests and sections of a section run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum SectionOrder {
     /// One after the other, as declared.
     Sequential,
     /// Side by side, so many at most.
@@ -31,9 +31,9 @@ pub enum ForkFallback {
 /// A part of a suite, with its own setup and teardown, whose tests run in an order of their own.
 pub struct Section {
     pub(crate) name: String,
-    pub(crate) order: Order,
+    pub(crate) order: SectionOrder,
     pub(crate) setups: Vec<Function>,
-    pub(crate) children: Vec<Child>,
+    pub(crate) children: Vec<SectionMember>,
     pub(crate) teardowns: Vec<Function>,
     /// Each test gets a fork of the testnet.
     pub(crate) forks_each: Option<ForkFallback>,
@@ -41,20 +41,20 @@ pub struct Section {
     needs_faults: bool,
 }
 
-pub(crate) enum Child {
+pub(crate) enum SectionMember {
     Test(Function),
     Section(Section),
 }
 
 impl Section {
-    pub(crate) fn new(name: impl Into<String>, order: Order, limit: Duration) -> Self {
+    pub(crate) fn new(name: impl Into<String>, order: SectionOrder, limit: Duration) -> Self {
         let (setups, children, teardowns) = (Vec::new(), Vec::new(), Vec::new());
         let (name, forks_each, needs_faults) = (name.into(), None, false);
         Self { name, order, setups, children, teardowns, forks_each, limit, needs_faults }
     }
 
     pub(crate) fn root() -> Self {
-        Self::new("", Order::Sequential, FUNCTION_LIMIT)
+        Self::new("", SectionOrder::Sequential, FUNCTION_LIMIT)
     }
 
     /// The limit of the functions that are declared after it; 10 minutes at first.
@@ -67,7 +67,7 @@ impl Section {
     /// How many of its tests and sections may run at once, if they run side by side.
     #[must_use]
     pub fn at_most(mut self, count: usize) -> Self {
-        if let Order::Parallel(at_most) = &mut self.order {
+        if let SectionOrder::Parallel(at_most) = &mut self.order {
             *at_most = count.max(1);
         }
         self
@@ -120,20 +120,20 @@ impl Section {
         body: impl Fn(&Group) -> anyhow::Result<()> + 'static,
     ) -> Self {
         let test = self.function(&name.into(), Role::Test, options, Box::new(body));
-        self.children.push(Child::Test(test));
+        self.children.push(SectionMember::Test(test));
         self
     }
 
     /// A section whose tests run one after the other.
     #[must_use]
     pub fn sequential(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
-        self.section(name, Order::Sequential, fill)
+        self.section(name, SectionOrder::Sequential, fill)
     }
 
     /// A section whose tests run side by side.
     #[must_use]
     pub fn parallel(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
-        self.section(name, Order::Parallel(usize::MAX), fill)
+        self.section(name, SectionOrder::Parallel(usize::MAX), fill)
     }
 
     /// What is done last, whatever happened before.
@@ -147,18 +147,18 @@ impl Section {
     fn section(
         mut self,
         name: impl Into<String>,
-        order: Order,
+        order: SectionOrder,
         fill: impl FnOnce(Section) -> Section,
     ) -> Self {
         let name = self.path(&name.into());
         let mut section = Section::new(name, order, self.limit);
         section.needs_faults = self.needs_faults;
         let section = fill(section);
-        self.children.push(Child::Section(section));
+        self.children.push(SectionMember::Section(section));
         self
     }
 
-    fn function(&self, name: &str, role: Role, mut options: TestOptions, body: Body) -> Function {
+    fn function(&self, name: &str, role: Role, mut options: TestOptions, body: FunctionBody) -> Function {
         options.needs_faults |= self.needs_faults && role == Role::Test;
         let limit = options.limit.unwrap_or(self.limit);
         Function { name: self.path(name), role, options, limit, body }

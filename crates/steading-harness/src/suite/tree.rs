@@ -6,7 +6,7 @@ use std::ops::Index;
 use steading_plan::text::{self, Shown};
 
 use crate::suite::function::{Function, Role};
-use crate::suite::section::{Child, ForkFallback, Order, Section};
+use crate::suite::section::{ForkFallback, Section, SectionMember, SectionOrder};
 
 /// The longest name of a function with those of its sections, in bytes; far more than anybody reads.
 const NAME_MAX: usize = 4096;
@@ -15,13 +15,13 @@ const NAME_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FunctionId(pub(crate) usize);
 
-/// A section, by its place in [`Shape`].
+/// A section, by its place in [`SuiteShape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SectionId(pub(crate) usize);
 
 /// Where a function runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum RunsIn {
     /// In the group itself.
     Group,
     /// There, once it was kept as the setups of this section left it: the function changes it for
@@ -33,7 +33,7 @@ pub(crate) enum Place {
 
 /// What is in a section, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Item {
+pub(crate) enum SectionItem {
     Test(FunctionId),
     Section(SectionId),
 }
@@ -41,24 +41,24 @@ pub(crate) enum Item {
 /// One section.
 #[derive(Clone, Debug)]
 pub(crate) struct SectionShape {
-    pub(crate) order: Order,
+    pub(crate) order: SectionOrder,
     pub(crate) setups: Vec<FunctionId>,
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<SectionItem>,
     pub(crate) teardowns: Vec<FunctionId>,
 }
 
 /// Which function is where, without what it does. The first section is the whole suite.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shape {
+pub(crate) struct SuiteShape {
     pub(crate) sections: Vec<SectionShape>,
     pub(crate) functions: usize,
 }
 
-impl Shape {
+impl SuiteShape {
     pub(crate) const ROOT: SectionId = SectionId(0);
 }
 
-impl Index<SectionId> for Shape {
+impl Index<SectionId> for SuiteShape {
     type Output = SectionShape;
 
     fn index(&self, id: SectionId) -> &SectionShape {
@@ -69,10 +69,10 @@ impl Index<SectionId> for Shape {
 /// All functions of a suite, and their order.
 pub(crate) struct Tree {
     functions: Vec<Function>,
-    places: Vec<Place>,
+    places: Vec<RunsIn>,
     /// Of each function: the setups before it, those of outer sections first.
     setups: Vec<Vec<FunctionId>>,
-    pub(crate) shape: Shape,
+    pub(crate) shape: SuiteShape,
 }
 
 impl Index<FunctionId> for Tree {
@@ -85,8 +85,12 @@ impl Index<FunctionId> for Tree {
 
 impl Tree {
     pub(crate) fn new(root: Section) -> Self {
-        let mut tree =
-            Self { functions: Vec::new(), places: Vec::new(), setups: Vec::new(), shape: Shape::default() };
+        let mut tree = Self {
+            functions: Vec::new(),
+            places: Vec::new(),
+            setups: Vec::new(),
+            shape: SuiteShape::default(),
+        };
         tree.add_section(root, None, &[]);
         tree.shape.functions = tree.functions.len();
         tree
@@ -115,25 +119,30 @@ impl Tree {
             teardowns: Vec::new(),
         };
         self.shape.sections.push(empty);
-        let place = around.map_or(Place::Group, |(point, _)| Place::After(point));
+        let place = around.map_or(RunsIn::Group, |(point, _)| RunsIn::After(point));
         let setups: Vec<FunctionId> =
             section.setups.into_iter().map(|setup| self.add(setup, place, before)).collect();
         let before = [before, &setups].concat();
-        let place = fork_point.map_or(Place::Group, |(point, otherwise)| Place::Fork(point, otherwise));
+        let place = fork_point.map_or(RunsIn::Group, |(point, otherwise)| RunsIn::Fork(point, otherwise));
         let mut items = Vec::new();
         for child in section.children {
             items.push(match child {
-                Child::Test(test) => Item::Test(self.add(test, place, &before)),
-                Child::Section(section) => Item::Section(self.add_section(section, fork_point, &before)),
+                SectionMember::Test(test) => SectionItem::Test(self.add(test, place, &before)),
+                SectionMember::Section(section) => {
+                    SectionItem::Section(self.add_section(section, fork_point, &before))
+                }
             });
         }
-        let teardowns =
-            section.teardowns.into_iter().map(|teardown| self.add(teardown, Place::Group, &before)).collect();
+        let teardowns = section
+            .teardowns
+            .into_iter()
+            .map(|teardown| self.add(teardown, RunsIn::Group, &before))
+            .collect();
         self.shape.sections[id.0] = SectionShape { order: section.order, setups, items, teardowns };
         id
     }
 
-    fn add(&mut self, function: Function, place: Place, before: &[FunctionId]) -> FunctionId {
+    fn add(&mut self, function: Function, place: RunsIn, before: &[FunctionId]) -> FunctionId {
         self.functions.push(function);
         self.places.push(place);
         self.setups.push(before.to_vec());
@@ -141,7 +150,7 @@ impl Tree {
     }
 
     /// Where the function runs.
-    pub(crate) fn place(&self, id: FunctionId) -> Place {
+    pub(crate) fn place(&self, id: FunctionId) -> RunsIn {
         self.places[id.0]
     }
 
@@ -235,14 +244,14 @@ mod tests {
             let at = tree.functions.iter().position(|function| function.name == name).expect("declared");
             tree.place(FunctionId(at))
         };
-        assert_eq!(place("setup"), Place::Group);
-        assert_eq!(place("in_group"), Place::Group);
+        assert_eq!(place("setup"), RunsIn::Group);
+        assert_eq!(place("in_group"), RunsIn::Group);
         let forked = SectionId(1);
-        assert_eq!(place("forked::first"), Place::Fork(forked, ForkFallback::Skip));
-        assert_eq!(place("forked::plain::second"), Place::Fork(forked, ForkFallback::Skip));
-        assert_eq!(place("forked::deep::setup"), Place::After(forked));
-        assert_eq!(place("forked::deep::third"), Place::Fork(SectionId(3), ForkFallback::Skip));
-        assert_eq!(place("forked::deep::teardown"), Place::Group);
+        assert_eq!(place("forked::first"), RunsIn::Fork(forked, ForkFallback::Skip));
+        assert_eq!(place("forked::plain::second"), RunsIn::Fork(forked, ForkFallback::Skip));
+        assert_eq!(place("forked::deep::setup"), RunsIn::After(forked));
+        assert_eq!(place("forked::deep::third"), RunsIn::Fork(SectionId(3), ForkFallback::Skip));
+        assert_eq!(place("forked::deep::teardown"), RunsIn::Group);
         let third = tree.functions.iter().position(|function| function.name == "forked::deep::third");
         let setups = tree.setups(FunctionId(third.expect("declared")));
         let names: Vec<&str> = setups.iter().map(|id| tree[*id].name.as_str()).collect();

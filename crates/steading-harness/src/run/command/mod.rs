@@ -17,14 +17,14 @@ use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::bring_up::{Start, Up, bring_up};
+use crate::bring_up::{BringUpOptions, RunningGroup, bring_up};
 use crate::broker::Copies;
 use crate::ending::fail;
 use crate::event_loop::wait_for;
 use crate::exit_code;
 use crate::interrupts::Interrupts;
 use crate::up_args::UpArgs;
-use crate::watch::{News, Told, Watch, redrawing};
+use crate::watch::{News, ReportedProblems, Watch, redrawing};
 use facts::facts;
 use streams::{Connection, pass_on_keys, pass_on_output, size};
 
@@ -48,19 +48,19 @@ pub fn run_command(
     argv: &[String],
     report: &Report,
 ) -> u8 {
-    match bring_up(group, &|| Ok(testnet.clone()), &Start::of(up, Copies::One), report) {
+    match bring_up(group, &|| Ok(testnet.clone()), &BringUpOptions::of(up, Copies::One), report) {
         Ok(up) => command_in(up, grace, argv, report),
         Err((_, error)) => fail(report, exit_code::RUN_FAILED, &error),
     }
 }
 
 /// Runs the program in a group that is up, and tears that down.
-pub(crate) fn command_in(up: Up, grace: Duration, argv: &[String], report: &Report) -> u8 {
-    let Up { owner, log_dir, .. } = up;
+pub(crate) fn command_in(up: RunningGroup, grace: Duration, argv: &[String], report: &Report) -> u8 {
+    let RunningGroup { owner, log_dir, .. } = up;
     let client = Client::new(socket_path(owner.pid()));
-    let mut told = Told::default();
+    let mut reported = ReportedProblems::default();
     let ran = wait_for(async {
-        let status = follow(owner.pid(), &client, argv, grace, report, &mut told).await;
+        let status = follow(owner.pid(), &client, argv, grace, report, &mut reported).await;
         report.take_back();
         // When it cannot be asked it has ended.
         let _ = client.tear_down().await;
@@ -70,7 +70,7 @@ pub(crate) fn command_in(up: Up, grace: Duration, argv: &[String], report: &Repo
         owner.kill();
     }
     let problems = owner.wait_for_farewell().unwrap_or_default();
-    for problem in problems.lines().filter(|problem| told.add(problem)) {
+    for problem in problems.lines().filter(|problem| reported.add(problem)) {
         report.tell(&Event::Warning { message: problem.to_owned() });
     }
     match ran {
@@ -101,7 +101,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
 }
 
 /// The program that runs, as far as signals of this program concern it.
-struct Running<'a> {
+struct RunningProgram<'a> {
     client: &'a Client,
     report: &'a Report,
     grace: Duration,
@@ -112,7 +112,7 @@ struct Running<'a> {
     owed: Option<(u32, Signal)>,
 }
 
-impl Running<'_> {
+impl RunningProgram<'_> {
     async fn started(&mut self, pid: i32) {
         self.pid = Some(pid);
         if let Some((count, signal)) = self.owed.take() {
@@ -149,7 +149,7 @@ impl Running<'_> {
 }
 
 /// What may come while the program runs.
-enum Come {
+enum CommandEvent {
     Event(Option<Result<ProcessEvent, ClientError>>),
     News(Option<News>),
     Signal(std::io::Result<Received>),
@@ -161,7 +161,7 @@ async fn follow(
     argv: &[String],
     grace: Duration,
     report: &Report,
-    told: &mut Told,
+    reported: &mut ReportedProblems,
 ) -> anyhow::Result<u8> {
     let mut watch = Watch::begin(client).await?;
     let connection = Connection::of_this_program();
@@ -179,19 +179,19 @@ async fn follow(
     let mut tasks = JoinSet::new();
     tasks.spawn(pass_on_output(client.clone(), events, sender));
     let mut running =
-        Running { client, report, grace, pid: None, interrupts: Interrupts::default(), owed: None };
+        RunningProgram { client, report, grace, pid: None, interrupts: Interrupts::default(), owed: None };
     let mut is_watching = true;
     loop {
         let come = redrawing(report, async {
             tokio::select! {
-                event = received.recv() => Come::Event(event),
-                news = watch.next(), if is_watching => Come::News(news),
-                signal = signals.next_received() => Come::Signal(signal),
+                event = received.recv() => CommandEvent::Event(event),
+                news = watch.next(), if is_watching => CommandEvent::News(news),
+                signal = signals.next_received() => CommandEvent::Signal(signal),
             }
         });
         match come.await {
-            Come::Event(None) => anyhow::bail!("the group has ended"),
-            Come::Event(Some(event)) => match event? {
+            CommandEvent::Event(None) => anyhow::bail!("the group has ended"),
+            CommandEvent::Event(Some(event)) => match event? {
                 ProcessEvent::Started { pid } => {
                     running.started(pid).await;
                     if raw.is_some() {
@@ -208,13 +208,13 @@ async fn follow(
                 }
                 ProcessEvent::Line { .. } | ProcessEvent::Output { .. } | ProcessEvent::Note { .. } => {}
             },
-            Come::News(Some(News::Vm(vm, sign))) => report.tell(&Event::Vm { vm, sign }),
-            Come::News(Some(News::Problem(message))) => {
-                told.add(&message);
+            CommandEvent::News(Some(News::Vm(vm, sign))) => report.tell(&Event::Vm { vm, sign }),
+            CommandEvent::News(Some(News::Problem(message))) => {
+                reported.add(&message);
                 report.tell(&Event::Warning { message });
             }
-            Come::News(None) => is_watching = false,
-            Come::Signal(signal) => running.take(signal?).await?,
+            CommandEvent::News(None) => is_watching = false,
+            CommandEvent::Signal(signal) => running.take(signal?).await?,
         }
     }
 }

@@ -11,7 +11,7 @@ use steading_api::{
 use steading_report::output::Output;
 use tokio::sync::mpsc;
 
-use crate::input::{Input, is_in_background};
+use crate::input::{StandardInput, is_in_background};
 use crate::terminal::{self, Raw};
 
 /// How this program's streams become the program's.
@@ -105,7 +105,7 @@ pub(super) async fn pass_on_output(
 
 /// Types on the program's terminal what is typed on this one.
 pub(super) async fn pass_on_keys(client: Client, pid: i32) {
-    let (mut input, mut buffer) = (Input::open(), [0; 1024]);
+    let (mut input, mut buffer) = (StandardInput::open(), [0; 1024]);
     while let Ok(read) = input.read(&mut buffer).await {
         // Nothing is the end of input for the program, too. When it has ended, nobody types any more.
         if client.send_input(pid, &buffer[..read]).await.is_err() || read == 0 {
