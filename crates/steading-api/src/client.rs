@@ -117,6 +117,11 @@ impl Client {
         self.bytes(Method::GET, &format!("/log?from={from}"), b"").await
     }
 
+    /// The bytes of `log.jsonl` from this offset on, as far as it is written by now.
+    pub async fn log_until_now(&self, from: u64) -> Result<Bytestream, ClientError> {
+        self.bytes(Method::GET, &format!("/log?from={from}&follow=false"), b"").await
+    }
+
     /// What the group keeps under the name of this freeze, as a file for `steading resume`; without the logs of
     /// the run. `images` says whether it holds the images of disks.
     pub async fn archive(&self, id: &str, images: bool) -> Result<Bytestream, ClientError> {

@@ -10,7 +10,7 @@ use steading_report::output::{eprintln, println};
 #[derive(Serialize)]
 struct GroupRow<'a> {
     group: &'a str,
-    owner: i32,
+    owner: Option<i32>,
     /// The freeze that it is a fork of.
     #[serde(skip_serializing_if = "Option::is_none")]
     forked_from: Option<&'a str>,
@@ -43,9 +43,8 @@ pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
     for group in &groups {
         let (running, all) = (group.running(), group.status.vms.len());
         println!(
-            "{} (owner {}{}): {running} of {all} VMs run; logs: {}",
-            group.name(),
-            group.owner,
+            "{}{}: {running} of {all} VMs run; logs: {}",
+            group.label(),
             group.status.forked_from.as_ref().map(|id| format!(", a fork of {id}")).unwrap_or_default(),
             group.status.log_dir
         );

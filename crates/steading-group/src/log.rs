@@ -34,6 +34,7 @@ enum Message {
     Look(VmName, ConsoleWait, oneshot::Sender<(Option<ConsoleMatch>, ConsoleWait)>),
     Subscribe(oneshot::Sender<broadcast::Receiver<Arc<Record>>>),
     Flushes(oneshot::Sender<watch::Receiver<u64>>),
+    Flush(oneshot::Sender<()>),
     Finish(oneshot::Sender<Vec<String>>),
 }
 
@@ -140,6 +141,12 @@ impl Log {
     /// Changes whenever more of `log.jsonl` can be read; closed when all of it can.
     pub(crate) async fn flushes(&self) -> Option<watch::Receiver<u64>> {
         self.ask(Message::Flushes).await
+    }
+
+    /// Has all that was merged by now be in `log.jsonl`.
+    pub(crate) async fn flush(&self) {
+        // One that is ending flushes by itself.
+        let _ = self.ask(Message::Flush).await;
     }
 
     /// Writes all that is left. Nothing is taken after it. Returns what went wrong with the log, also what was
@@ -251,6 +258,10 @@ impl LogTask {
             }
             Message::Flushes(reply) => {
                 let _ = reply.send(log.flushes());
+            }
+            Message::Flush(reply) => {
+                log.flush();
+                let _ = reply.send(());
             }
             Message::Finish(_) => unreachable!("run takes it"),
         }

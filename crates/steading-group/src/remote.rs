@@ -48,12 +48,19 @@ pub(crate) struct LogQuery {
     /// An offset, in bytes.
     #[serde(default)]
     from: u64,
+    /// Whether the stream goes on until the group ends, or ends with what is written by now.
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The bytes of the log from an offset on, until the group ends.
 pub(crate) async fn log(
     State(group): GroupState,
-    Query(LogQuery { from }): Query<LogQuery>,
+    Query(LogQuery { from, follow }): Query<LogQuery>,
 ) -> Result<Response, Failed> {
     let path = Utf8Path::new(&group.log_dir).join(LOG);
     let cannot = |error: io::Error| failed(FailureKind::Failed, format!("cannot read {path}: {error}"));
@@ -63,7 +70,12 @@ pub(crate) async fn log(
         return Err(bad_request(format!("the log has {length} bytes, and byte {from} was asked for")));
     }
     file.seek(SeekFrom::Start(from)).map_err(cannot)?;
-    let flushes = group.log.flushes().await.ok_or_else(|| bad_request("the group is ending"))?;
+    let flushes = if follow {
+        group.log.flushes().await.ok_or_else(|| bad_request("the group is ending"))?
+    } else {
+        group.log.flush().await;
+        watch::channel(0).1
+    };
     // It is waited for until the stream is dropped, which is after its last byte.
     let token = group.log_streams.token();
     let bytes = followed(file, flushes);

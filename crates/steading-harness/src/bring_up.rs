@@ -3,13 +3,14 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use steading_api::chain;
 use steading_broker::Peak;
-use steading_group::{Admission, Clock, GroupConfig, GroupError, OpenedGroup, Origin, Owner};
+use steading_group::{Admission, Clock, GroupConfig, GroupError, OpenedGroup, Origin};
 use steading_plan::{Engine, Resources, Testnet, VmPlan, env_vars, text_variable};
 use steading_report::{Event, PlannedVm, Report, Reserved};
 
 use crate::broker::{Copies, More, Reservation, Room};
 use crate::environment::variable;
 use crate::exit_code;
+use crate::handle::GroupHandle;
 use crate::prepare::{self, Planned, PrepareError};
 use crate::progress::ImageProgress;
 use crate::up_args::{EngineArgs, IsolationArgs, UpArgs};
@@ -17,7 +18,7 @@ use crate::warm;
 
 /// A group that is up.
 pub(crate) struct RunningGroup {
-    pub(crate) owner: Owner,
+    pub(crate) handle: Box<dyn GroupHandle>,
     pub(crate) log_dir: Utf8PathBuf,
     /// What it needs.
     pub(crate) needed: Resources,
@@ -61,7 +62,7 @@ impl RunningGroup {
             let _ = owner.wait();
             return Err(error);
         }
-        Ok(Self { owner, log_dir, needed, reserved, more })
+        Ok(Self { handle: Box::new(owner), log_dir, needed, reserved, more })
     }
 }
 
@@ -118,7 +119,7 @@ pub(crate) fn bring_up(
     report.tell(&Event::Starting);
     let up = RunningGroup::start(config, room).map_err(|error| host(error.into()))?;
     if let Some(entry) = cold {
-        match entry.keep(&up.owner, report) {
+        match entry.keep(&up.handle.client(), report) {
             Ok(()) => {
                 report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() });
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use fs_err as fs;
+use rustix::process::Pid;
 use steading_api::{Client, ClientError, GroupStatus, OWNER_PREFIX, VmState, VmStatus, socket_path};
 use steading_plan::VmPlan;
 use tokio::time::timeout;
@@ -20,8 +21,8 @@ const OWNER_NAME_MAX: usize = 15;
 /// A group that runs.
 #[derive(Clone, Debug)]
 pub struct LiveGroup {
-    /// The process number of its owner.
-    pub owner: i32,
+    /// The process number of its owner, if that is on this machine.
+    pub owner: Option<i32>,
     /// What it is and how it does.
     pub status: GroupStatus,
     pub(crate) client: Client,
@@ -31,6 +32,25 @@ impl LiveGroup {
     /// Its name.
     pub fn name(&self) -> &str {
         self.status.plan.group.as_str()
+    }
+
+    /// Its name, with where its owner is, for people.
+    pub fn label(&self) -> String {
+        match self.owner {
+            Some(owner) => format!("{} (owner {owner})", self.name()),
+            None => format!("{} ({})", self.name(), self.client.endpoint()),
+        }
+    }
+
+    /// Its owner's process, for what can only be done on the same machine.
+    pub(crate) fn local_owner(&self) -> anyhow::Result<Pid> {
+        self.owner.and_then(Pid::from_raw).with_context(|| {
+            format!(
+                "the group {} is on another machine, at {}\nhint: do this on that machine",
+                self.name(),
+                self.client.endpoint()
+            )
+        })
     }
 
     /// How many of its VMs run.
@@ -156,7 +176,7 @@ pub fn groups() -> anyhow::Result<GroupList> {
         for (owner, name, client, answer) in futures::future::join_all(asked).await {
             let no_group = |reason| UnreachableOwner { owner, name, reason };
             match answer {
-                Ok(Ok(status)) => found.groups.push(LiveGroup { owner, status, client }),
+                Ok(Ok(status)) => found.groups.push(LiveGroup { owner: Some(owner), status, client }),
                 Ok(Err(ClientError::Answer(_))) => {
                     found.unreachable.push(no_group(Unreachable::OtherVersion));
                 }
@@ -192,12 +212,12 @@ pub(crate) fn choose(wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
 fn choose_from(found: GroupList, wanted: Option<&str>) -> anyhow::Result<LiveGroup> {
     let GroupList { groups: all, unreachable } = found;
     let list = |groups: &[LiveGroup]| {
-        let names = groups.iter().map(|group| format!("{} (owner {})", group.name(), group.owner));
+        let names = groups.iter().map(LiveGroup::label);
         names.collect::<Vec<_>>().join(", ")
     };
     let is_wanted = |group: &LiveGroup| match wanted {
         None => true,
-        Some(name) => group.name() == name || group.owner.to_string() == name,
+        Some(name) => group.name() == name || group.owner.is_some_and(|owner| owner.to_string() == name),
     };
     let is_meant_owner = |owner: &&UnreachableOwner| match wanted {
         Some(wanted) => owner.is_meant(wanted) && !all.iter().any(is_wanted),
@@ -256,7 +276,7 @@ mod tests {
             unforkable: None,
             has_namespaces: true,
         };
-        LiveGroup { owner, status, client: Client::new("") }
+        LiveGroup { owner: Some(owner), status, client: Client::new("") }
     }
 
     fn choice(groups: &[(&str, i32)], wanted: Option<&str>) -> Result<i32, String> {
@@ -267,7 +287,7 @@ mod tests {
             no_group(67, "still", Unreachable::Silent),
         ];
         choose_from(GroupList { groups, unreachable }, wanted)
-            .map(|group| group.owner)
+            .map(|group| group.owner.expect("it is on this machine"))
             .map_err(|error| error.to_string())
     }
 

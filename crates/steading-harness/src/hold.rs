@@ -6,7 +6,7 @@ use std::io::Write as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use steading_api::{Client, chain, socket_path};
+use steading_api::{Client, Endpoint, chain};
 use steading_group::{Clock, WantedIsolation};
 use steading_plan::Engine;
 use steading_report::output::Stderr;
@@ -24,9 +24,9 @@ use crate::up_args::{EngineArgs, IsolationArgs};
 /// What the runner asks of a process of its own that makes and holds a fork.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HoldArgs {
-    /// The owner of the group that was frozen.
+    /// Where the owner of the group that was frozen listens.
     #[arg(long)]
-    owner: i32,
+    from: Endpoint,
     #[arg(long)]
     id: String,
     #[arg(long)]
@@ -38,12 +38,12 @@ pub(crate) struct HoldArgs {
 
 impl HoldArgs {
     /// The arguments by which such a process is told.
-    pub(crate) fn argv(owner: i32, id: &str, out: &Utf8Path) -> Vec<String> {
+    pub(crate) fn argv(from: &Endpoint, id: &str, out: &Utf8Path) -> Vec<String> {
         let parent = std::process::id();
         [
             "__fork",
-            "--owner",
-            &owner.to_string(),
+            "--from",
+            &from.to_string(),
             "--id",
             id,
             "--out",
@@ -91,15 +91,15 @@ impl BootArgs {
 /// What such a process prints when its fork is up.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Holding {
-    /// The process number of the fork's owner.
-    pub(crate) owner: i32,
+    /// Where the owner of the fork listens.
+    pub(crate) endpoint: String,
 }
 
 /// Makes a fork, tells of it, and holds it until its end.
 pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
     let made = || {
         end_with_parent(args.parent)?;
-        let client = Client::new(socket_path(args.owner));
+        let client = Client::new(args.from.clone());
         let opened = wait_for(open(&client, &args.id))?;
         // The runner has reserved what it takes, and the lease is open here where that is due.
         bring_up_frozen(opened, &args.out, Clock::Host, Reservation::Inherited, report)
@@ -130,10 +130,10 @@ pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) ->
 
 fn hold_until_its_end(made: anyhow::Result<RunningGroup>, report: &Report) -> u8 {
     match made {
-        Ok(RunningGroup { owner, .. }) => {
-            let holding = Holding { owner: owner.pid() };
+        Ok(RunningGroup { handle, .. }) => {
+            let holding = Holding { endpoint: handle.endpoint().to_string() };
             report.print(&serde_json::to_string(&holding).unwrap_or_default());
-            let problems = owner.wait_for_farewell().unwrap_or_default();
+            let problems = handle.farewell().unwrap_or_default();
             // Standard error is the runner's to read.
             let _ = Stderr.write_all(problems.as_bytes());
             exit_code::PASSED

@@ -20,6 +20,7 @@ mod function;
 mod group;
 pub mod groups;
 mod guest;
+mod handle;
 mod hold;
 mod host;
 mod http;

@@ -13,8 +13,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use serde::Serialize;
 use steading_api::{Client, FreezeRequest, GuestCommand};
+use steading_group::OpenedGroup;
 use steading_group::stored::{open_directory, write_directory};
-use steading_group::{OpenedGroup, Owner};
 use steading_logs::VmEvent;
 use steading_plan::{Acceleration, Boot, Handle, Plan, Sha256, VariableError, env_vars, integer_variable};
 use steading_report::{Event, Report, VmSign};
@@ -84,17 +84,16 @@ impl WarmEntry {
     }
 
     /// Waits until the testnet has booted, and keeps it. It goes on meanwhile.
-    pub(crate) fn keep(&self, owner: &Owner, report: &Report) -> anyhow::Result<()> {
+    pub(crate) fn keep(&self, client: &Client, report: &Report) -> anyhow::Result<()> {
         const ID: &str = "warm-start";
-        let client = Client::new(owner.socket_path());
         let request = FreezeRequest { id: Some(ID.to_owned()), ..FreezeRequest::default() };
         let request = request.settled_within(frozen::SETTLE_LIMIT);
         let opened = wait_for(async {
-            tokio::time::timeout(BOOT_LIMIT, booted(&client, report))
+            tokio::time::timeout(BOOT_LIMIT, booted(client, report))
                 .await
                 .context("not all guests have booted")??;
             client.freeze(&request).await?;
-            let opened = frozen::open(&client, ID).await?;
+            let opened = frozen::open(client, ID).await?;
             client.forget(ID).await?;
             Ok(opened)
         })?;

@@ -221,10 +221,15 @@ impl TestLog {
         }
         self.write_ready(time);
         if self.flush_at.is_some_and(|at| at <= now) {
-            self.files.flush();
-            self.flush_at = None;
-            self.flushed.send_modify(|count| *count += 1);
+            self.flush();
         }
+    }
+
+    /// Hands what was written to the files.
+    pub fn flush(&mut self) {
+        self.files.flush();
+        self.flush_at = None;
+        self.flushed.send_modify(|count| *count += 1);
     }
 
     /// What went wrong with the files since this was last asked.

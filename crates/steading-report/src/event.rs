@@ -139,8 +139,8 @@ pub enum Event {
     Staying {
         /// Where its control API listens.
         socket: String,
-        /// The process number of its owner.
-        owner: i32,
+        /// The process number of its owner, if that is on this machine.
+        owner: Option<i32>,
     },
     /// Something is not as it should be, and costs nothing yet.
     Warning {

@@ -286,9 +286,11 @@ impl Lines {
             }
             Event::Staying { socket, owner } => {
                 eprintln!("{seconds:>7.1} s  the testnet is up; Ctrl-C ends it");
-                eprintln!(
-                    "  a shell inside its network: nsenter --user --preserve-credentials --net --target {owner}"
-                );
+                if let Some(owner) = owner {
+                    eprintln!(
+                        "  a shell inside its network: nsenter --user --preserve-credentials --net --target {owner}"
+                    );
+                }
                 eprintln!("  its control API: {socket}");
             }
             Event::Warning { message } => eprintln!("{} {message}", "warning:".yellow().bold()),

@@ -13,8 +13,6 @@ pub mod tap;
 #[cfg(feature = "driver")]
 pub mod beside;
 #[cfg(feature = "driver")]
-pub mod growth;
-#[cfg(feature = "driver")]
 pub mod inherited;
 #[cfg(feature = "driver")]
 pub mod namespace;

@@ -1,23 +1,19 @@
 //! Prints a group's log: all of it or a part, and what comes.
 
-use std::io::{BufRead, Write as _};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::rc::Rc;
 
 use anyhow::Context as _;
-use camino::Utf8Path;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
-use steading_logs::{LOG_FILE, LogReader, Record, Skipped, Stream};
+use steading_logs::{LogReader, Record, Skipped, Stream};
 use steading_report::output::{Stderr, Stdout};
 
 use crate::exit_code;
 use crate::groups::LiveGroup;
-use steading_sys::growth::Growth;
-
-/// How often the file is read where it does not tell that it has grown: for as long as a record may
-/// take into it.
-const FLUSHED_AFTER: Duration = Duration::from_millis(1100);
 
 /// Which lines are wanted.
 #[derive(Args, Clone, Debug, Default)]
@@ -81,32 +77,44 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     if let Some(stream) = args.stream.as_deref().filter(|stream| !streams.contains(stream)) {
         anyhow::bail!("there is no stream named {stream:?}\nhint: there are: {}", streams.join(", "));
     }
-    // Subscribed to before the file is read: what comes in between wakes us at least once.
-    let mut records = group.client.records().await?;
-    let file = Utf8Path::new(&group.status.log_dir).join(LOG_FILE);
-    let growth = Growth::of(file.as_std_path());
-    let mut reader = LogReader::open(&file)?;
-    let mut print_new = || {
-        print_new(&mut reader, args).with_context(|| format!("cannot read {file}"))?;
-        anyhow::Ok(reader.skipped())
-    };
-    let mut skipped = print_new()?;
-    let mut goes_on = args.follow;
-    while goes_on {
-        // Records only tell that there is something, or that there is nothing any more; the file has
-        // all, in order.
-        let come = tokio::select! {
-            come = tokio::time::timeout(FLUSHED_AFTER, records.next()) => come,
-            () = growth.wait() => Ok(Ok(Some(serde_json::Value::Null))),
+    let stream =
+        if args.follow { group.client.log_from(0).await } else { group.client.log_until_now(0).await };
+    let mut stream = stream?;
+    let pieces = Pieces::default();
+    let mut reader = LogReader::new(BufReader::new(pieces.clone()));
+    loop {
+        let piece = match stream.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            // The group was killed, which ends its log.
+            Err(_) if args.follow => break,
+            Err(error) => return Err(error).context("cannot read the group's log"),
         };
-        skipped = print_new()?;
-        goes_on = !matches!(come, Ok(Ok(None) | Err(_)));
+        pieces.push(&piece);
+        print_new(&mut reader, args).context("cannot read the group's log")?;
     }
+    let skipped = reader.skipped();
     // The end of a log that grows is torn at any time.
     if let Some(told) = (Skipped { torn: false, ..skipped }).told() {
         writeln!(Stderr, "note: {told}")?;
     }
     Ok(exit_code::PASSED)
+}
+
+/// The bytes of the log that have come and were not read yet, for a reader of files.
+#[derive(Clone, Debug, Default)]
+struct Pieces(Rc<RefCell<VecDeque<u8>>>);
+
+impl Pieces {
+    fn push(&self, piece: &[u8]) {
+        self.0.borrow_mut().extend(piece);
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
 }
 
 fn print_new<R: BufRead>(reader: &mut LogReader<R>, args: &LogsArgs) -> anyhow::Result<()> {

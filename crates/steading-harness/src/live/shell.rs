@@ -8,7 +8,7 @@ use fs_err as fs;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, Sig};
 use rustix::fs::{FileType, SeekFrom};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use steading_api::Ended;
 use steading_report::output::{Output, Stderr};
 use steading_sys::namespace;
@@ -93,8 +93,8 @@ async fn connect(address: Ipv6Addr, key: &str, vm: &str) -> anyhow::Result<Ssh> 
 /// Enters the group's network, unless this program runs in it.
 pub(crate) fn enter(group: &LiveGroup) -> anyhow::Result<()> {
     let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net"));
-    let owner = Pid::from_raw(group.owner).context("the group has no owner")?;
-    if network("self")? == network(&group.owner.to_string())? {
+    let owner = group.local_owner()?;
+    if network("self")? == network(&owner.as_raw_nonzero().to_string())? {
         return Ok(());
     }
     namespace::enter_network(owner)

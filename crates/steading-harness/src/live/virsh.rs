@@ -35,8 +35,7 @@ pub(crate) fn run(group: &LiveGroup, args: &VirshArgs) -> anyhow::Result<u8> {
         "the group {} has no libvirt: its engine is {engine}\nhint: bring it up with --engine libvirt",
         group.name()
     );
-    let directory =
-        group.client.endpoint().local_path().and_then(|path| Utf8Path::new(path).parent());
+    let directory = group.client.endpoint().local_path().and_then(|path| Utf8Path::new(path).parent());
     let directory = directory.context("the group's libvirt is on another machine")?;
     let uri = uri(directory, args.ssh.as_deref());
     if args.uri {

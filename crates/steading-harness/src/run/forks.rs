@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use steading_api::{Client, ClientError, FreezeRequest, chain, socket_path};
+use steading_api::{Client, ClientError, FreezeRequest, chain};
 use steading_broker::{BrokerError, LEASE_FD, Lease, Stub};
 use steading_group::WantedIsolation;
 use steading_plan::{LABEL_MAX, Resources, file_name};
@@ -68,7 +68,6 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Forks {
     client: Client,
-    owner: i32,
     log_dir: Utf8PathBuf,
     slots: Arc<Semaphore>,
     at_most: u32,
@@ -92,18 +91,11 @@ struct ForkPoints {
 }
 
 impl Forks {
-    /// Forks of the group with this owner, `at_most` at once.
-    pub(crate) fn new(
-        client: Client,
-        owner: i32,
-        log_dir: &Utf8Path,
-        at_most: usize,
-        more: Option<More>,
-    ) -> Self {
+    /// Forks of the group behind this client, `at_most` at once.
+    pub(crate) fn new(client: Client, log_dir: &Utf8Path, at_most: usize, more: Option<More>) -> Self {
         let at_most = at_most.clamp(1, Semaphore::MAX_PERMITS.min(1 << 16));
         Self {
             client,
-            owner,
             log_dir: log_dir.to_owned(),
             slots: Arc::new(Semaphore::new(at_most)),
             at_most: u32::try_from(at_most).unwrap_or(1),
@@ -146,7 +138,7 @@ impl Forks {
         let slot = self.slot().await?;
         let id = self.freeze(point).await.map_err(ForkError::Freeze)?;
         let log_dir = self.log_dir(name, attempt);
-        Fork::start(HoldArgs::argv(self.owner, &id, &log_dir), log_dir, slot).await
+        Fork::start(HoldArgs::argv(self.client.endpoint(), &id, &log_dir), log_dir, slot).await
     }
 
     /// Boots the testnet anew.
@@ -251,12 +243,12 @@ impl Fork {
         let argv = std::iter::once(this_program()).chain(words).collect();
         let mut process = HoldProcess::start(argv, lease)?;
         let line = process.line().await.unwrap_or_default();
-        let Ok(Holding { owner }) = serde_json::from_str(&line) else {
+        let Ok(Holding { endpoint }) = serde_json::from_str(&line) else {
             // It has ended, or is about to.
             let why = process.ended().await;
             return Err(ForkError::Hold(why.trim().trim_start_matches("error: ").to_owned()));
         };
-        let client = Client::new(socket_path(owner));
+        let client = Client::new(endpoint);
         Ok(Self { client, log_dir, process, _ticket: ticket, _permits: permits })
     }
 

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use steading_api::{Client, Ending, Note, ProcessEvent, ProcessSpec, Streams, chain};
 use steading_group::stored::{StoredError, write_archive};
-use steading_group::{GroupError, OpenedGroup, Owner};
+use steading_group::{GroupError, OpenedGroup};
 use steading_plan::{Handle, env_vars};
 use steading_report::{Event, Failure, Kind, Metric, Outcome, Report, ReportError, Row, Summary};
 use steading_sys::signal::{ENDING, Received, Signals, not_ignored};
@@ -19,6 +19,7 @@ use tokio::time::timeout_at;
 use crate::bring_up::RunningGroup;
 use crate::decision::{self, AttemptEnd, Course, Decision, OnInterrupt};
 use crate::frozen::file_name;
+use crate::handle::GroupHandle;
 use crate::interrupts::Interrupts;
 use crate::run::attempt::Attempt;
 use crate::run::follow::{FunctionFollower, RunnerInput, listen_to_owner, pass_on_signals};
@@ -44,7 +45,7 @@ const NO_FAULTS: &str = "it makes faults of the network, and without namespaces 
 pub(crate) struct Runner<'a> {
     suite: &'a Declared,
     selection: &'a Selection,
-    owner: Owner,
+    handle: Box<dyn GroupHandle>,
     client: Client,
     forks: Arc<Forks>,
     /// Why there are no forks, if there are none.
@@ -77,15 +78,15 @@ impl<'a> Runner<'a> {
         report: &'a Report,
         log_dir: &'a Utf8Path,
     ) -> Result<Self, GroupError> {
-        let RunningGroup { owner, needed, reserved, more, .. } = up;
+        let RunningGroup { handle, needed, reserved, more, .. } = up;
         let mut summary = Summary::new(&suite.name);
         summary.reserve(reserved);
         let signals = Signals::open(&not_ignored(&[ENDING.as_slice(), &[Signal::USR1]].concat()))
             .map_err(|source| GroupError::Io { action: "wait for signals", source })?;
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING);
-        let client = Client::new(owner.socket_path());
+        let client = handle.client();
         let at_most = selection.forks.unwrap_or_else(|| forks::at_most(needed));
-        let forks = Arc::new(Forks::new(client.clone(), owner.pid(), log_dir, at_most, more));
+        let forks = Arc::new(Forks::new(client.clone(), log_dir, at_most, more));
         let mut tasks = JoinSet::new();
         tasks.spawn(pass_on_signals(signals, sender.clone()));
         tasks.spawn(listen_to_owner(client.clone(), sender.clone(), None));
@@ -105,7 +106,7 @@ impl<'a> Runner<'a> {
             kept: None,
             suite,
             selection,
-            owner,
+            handle,
             client,
             forks,
             has_faults: true,
@@ -143,7 +144,7 @@ impl<'a> Runner<'a> {
             }
             if self.schedule.is_holding() && !self.course.is_staying() {
                 self.course.stay();
-                let (socket, owner) = (self.client.endpoint().to_string(), self.owner.pid());
+                let (socket, owner) = (self.client.endpoint().to_string(), self.handle.owner());
                 self.report.tell(&Event::Staying { socket, owner });
             }
             let report = self.report;
@@ -433,7 +434,7 @@ impl<'a> Runner<'a> {
         self.report.tell(&Event::Interrupted { again: count > 1, grace: self.selection.grace });
         if response == OnInterrupt::Kill {
             self.schedule.abandon(INTERRUPTED);
-            self.owner.kill();
+            self.handle.kill();
             return;
         }
         self.schedule.stop(INTERRUPTED);
@@ -464,11 +465,11 @@ impl<'a> Runner<'a> {
         self.tasks.shutdown().await;
         let asked = tokio::time::timeout(TEARDOWN_LIMIT, self.client.tear_down()).await;
         if !matches!(asked, Ok(Ok(()))) {
-            self.owner.kill();
+            self.handle.kill();
         }
         // The end of an owner that was asked to is awaited as long as it may take, then enforced.
-        let pid = self.owner.process();
-        let waited = tokio::task::spawn_blocking(move || self.owner.wait_for_farewell());
+        let kill = self.handle.killer();
+        let waited = tokio::task::spawn_blocking(move || self.handle.farewell());
         match tokio::time::timeout(TEARDOWN_LIMIT, waited).await {
             Ok(Ok(Ok(problems))) => {
                 for problem in problems.lines().filter(|problem| self.reported.add(problem)) {
@@ -476,9 +477,7 @@ impl<'a> Runner<'a> {
                 }
             }
             Ok(_) => {}
-            Err(_) => {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
+            Err(_) => kill(),
         }
         let mut summary = self.summary;
         let is_whole = self.course.is_whole() && self.selection.mode == Mode::Tests;

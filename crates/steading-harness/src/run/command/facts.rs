@@ -4,9 +4,9 @@ use steading_api::{CA_NAME, DIRECTORY_FD, FACTS_NAME, GroupStatus, KEY_NAME};
 use steading_plan::env_vars;
 
 /// The testnet as variables of the environment.
-pub(super) fn facts(owner: i32, status: &GroupStatus) -> Vec<(String, String)> {
+pub(super) fn facts(owner: Option<i32>, status: &GroupStatus) -> Vec<(String, String)> {
     // The owner is PID 1 of the namespace that the program runs in, if it has one.
-    let owner = if status.has_namespaces { 1 } else { owner };
+    let owner = owner.filter(|_| !status.has_namespaces).unwrap_or(1);
     let private = |name: &str| format!("/proc/{owner}/fd/{DIRECTORY_FD}/{name}");
     let plan = &status.plan;
     let mut facts = vec![

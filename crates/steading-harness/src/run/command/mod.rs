@@ -9,7 +9,7 @@ mod streams;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use steading_api::{Client, ClientError, Ending, FailureKind, ProcessEvent, ProcessSpec, socket_path};
+use steading_api::{Client, ClientError, Ending, FailureKind, ProcessEvent, ProcessSpec};
 use steading_plan::Testnet;
 use steading_report::output::Output;
 use steading_report::{Event, Report};
@@ -56,20 +56,20 @@ pub fn run_command(
 
 /// Runs the program in a group that is up, and tears that down.
 pub(crate) fn command_in(up: RunningGroup, grace: Duration, argv: &[String], report: &Report) -> u8 {
-    let RunningGroup { owner, log_dir, .. } = up;
-    let client = Client::new(socket_path(owner.pid()));
+    let RunningGroup { handle, log_dir, .. } = up;
+    let client = handle.client();
     let mut reported = ReportedProblems::default();
     let ran = wait_for(async {
-        let status = follow(owner.pid(), &client, argv, grace, report, &mut reported).await;
+        let status = follow(handle.owner(), &client, argv, grace, report, &mut reported).await;
         report.take_back();
         // When it cannot be asked it has ended.
         let _ = client.tear_down().await;
         status
     });
     if ran.is_err() {
-        owner.kill();
+        handle.kill();
     }
-    let problems = owner.wait_for_farewell().unwrap_or_default();
+    let problems = handle.farewell().unwrap_or_default();
     for problem in problems.lines().filter(|problem| reported.add(problem)) {
         report.tell(&Event::Warning { message: problem.to_owned() });
     }
@@ -156,7 +156,7 @@ enum CommandEvent {
 }
 
 async fn follow(
-    owner: i32,
+    owner: Option<i32>,
     client: &Client,
     argv: &[String],
     grace: Duration,
