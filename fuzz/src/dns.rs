@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use steading_names::{Transport, answer};
+use steading_names::{DnsTransport, answer};
 use steading_plan::{HostFacts, Plan, Record, Testnet, Zone};
 
 use crate::Target;
@@ -41,7 +41,7 @@ static ZONE: LazyLock<Zone> = LazyLock::new(|| {
 
 /// Answers the bytes as a question.
 pub fn check(bytes: &[u8]) {
-    for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65535)] {
+    for (transport, limit) in [(DnsTransport::Udp, 1232), (DnsTransport::Tcp, 65535)] {
         let told = answer(&ZONE, bytes, transport);
         assert_eq!(told, answer(&ZONE, bytes, transport), "another answer to the same question");
         let Some(told) = told else { continue };

@@ -1,6 +1,6 @@
 //! What a guest asks of the file server: the heads of requests, and ranges in them.
 
-use steading_files::{Range, Request};
+use steading_files::{FileRequest, Range};
 
 use crate::Target;
 
@@ -25,13 +25,13 @@ const HEAD_MAX: usize = 16 * 1024;
 
 /// Reads the bytes as a head, whole and as it arrives, and what follows the first line as a range.
 pub fn check(bytes: &[u8]) {
-    let whole = Request::parse(bytes);
+    let whole = FileRequest::parse(bytes);
     if let Ok(Some((_, length))) = &whole {
         assert!((1..=bytes.len().min(HEAD_MAX)).contains(length), "a head of {length} bytes");
         // What follows is another request, and has no part in this one.
-        assert_eq!(Request::parse(&bytes[..*length]), whole);
+        assert_eq!(FileRequest::parse(&bytes[..*length]), whole);
         for cut in [length / 2, length - 1] {
-            let part = Request::parse(&bytes[..cut]);
+            let part = FileRequest::parse(&bytes[..cut]);
             assert!(part == Ok(None), "a head is complete before its end: {part:?}");
         }
     }

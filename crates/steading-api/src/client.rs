@@ -135,14 +135,14 @@ impl Client {
     }
 
     /// Connects to a TCP port of a guest, through the owner.
-    pub async fn connect(&self, vm: &str, port: u16) -> Result<Connection, ClientError> {
+    pub async fn connect(&self, vm: &str, port: u16) -> Result<GuestConnection, ClientError> {
         let target = format!("/vms/{}/tcp/{port}", encoded(vm));
         let (response, connection) = self.send_and(true, Method::POST, &target, b"").await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(failure(&response.into_body().collect().await?.to_bytes()));
         }
         let upgraded = hyper::upgrade::on(response).await?;
-        Ok(Connection { stream: TokioIo::new(upgraded), _connection: connection })
+        Ok(GuestConnection { stream: TokioIo::new(upgraded), _connection: connection })
     }
 
     /// How one VM does.
@@ -502,13 +502,13 @@ impl Bytestream {
 
 /// A TCP connection to a guest, through the owner of its group.
 #[derive(Debug)]
-pub struct Connection {
+pub struct GuestConnection {
     stream: TokioIo<Upgraded>,
     /// What carries it lives as long.
     _connection: JoinSet<()>,
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for GuestConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -518,7 +518,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for GuestConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -11,7 +11,7 @@ mod endpoint;
 mod lines;
 mod types;
 
-pub use client::{Bytestream, Client, ClientError, Connection, Lines};
+pub use client::{Bytestream, Client, ClientError, GuestConnection, Lines};
 pub use endpoint::Endpoint;
 pub use lines::LineDecoder;
 /// As everybody who uses the API tells errors.

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::group::{Up, bring_up, execute};
+use crate::guests::{Prepared, prepare_guests, waiter};
 use crate::script;
 use crate::stats::percentile;
 
@@ -25,13 +26,6 @@ const GATEWAYD: u16 = 19531;
 /// How long one attempt may take, and how long guests may take in all.
 const ATTEMPT: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(300);
-
-/// A prepared testnet.
-pub(crate) struct Prepared {
-    pub(crate) plan: Plan,
-    pub(crate) vms: Vec<PreparedVm>,
-    pub(crate) cache: ImageCache,
-}
 
 pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     let prepared = prepare_guests(GUESTS)?;
@@ -51,17 +45,6 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     let (a, b) = (percentile(&ours, 0.5).as_secs_f64(), percentile(&theirs, 0.5).as_secs_f64());
     println!("medians: steading {a:.2} s, shell script {b:.2} s, ratio {:.3}", a / b);
     Ok(())
-}
-
-pub(crate) fn prepare_guests(count: usize) -> anyhow::Result<Prepared> {
-    let guest = steading::reference::guest()?;
-    let vms = (1..=count).map(|number| -> VmSpec { guest.vm(format!("n{number}")) });
-    let host = HostFacts::default();
-    let group: GroupName = "bench-boot".parse()?;
-    let plan = Plan::derive(&group, &Testnet::new().vms(vms), &host)?;
-    let cache = ImageCache::open(&ImageCache::default_dir())?;
-    let vms = plan.vms.iter().map(|vm| prepare(vm, &cache, &mut |_| {})).collect::<Result<_, _>>()?;
-    Ok(Prepared { plan, vms, cache })
 }
 
 /// Eight VMs' disks, once the image is unpacked: looking it up, opening it, making overlays.
@@ -91,13 +74,6 @@ fn by_steading(prepared: &Prepared, dir: &Utf8Path) -> anyhow::Result<Duration> 
     drop(runtime);
     owner.wait()?;
     waited.map(|()| took)
-}
-
-/// The command that waits inside the group's network until all journals answer.
-pub(crate) fn waiter(plan: &Plan) -> anyhow::Result<Vec<String>> {
-    let me = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    let addresses = plan.vms.iter().map(|vm| vm.address.to_string());
-    Ok([me.into_string(), "wait-for-journals".to_owned()].into_iter().chain(addresses).collect())
 }
 
 /// Waits until all journals answer.

@@ -12,8 +12,8 @@ use steading_plan::{Engine, GroupName, Guests, HostFacts, Plan, Testnet};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 
-use crate::boot::waiter;
 use crate::group::{Up, bring_up, execute};
+use crate::guests::waiter;
 use crate::processes::{Taken, children, of_process};
 use crate::stats::percentile;
 

@@ -10,8 +10,8 @@ use steading_api::{CommandOutput, FaultRequest, GuestCommand};
 use steading_group::Origin;
 use steading_plan::{Fault, Plan};
 
-use crate::boot::{prepare_guests, waiter};
 use crate::group::{Up, bring_up, execute};
+use crate::guests::{prepare_guests, waiter};
 use crate::stats::percentile;
 
 /// The two that speak, and one that the others' rules are about.

@@ -12,8 +12,9 @@ use steading_plan::{HostFacts, Plan, Testnet};
 use steading_vm::engine::{PreparedVm, prepare};
 use steading_vm::image::ImageCache;
 
-use crate::boot::{answers, waiter};
+use crate::boot::answers;
 use crate::group::{Up, bring_up, execute};
+use crate::guests::waiter;
 use crate::stats::percentile;
 
 /// The members of the cluster.

@@ -18,8 +18,8 @@ use steading_plan::Plan;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::boot::{Prepared, prepare_guests, waiter};
 use crate::group::{Up, bring_up, execute};
+use crate::guests::{Prepared, prepare_guests, waiter};
 use crate::stats::percentile;
 
 /// Far more than any line takes.

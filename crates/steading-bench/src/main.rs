@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod fork;
 mod group;
+mod guests;
 mod latency;
 mod logs;
 mod processes;

@@ -10,8 +10,8 @@ use fs_err as fs;
 use steading_group::Origin;
 use steading_plan::{Boot, Delivery, Handle, Launch, Plan, VmPlan};
 
-use crate::boot::{Prepared, waiter};
 use crate::group::{Up, bring_up, execute};
+use crate::guests::{Prepared, waiter};
 
 /// Runs the script until all journals answer, and returns how long that took.
 ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::table::{Document, Misbehaviour, Table};
-use crate::{FileError, Request, ServedFile};
+use crate::{FileError, FileRequest, ServedFile};
 
 /// An answer, ready to be sent.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Body {
 /// A file that is asked for, or why there is none.
 pub(crate) fn look_up(
     table: &Table,
-    request: &Request,
+    request: &FileRequest,
 ) -> (Result<Arc<ServedFile>, FileError>, Misbehaviour) {
     let found = table.find(&request.target);
     let misbehaviour = table.misbehaviour(&request.target, found.as_deref().ok());
@@ -72,7 +72,7 @@ impl Answer {
 
     /// The answer to a request for this file.
     pub(crate) fn of(
-        request: &Request,
+        request: &FileRequest,
         found: Result<Arc<ServedFile>, FileError>,
         misbehaviour: &Misbehaviour,
     ) -> Self {
@@ -88,7 +88,7 @@ impl Answer {
         answer
     }
 
-    fn of_file(request: &Request, file: &ServedFile) -> Self {
+    fn of_file(request: &FileRequest, file: &ServedFile) -> Self {
         if !is_get_or_head(request) {
             return Self::not_allowed(request);
         }
@@ -127,32 +127,32 @@ impl Answer {
         Self::new(status, head, body)
     }
 
-    fn trouble(request: &Request, status: u16, error: &FileError) -> Self {
+    fn trouble(request: &FileRequest, status: u16, error: &FileError) -> Self {
         let said = steading_plan::chain(error);
         Self { trouble: Some(said.clone()), ..Self::text(request, status, &said) }
     }
 
-    fn not_allowed(request: &Request) -> Self {
+    fn not_allowed(request: &FileRequest) -> Self {
         let head = head(405, request, "Allow: GET, HEAD\r\nContent-Length: 0\r\n");
         Self::new(405, head, Body::Text(Vec::new()))
     }
 
     /// An answer in words, which are a line of their own.
-    pub(crate) fn text(request: &Request, status: u16, words: &str) -> Self {
+    pub(crate) fn text(request: &FileRequest, status: u16, words: &str) -> Self {
         Self::plain(request, status, format!("{words}\n").into_bytes())
     }
 
-    pub(crate) fn plain(request: &Request, status: u16, text: Vec<u8>) -> Self {
+    pub(crate) fn plain(request: &FileRequest, status: u16, text: Vec<u8>) -> Self {
         Self::whole(request, status, "text/plain; charset=utf-8", text)
     }
 
     /// The answer that is all of a document.
-    pub(crate) fn of_document(request: &Request, document: &Document) -> Self {
+    pub(crate) fn of_document(request: &FileRequest, document: &Document) -> Self {
         let whole = Self::whole(request, 200, document.content_type, document.content.clone());
         Self { is_told: false, ..whole }
     }
 
-    fn whole(request: &Request, status: u16, content_type: &str, text: Vec<u8>) -> Self {
+    fn whole(request: &FileRequest, status: u16, content_type: &str, text: Vec<u8>) -> Self {
         let fields = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", text.len());
         let head = head(status, request, &fields);
         let text = if request.method == "HEAD" { Vec::new() } else { text };
@@ -160,7 +160,7 @@ impl Answer {
     }
 }
 
-pub(crate) fn is_get_or_head(request: &Request) -> bool {
+pub(crate) fn is_get_or_head(request: &FileRequest) -> bool {
     request.method == "GET" || request.method == "HEAD"
 }
 
@@ -169,7 +169,7 @@ fn names(tags: &str, tag: &str) -> bool {
     tags.split(',').map(str::trim).any(|other| other == "*" || other.trim_start_matches("W/") == tag)
 }
 
-fn head(status: u16, request: &Request, fields: &str) -> Vec<u8> {
+fn head(status: u16, request: &FileRequest, fields: &str) -> Vec<u8> {
     let date = httpdate::fmt_http_date(SystemTime::now());
     let connection = if request.keep_alive { "keep-alive" } else { "close" };
     let reason = reason(status);

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::answer::{self, Answer, Body};
 use crate::request::HEAD_MAX;
-use crate::server::{self, Shared};
+use crate::state::{ServerState, peer};
 use crate::table::Misbehaviour;
-use crate::{Access, BadRequest, Request};
+use crate::{Access, BadRequest, FileRequest};
 
 /// How long a connection may stay without a request.
 const IDLE: Duration = Duration::from_secs(75);
@@ -45,7 +45,7 @@ enum Next {
 }
 
 /// Serves a connection until its end.
-pub(crate) async fn serve(mut stream: TcpStream, shared: &Shared) {
+pub(crate) async fn serve(mut stream: TcpStream, shared: &ServerState) {
     // Answers are sent whole; there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let mut bytes = Vec::new();
@@ -79,9 +79,9 @@ enum Broken {
 }
 
 /// The next request; none at the end. What follows it stays in `bytes`.
-async fn next_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Option<Request>, Broken> {
+async fn next_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Option<FileRequest>, Broken> {
     loop {
-        if let Some((request, length)) = Request::parse(bytes).map_err(Broken::Request)? {
+        if let Some((request, length)) = FileRequest::parse(bytes).map_err(Broken::Request)? {
             bytes.drain(..length);
             return Ok(Some(request));
         }
@@ -101,7 +101,7 @@ async fn refuse(stream: &mut TcpStream, error: BadRequest) -> io::Result<()> {
         BadRequest::Syntax => 400,
         BadRequest::TooLong => 431,
     };
-    let nothing = Request {
+    let nothing = FileRequest {
         method: String::new(),
         target: String::new(),
         keep_alive: false,
@@ -118,7 +118,7 @@ async fn refuse(stream: &mut TcpStream, error: BadRequest) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> Next {
+async fn respond(stream: &mut TcpStream, request: &FileRequest, shared: &ServerState) -> Next {
     let (began, since) = (Timestamp::now(), Instant::now());
     let (answer, misbehaviour) = decide(request, shared);
     let is_reset = misbehaviour.reset;
@@ -126,7 +126,7 @@ async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> 
     let mut access = Access {
         began,
         took: Duration::ZERO,
-        peer: server::peer(stream),
+        peer: peer(stream),
         method: request.method.clone(),
         file: answer.file.clone().unwrap_or_else(|| request.target.clone()),
         status: (!is_reset).then_some(answer.status),
@@ -154,7 +154,7 @@ async fn respond(stream: &mut TcpStream, request: &Request, shared: &Shared) -> 
     }
 }
 
-fn decide(request: &Request, shared: &Shared) -> (Answer, Misbehaviour) {
+fn decide(request: &FileRequest, shared: &ServerState) -> (Answer, Misbehaviour) {
     let (found, misbehaviour) = {
         let table = shared.table();
         if request.target.is_empty() && answer::is_get_or_head(request) {

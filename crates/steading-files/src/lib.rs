@@ -14,11 +14,12 @@ mod error;
 mod file;
 mod request;
 mod server;
+mod state;
 mod table;
 
 pub use access::Access;
 pub use error::FileError;
 pub use file::{ServedFile, digest};
-pub use request::{BadRequest, Range, Request};
+pub use request::{BadRequest, FileRequest, Range};
 pub use server::FileServer;
 pub use table::Document;

@@ -22,7 +22,7 @@ pub enum BadRequest {
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct FileRequest {
     /// The method, as it was written.
     pub method: String,
     /// The path behind the first slash, decoded; without a query.
@@ -50,7 +50,7 @@ pub enum Range {
     Last(u64),
 }
 
-impl Request {
+impl FileRequest {
     /// Reads a head. None if it is not complete; else the request and the length of its head.
     ///
     /// # Errors
@@ -148,8 +148,8 @@ impl Range {
 mod tests {
     use super::*;
 
-    fn request(text: &str) -> Request {
-        Request::parse(text.as_bytes()).unwrap().unwrap().0
+    fn request(text: &str) -> FileRequest {
+        FileRequest::parse(text.as_bytes()).unwrap().unwrap().0
     }
 
     #[test]
@@ -157,9 +157,9 @@ mod tests {
         let text = "GET /update%20image?x=1 HTTP/1.1\r\nHost: f\r\nrange: bytes=5-\r\n\r\nGET /";
         let complete = text.len() - "GET /".len();
         for cut in 0..complete {
-            assert_eq!(Request::parse(&text.as_bytes()[..cut]), Ok(None), "{cut}");
+            assert_eq!(FileRequest::parse(&text.as_bytes()[..cut]), Ok(None), "{cut}");
         }
-        let (request, length) = Request::parse(text.as_bytes()).unwrap().unwrap();
+        let (request, length) = FileRequest::parse(text.as_bytes()).unwrap().unwrap();
         assert_eq!(length, complete);
         assert_eq!((request.method.as_str(), request.target.as_str()), ("GET", "update image"));
         assert_eq!((request.keep_alive, request.range), (true, Some(Range::From(5))));
@@ -181,12 +181,12 @@ mod tests {
 
     #[test]
     fn what_is_no_http_and_what_has_no_end_is_refused() {
-        assert_eq!(Request::parse(b"\x16\x03\x01\x02\x00"), Err(BadRequest::Syntax));
+        assert_eq!(FileRequest::parse(b"\x16\x03\x01\x02\x00"), Err(BadRequest::Syntax));
         let endless = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_MAX));
-        assert_eq!(Request::parse(endless.as_bytes()), Err(BadRequest::TooLong));
+        assert_eq!(FileRequest::parse(endless.as_bytes()), Err(BadRequest::TooLong));
         let fields = "X: y\r\n".repeat(FIELDS_MAX + 1);
         let many = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-        assert_eq!(Request::parse(many.as_bytes()), Err(BadRequest::TooLong));
+        assert_eq!(FileRequest::parse(many.as_bytes()), Err(BadRequest::TooLong));
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
 use std::thread;
 
 use steading_plan::FileFault;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::table::{Document, Table};
+use crate::state::ServerState;
+use crate::table::Document;
 use crate::{Access, FileError, ServedFile, connection};
 
 /// The threads that serve: one may wait for a disk while another goes on.
@@ -26,38 +27,11 @@ const DESCRIPTORS_LEFT: u64 = 512;
 /// A file server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct FileServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     address: SocketAddr,
     /// Whether to listen, and who wants to know that it is so. The server ends with this.
     listen: mpsc::UnboundedSender<(bool, oneshot::Sender<io::Result<()>>)>,
     _thread: thread::JoinHandle<()>,
-}
-
-/// What connections have in common.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    table: RwLock<Table>,
-    accesses: mpsc::Sender<Access>,
-}
-
-impl Shared {
-    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Nobody may listen any more.
-    pub(crate) async fn tell(&self, access: Access) {
-        let _ = self.accesses.send(access).await;
-    }
-}
-
-/// Who is at the other end, if there is somebody still.
-pub(crate) fn peer(stream: &TcpStream) -> IpAddr {
-    stream.peer_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
 impl FileServer {
@@ -68,7 +42,7 @@ impl FileServer {
     ///
     /// When nobody can listen there.
     pub fn start(address: SocketAddr, accesses: mpsc::Sender<Access>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { table: RwLock::default(), accesses });
+        let shared = Arc::new(ServerState { table: RwLock::default(), accesses });
         let (listen, asked) = mpsc::unbounded_channel();
         let (told, outcome) = std::sync::mpsc::channel();
         let in_thread = Arc::clone(&shared);
@@ -172,7 +146,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 async fn run(
     address: SocketAddr,
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     mut asked: mpsc::UnboundedReceiver<(bool, oneshot::Sender<io::Result<()>>)>,
 ) {
     let places = Arc::new(Semaphore::new(most_connections()));

@@ -26,7 +26,7 @@ use tokio::sync::broadcast;
 use crate::failed::{Failed, bad_request};
 use crate::freeze;
 use crate::frozen::FrozenGroup;
-use crate::group::Group;
+use crate::group::OwnedGroup;
 use crate::isolation::Isolation;
 use crate::remote;
 use crate::vm::{console, power};
@@ -34,10 +34,10 @@ use crate::vm::{console, power};
 /// How long the agent may take for one step of a conversation.
 const AGENT_STEP: Duration = Duration::from_secs(30);
 
-type GroupState = State<Arc<Group>>;
+type GroupState = State<Arc<OwnedGroup>>;
 
 /// Every path there is.
-pub(crate) fn router(group: Arc<Group>) -> Router {
+pub(crate) fn router(group: Arc<OwnedGroup>) -> Router {
     Router::new()
         .route("/group", get(status))
         .route("/facts", get(remote::facts))

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
+use steading_logs::journal::JournalPosition;
 use steading_plan::{Acceleration, THAW_PORT};
 use steading_vm::engine::{FrozenVm, Wake, cpu};
 use steading_vm::thaw::Seed;
@@ -17,24 +18,25 @@ use tokio_util::task::TaskTracker;
 
 use crate::freezes::Snapshot;
 use crate::frozen::{Clock, FROZEN_VERSION, FrozenGroup, FrozenRecord};
-use crate::group::Group;
-use crate::vm::{Vm, settle};
+use crate::group::OwnedGroup;
+use crate::vm::{VmHandle, settle};
 
 /// How long a guest's program, and then its agent, may take to set its clock.
 const CLOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Freezes the group. It goes on as the first fork of what was kept, unless it is to stand.
-pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Freeze, Failure> {
+pub(crate) async fn freeze(group: &OwnedGroup, request: FreezeRequest) -> Result<Freeze, Failure> {
     if let Some(why) = group.plan.no_freeze() {
         return Err(bad_request(format!("the group cannot be frozen: {why}")));
     }
     let mut count = group.freezes.busy.lock().await;
     let id = group.freezes.name(request.id, &mut count)?;
-    let vms: Vec<&Vm> = group.plan.vms.iter().filter_map(|vm| group.vms.get(vm.name.as_str())).collect();
+    let vms: Vec<&VmHandle> =
+        group.plan.vms.iter().filter_map(|vm| group.vms.get(vm.name.as_str())).collect();
     settle::before_freeze(&vms, Duration::from_millis(request.settle_ms)).await;
     let began = Instant::now();
     let statuses: Vec<VmStatus> = vms.iter().map(|vm| vm.status()).collect();
-    let qemu_version = vms.iter().find_map(|vm| vm.view().borrow().control.as_ref()?.version());
+    let version = vms.iter().find_map(|vm| vm.view().borrow().control.as_ref()?.version());
     let stopped = Instant::now();
     let held = async {
         all(&vms, async |vm| vm.hold().await).await?;
@@ -54,41 +56,7 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
             return Err(failure);
         }
     };
-    let frozen_vms = vms.iter().zip(statuses).zip(journals).zip(&frozen);
-    let frozen_vms = frozen_vms.map(|(((vm, status), journal), frozen)| FrozenRecord {
-        name: vm.name().clone(),
-        state: status.state,
-        boot: status.boot,
-        panicked: status.panicked,
-        suspended: status.suspended,
-        ended: status.ended,
-        image: group.images.get(vm.name().as_str()).copied(),
-        journal,
-        files: frozen.names(),
-    });
-    let (faults, file_faults) = (group.faults.active().await, group.files.faults().await);
-    let sources = group.sources.all().await;
-    let (records, resolvers) = group.names.kept().await;
-    let (authority, acme_accounts) = group.certificates.kept();
-    let description = FrozenGroup {
-        steading_frozen: FROZEN_VERSION,
-        id: id.clone(),
-        frozen_at: Timestamp::now(),
-        plan: group.plan.clone(),
-        qemu_version: qemu_version.unwrap_or_default(),
-        cpu: (group.plan.qemu.acceleration == Acceleration::Kvm).then(cpu),
-        key: group.key.clone(),
-        values: group.values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        faults,
-        files: group.files.served(),
-        file_faults,
-        sources,
-        records,
-        resolvers,
-        authority,
-        acme_accounts,
-        vms: frozen_vms.collect(),
-    };
+    let description = describe(group, (&id, version), (&vms, statuses, journals), &frozen).await;
     let bytes = frozen.iter().flat_map(FrozenVm::memory_and_state).map(allocated).sum();
     let kept_seconds = began.elapsed().as_secs_f64();
     let mut summary = Freeze { id: id.clone(), kept_seconds, stood_seconds: None, bytes };
@@ -111,16 +79,62 @@ pub(crate) async fn freeze(group: &Group, request: FreezeRequest) -> Result<Free
     Ok(summary)
 }
 
+/// Describes what was kept of the group: its VMs with their states and where their journals were read to, and
+/// what its network offers.
+async fn describe(
+    group: &OwnedGroup,
+    (id, version): (&str, Option<String>),
+    (vms, statuses, journals): (&[&VmHandle], Vec<VmStatus>, Vec<Option<JournalPosition>>),
+    frozen: &[FrozenVm],
+) -> FrozenGroup {
+    let frozen_vms = vms.iter().zip(statuses).zip(journals).zip(frozen);
+    let frozen_vms = frozen_vms.map(|(((vm, status), journal), frozen)| FrozenRecord {
+        name: vm.name().clone(),
+        state: status.state,
+        boot: status.boot,
+        panicked: status.panicked,
+        suspended: status.suspended,
+        ended: status.ended,
+        image: group.images.get(vm.name().as_str()).copied(),
+        journal,
+        files: frozen.names(),
+    });
+    let (faults, file_faults) = (group.faults.active().await, group.files.faults().await);
+    let sources = group.sources.all().await;
+    let (records, resolvers) = group.names.kept().await;
+    let (authority, acme_accounts) = group.certificates.kept();
+    FrozenGroup {
+        steading_frozen: FROZEN_VERSION,
+        id: id.to_owned(),
+        frozen_at: Timestamp::now(),
+        plan: group.plan.clone(),
+        qemu_version: version.unwrap_or_default(),
+        cpu: (group.plan.qemu.acceleration == Acceleration::Kvm).then(cpu),
+        key: group.key.clone(),
+        values: group.values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        faults,
+        files: group.files.served(),
+        file_faults,
+        sources,
+        records,
+        resolvers,
+        authority,
+        acme_accounts,
+        vms: frozen_vms.collect(),
+    }
+}
+
 /// Lets a group that stands frozen go on.
-pub(crate) async fn thaw(group: &Group) -> Result<(), Failure> {
+pub(crate) async fn thaw(group: &OwnedGroup) -> Result<(), Failure> {
     let _busy = group.freezes.busy.lock().await;
-    let vms: Vec<&Vm> = group.vms.values().collect();
+    let vms: Vec<&VmHandle> = group.vms.values().collect();
     go_on(&vms, &group.tasks, Clock::Host).await
 }
 
 /// Lets frozen VMs go on: all are loaded before the first runs.
-pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Result<(), Failure> {
-    let standing: Vec<&Vm> = vms.iter().copied().filter(|vm| vm.status().state == VmState::Frozen).collect();
+pub(crate) async fn go_on(vms: &[&VmHandle], tasks: &TaskTracker, clock: Clock) -> Result<(), Failure> {
+    let standing: Vec<&VmHandle> =
+        vms.iter().copied().filter(|vm| vm.status().state == VmState::Frozen).collect();
     all(&standing, async |vm| vm.load().await).await?;
     all(&standing, async |vm| vm.run().await).await?;
     for vm in standing.into_iter().filter(|vm| vm.status().state == VmState::Running).cloned() {
@@ -135,7 +149,7 @@ pub(crate) async fn go_on(vms: &[&Vm], tasks: &TaskTracker, clock: Clock) -> Res
 
 /// Has the guest seed its random numbers anew and set its clock, if it has a program for that. (A kernel with a
 /// driver for the VM generation id has seeded them by itself.)
-async fn wake(vm: &Vm, clock: Clock) -> bool {
+async fn wake(vm: &VmHandle, clock: Clock) -> bool {
     let Some(control) = vm.view().borrow().control.clone() else { return false };
     let mut seed = Seed::default();
     let read = fs_err::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut seed));
@@ -157,7 +171,7 @@ async fn wake(vm: &Vm, clock: Clock) -> bool {
 }
 
 /// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.
-async fn set_clock(vm: Vm) {
+async fn set_clock(vm: VmHandle) {
     let Some(agent) = vm.view().borrow().agent.clone() else { return };
     if let Err(error) = agent.set_time(Timestamp::now(), CLOCK_LIMIT).await {
         let why = chain(&error);
@@ -170,8 +184,8 @@ async fn set_clock(vm: Vm) {
 
 /// Does one step to all VMs at once, and waits for all; the first failure, if any.
 async fn all<T: Send + 'static>(
-    vms: &[&Vm],
-    step: impl AsyncFn(Vm) -> Result<T, Failure>,
+    vms: &[&VmHandle],
+    step: impl AsyncFn(VmHandle) -> Result<T, Failure>,
 ) -> Result<Vec<T>, Failure> {
     let outcomes = futures::future::join_all(vms.iter().map(|vm| step((*vm).clone()))).await;
     outcomes.into_iter().collect()

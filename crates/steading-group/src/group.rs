@@ -19,12 +19,12 @@ use crate::key::LoginKey;
 use crate::log::Log;
 use crate::names::Names;
 use crate::sources::Sources;
-use crate::vm::Vm;
+use crate::vm::VmHandle;
 
 /// What requests are answered from.
-pub(crate) struct Group {
+pub(crate) struct OwnedGroup {
     pub(crate) plan: Plan,
-    pub(crate) vms: BTreeMap<String, Vm>,
+    pub(crate) vms: BTreeMap<String, VmHandle>,
     pub(crate) log: Log,
     pub(crate) log_dir: String,
     pub(crate) key: LoginKey,
@@ -50,9 +50,9 @@ pub(crate) struct Group {
     pub(crate) teardown: mpsc::Sender<()>,
 }
 
-impl Group {
+impl OwnedGroup {
     /// The VM of this name.
-    pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Failed> {
+    pub(crate) fn vm(&self, name: &str) -> Result<&VmHandle, Failed> {
         self.vms.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.vms.keys().map(String::as_str).collect();
             bad_request(format!("there is no VM named {name:?}\nhint: there are: {}", names.join(", ")))
@@ -61,6 +61,6 @@ impl Group {
 
     /// What all VMs do.
     pub(crate) fn statuses(&self) -> Vec<VmStatus> {
-        self.plan.vms.iter().filter_map(|vm| self.vms.get(vm.name.as_str()).map(Vm::status)).collect()
+        self.plan.vms.iter().filter_map(|vm| self.vms.get(vm.name.as_str()).map(VmHandle::status)).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use steading_plan::{AddressPlan, Endpoint, LaunchRequest, Transport};
+use steading_plan::{AddressPlan, LaunchRequest, ServiceAddress, Transport};
 use tokio::net::{TcpListener, UdpSocket};
 
 /// Where services listen, and by what.
@@ -61,7 +61,7 @@ impl Listening {
 
     fn take(&self, transport: Transport, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
         let Some(given) = &self.given else { return Ok(None) };
-        let name = Endpoint { transport, address }.to_string();
+        let name = ServiceAddress { transport, address }.to_string();
         let socket = given.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         socket.map(Some).ok_or_else(|| io::Error::other(format!("the launcher has bound no {name}")))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use steading_logs::journal::FollowEvent;
 use steading_logs::{
-    ConsoleMatch, ConsoleSign, ConsoleWait, FaultEvent, FileAccess, Record, Stream, TestLog, VmEvent, WARNING,
+    ConsoleSign, FaultEvent, FileAccess, Record, Stream, TestLog, TextMatch, TextWait, VmEvent, WARNING,
 };
 use steading_plan::{VmName, text};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -31,7 +31,7 @@ enum Message {
     Test(Option<String>, String),
     Tail(VmName, usize, oneshot::Sender<Vec<String>>),
     Positions(VmName, oneshot::Sender<Positions>),
-    Look(VmName, ConsoleWait, oneshot::Sender<(Option<ConsoleMatch>, ConsoleWait)>),
+    Look(VmName, TextWait, oneshot::Sender<(Option<TextMatch>, TextWait)>),
     Subscribe(oneshot::Sender<broadcast::Receiver<Arc<Record>>>),
     Flushes(oneshot::Sender<watch::Receiver<u64>>),
     Flush(oneshot::Sender<()>),
@@ -126,11 +126,7 @@ impl Log {
         self.ask(|reply| Message::Positions(vm.clone(), reply)).await
     }
 
-    pub(crate) async fn look(
-        &self,
-        vm: &VmName,
-        wait: ConsoleWait,
-    ) -> Option<(Option<ConsoleMatch>, ConsoleWait)> {
+    pub(crate) async fn look(&self, vm: &VmName, wait: TextWait) -> Option<(Option<TextMatch>, TextWait)> {
         self.ask(|reply| Message::Look(vm.clone(), wait, reply)).await
     }
 

@@ -20,7 +20,7 @@ use crate::launched::Launched;
 use crate::log::Log;
 use crate::paths::directory_path;
 use crate::taken::Taken;
-use crate::vm::{Common, Inside, TimedSign, Vm, make, make_nested};
+use crate::vm::{Common, Inside, TimedSign, VmHandle, make, make_nested};
 use steading_sys::processes::Processes;
 
 /// What one VM starts from.
@@ -55,7 +55,7 @@ pub(crate) struct Making<'a> {
 /// What was made.
 pub(crate) struct MadeVms {
     /// The VMs, by name.
-    pub(crate) vms: BTreeMap<String, Vm>,
+    pub(crate) vms: BTreeMap<String, VmHandle>,
     /// The digests of their images.
     pub(crate) images: BTreeMap<String, Sha256>,
     /// Of VMs that go on, whose journals are followed once this is told.

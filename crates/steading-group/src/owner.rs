@@ -28,7 +28,7 @@ use crate::freeze;
 use crate::freezes::Freezes;
 use crate::frozen::Clock;
 use crate::ground::Ground;
-use crate::group::Group;
+use crate::group::OwnedGroup;
 use crate::isolation::Isolation;
 use crate::job::Jobs;
 use crate::log::Log;
@@ -37,7 +37,7 @@ use crate::paths::{listen, write_facts};
 use crate::services::Services;
 use crate::surroundings::Surroundings;
 use crate::taken::Taken;
-use crate::vm::{Vm, settle};
+use crate::vm::{VmHandle, settle};
 
 /// How long programs that still run may take to end by themselves when the group is torn down.
 const GRACE: Duration = Duration::from_secs(10);
@@ -163,7 +163,7 @@ async fn serve(
 
 /// A group whose VMs do not run yet.
 struct BuiltGroup {
-    group: Arc<Group>,
+    group: Arc<OwnedGroup>,
     /// Of VMs that go on, whose journals are followed once this is sent.
     journals: Vec<oneshot::Sender<()>>,
     /// What guests' clocks show when they go on.
@@ -196,7 +196,7 @@ async fn build(
     let state = (initial.network, initial.authority);
     let Services { faults, files, sources, names, certificates } =
         Services::start(&plan, ground, state, &vms, log, background).await?;
-    let group = Arc::new(Group {
+    let group = Arc::new(OwnedGroup {
         jobs: Jobs::new(processes.clone(), log.clone(), faults.clone(), files.clone()),
         faults,
         files,
@@ -221,7 +221,7 @@ async fn build(
 }
 
 /// Logs what the group is.
-async fn announce(group: &Group, reserved: Option<String>) {
+async fn announce(group: &OwnedGroup, reserved: Option<String>) {
     let up = format!("group {} is up: {}", group.plan.group, group.plan.resources);
     group.log.driver(None, &up).await;
     if let Isolation::Launcher(launcher) = &group.isolation {
@@ -235,13 +235,13 @@ async fn announce(group: &Group, reserved: Option<String>) {
 
 /// Has the router daemon of a fork start, and journals followed, once its guests are at rest.
 fn wait_for_rest(
-    group: &Group,
+    group: &OwnedGroup,
     ground: &mut Ground,
     processes: &Processes,
     journals: Vec<oneshot::Sender<()>>,
     background: &mut JoinSet<()>,
 ) {
-    let vms: Vec<&Vm> = group.vms.values().collect();
+    let vms: Vec<&VmHandle> = group.vms.values().collect();
     let at_rest = settle::at_rest(&vms);
     let time = settle::at_rest_or_booting(&vms, at_rest.clone());
     ground.start_router_at(time, processes, &group.log);
@@ -255,7 +255,7 @@ fn wait_for_rest(
 }
 
 /// Logs what the VMs have taken, and keeps it for others of the same testnet.
-async fn report_peak(group: &Group, taken: &Taken, file: Option<&Utf8Path>, began: Instant) {
+async fn report_peak(group: &OwnedGroup, taken: &Taken, file: Option<&Utf8Path>, began: Instant) {
     let (Some(file), Some(measured)) = (file, taken.measured(began.elapsed())) else { return };
     group.log.driver(None, &taken.message(&group.plan)).await;
     if let Err(error) = steading_broker::record_peak(file, &group.plan, measured) {
@@ -271,7 +271,7 @@ fn close(ready: &mut File) -> Result<(), GroupError> {
     Ok(())
 }
 
-async fn start_vms(plan: &Plan, vms: &BTreeMap<String, Vm>) -> Result<(), GroupError> {
+async fn start_vms(plan: &Plan, vms: &BTreeMap<String, VmHandle>) -> Result<(), GroupError> {
     let mut starting = JoinSet::new();
     for vm in plan.vms.iter().filter(|vm| vm.spec.autostart) {
         if let Some(vm) = vms.get(vm.name.as_str()).cloned() {
@@ -284,8 +284,8 @@ async fn start_vms(plan: &Plan, vms: &BTreeMap<String, Vm>) -> Result<(), GroupE
     Ok(())
 }
 
-async fn go_on(group: &Group, network: &Network, clock: Clock) -> Result<(), GroupError> {
-    let vms: Vec<&Vm> = group.vms.values().collect();
+async fn go_on(group: &OwnedGroup, network: &Network, clock: Clock) -> Result<(), GroupError> {
+    let vms: Vec<&VmHandle> = group.vms.values().collect();
     for vm in vms.iter().filter(|vm| vm.status().state == VmState::Frozen) {
         network.know(vm.plan.address, vm.plan.mac).await?;
     }

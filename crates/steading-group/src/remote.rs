@@ -23,10 +23,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use crate::failed::{Failed, bad_request, failed};
-use crate::group::Group;
+use crate::group::OwnedGroup;
 use crate::stored::pack;
 
-type GroupState = State<Arc<Group>>;
+type GroupState = State<Arc<OwnedGroup>>;
 
 /// The name of the log in its directory.
 const LOG: &str = "log.jsonl";

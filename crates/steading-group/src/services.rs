@@ -18,7 +18,7 @@ use crate::names::Names;
 use crate::sources::Sources;
 use crate::targets;
 use crate::time::Time;
-use crate::vm::Vm;
+use crate::vm::VmHandle;
 
 /// What requests reach them by.
 pub(crate) struct Services {
@@ -35,7 +35,7 @@ impl Services {
         plan: &Plan,
         ground: &Ground,
         (state, authority): (NetworkState, AuthorityKey),
-        vms: &BTreeMap<String, Vm>,
+        vms: &BTreeMap<String, VmHandle>,
         log: &Log,
         background: &mut JoinSet<()>,
     ) -> Result<Self, GroupError> {

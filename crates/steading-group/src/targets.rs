@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::files::Files;
-use crate::vm::Vm;
+use crate::vm::VmHandle;
 
 /// Keeps the list as it is to be, for as long as the group lives.
-pub(crate) async fn keep(files: Files, vms: Vec<Vm>) {
+pub(crate) async fn keep(files: Files, vms: Vec<VmHandle>) {
     let changed = Arc::new(Notify::new());
     let mut watching = JoinSet::new();
     for vm in &vms {

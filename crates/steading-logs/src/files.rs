@@ -25,9 +25,9 @@ use jiff::tz::TimeZone;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use steading_plan::VmName;
-use thiserror::Error;
 
-use crate::reader::{LOG_FILE, LogReader, ReadLogError};
+use crate::error::LogError;
+use crate::reader::{LOG_FILE, LogReader};
 use crate::record::{LOG_VERSION, LogHeader, Record};
 
 /// What is buffered per file, in bytes; see [`LogFiles::flush`].
@@ -35,57 +35,6 @@ const BUFFER: usize = 16 * 1024;
 
 /// How wide the column of VM names is at least.
 const VM_COLUMN: usize = 10;
-
-/// Why a log's file cannot be written or read.
-#[derive(Debug, Error)]
-pub enum LogError {
-    /// The disk, or the user's share of it, is full.
-    #[error(
-        "cannot write the log {path}: no space is left\nhint: free some space on the file system of {directory}; the log goes on by itself"
-    )]
-    Full {
-        /// The file.
-        path: Utf8PathBuf,
-        /// Its directory.
-        directory: Utf8PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// It cannot be opened.
-    #[error("cannot open the log {path}")]
-    Open {
-        /// The file or directory.
-        path: Utf8PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// It cannot be written for another reason.
-    #[error("cannot write the log {path}")]
-    Write {
-        /// The file.
-        path: Utf8PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// It is no log, or cannot be read.
-    #[error("cannot read the log {path}")]
-    Read {
-        /// The file.
-        path: Utf8PathBuf,
-        /// Why.
-        source: ReadLogError,
-    },
-}
-
-impl LogError {
-    fn write(path: &Utf8Path, source: io::Error) -> Self {
-        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            let directory = path.parent().unwrap_or(path).to_owned();
-            return Self::Full { path: path.to_owned(), directory, source };
-        }
-        Self::Write { path: path.to_owned(), source }
-    }
-}
 
 /// A file that is appended to, whatever happens.
 #[derive(Debug)]

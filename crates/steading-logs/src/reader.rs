@@ -12,9 +12,8 @@ use camino::Utf8Path;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use fs_err::{File, OpenOptions};
 use rustix::fs::OFlags;
-use thiserror::Error;
 
-use crate::files::LogError;
+use crate::error::{LogError, ReadLogError};
 use crate::record::{LOG_VERSION, LogHeader, Record};
 
 /// The file with every record, in a directory of logs.
@@ -26,30 +25,6 @@ pub const RECORD_MAX: usize = 4 << 20;
 
 /// How much of a line an error shows, in characters.
 const SHOWN: usize = 80;
-
-/// Why a log cannot be read.
-#[derive(Debug, Error)]
-pub enum ReadLogError {
-    /// Its first line is no header.
-    #[error(
-        "the first line is not a log's header: {shown:?}\nhint: a log begins with {{\"steading_log\":{LOG_VERSION},…}}"
-    )]
-    NoHeader {
-        /// The beginning of that line.
-        shown: String,
-    },
-    /// A later version wrote it.
-    #[error(
-        "the log is of version {found}, this program reads version {LOG_VERSION}\nhint: read it with the version of steading that wrote it"
-    )]
-    Version {
-        /// Its version.
-        found: u32,
-    },
-    /// The disk does not give it.
-    #[error("its next line cannot be read")]
-    Read(#[source] io::Error),
-}
 
 /// What of a log was passed over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

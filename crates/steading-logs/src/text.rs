@@ -16,7 +16,7 @@ const OVERLAP: u64 = 4096;
 
 /// A pattern found on a console.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsoleMatch {
+pub struct TextMatch {
     /// The absolute offset where it begins.
     pub start: u64,
     /// The absolute offset after it: where to look for what comes next.
@@ -77,13 +77,13 @@ impl ConsoleText {
     /// The first match of `regex` at or after the absolute offset `from`.
     ///
     /// `^` means the offset itself unless the pattern says `(?m)`.
-    pub fn find(&self, regex: &Regex, from: u64) -> Option<ConsoleMatch> {
+    pub fn find(&self, regex: &Regex, from: u64) -> Option<TextMatch> {
         let searched = self.since(from);
         let base = self.end() - searched.len() as u64;
         let captures = regex.captures(searched)?;
         let whole = captures.get(0)?;
         let groups = captures.iter().skip(1).map(|group| group.map(|m| m.as_str().to_owned())).collect();
-        Some(ConsoleMatch {
+        Some(TextMatch {
             start: base + whole.start() as u64,
             end: base + whole.end() as u64,
             text: whole.as_str().to_owned(),
@@ -108,13 +108,13 @@ fn ceil_boundary(text: &str, index: usize) -> usize {
 /// It remembers how far it has looked, so waiting long costs no more than the text that comes;
 /// hence a match that spans more than 4 KiB of text arriving in pieces can be missed.
 #[derive(Debug)]
-pub struct ConsoleWait {
+pub struct TextWait {
     regex: Regex,
     from: u64,
     searched: u64,
 }
 
-impl ConsoleWait {
+impl TextWait {
     /// A wait for `pattern` at or after the absolute offset `from`. `^` and `$` mean the ends of
     /// lines; `$` also matches at the end of what has come so far.
     ///
@@ -132,7 +132,7 @@ impl ConsoleWait {
     }
 
     /// Looks at what has come since.
-    pub fn look(&mut self, text: &ConsoleText) -> Option<ConsoleMatch> {
+    pub fn look(&mut self, text: &ConsoleText) -> Option<TextMatch> {
         let again = text.line_start_before(self.searched.saturating_sub(OVERLAP));
         let found = text.find(&self.regex, again.max(self.from));
         self.searched = text.end();
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_wait_sees_a_match_that_arrives_in_pieces() {
         let mut text = ConsoleText::default();
-        let mut wait = ConsoleWait::new("^host (login): $", 0).expect("pattern");
+        let mut wait = TextWait::new("^host (login): $", 0).expect("pattern");
         text.push("booting\nhost lo");
         assert_eq!(wait.look(&text), None);
         text.push("gin: ");
@@ -185,7 +185,7 @@ mod tests {
     fn a_wait_does_not_see_what_came_before_its_offset() {
         let mut text = ConsoleText::default();
         text.push("login: ");
-        let mut wait = ConsoleWait::new("login:", text.end()).expect("pattern");
+        let mut wait = TextWait::new("login:", text.end()).expect("pattern");
         assert_eq!(wait.look(&text), None);
         text.push("\nlogin: ");
         assert!(wait.look(&text).is_some());

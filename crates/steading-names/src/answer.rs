@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use steading_plan::{DnsName, Found, Zone, ZoneData};
+use steading_plan::{DnsName, Lookup, Zone, ZoneData};
 
 /// How long an answer may be kept, in seconds: not at all, since a test may change it at any moment.
 const TTL: u32 = 0;
@@ -21,7 +21,7 @@ const STRING_MAX: usize = 255;
 
 /// What an answer travels by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub enum DnsTransport {
     /// Datagrams: what is too long for one is asked for again over TCP.
     Udp,
     /// A connection.
@@ -29,7 +29,7 @@ pub enum Transport {
 }
 
 /// The answer to what was asked; none if it was no question, but an answer or noise.
-pub fn answer(zone: &Zone, asked: &[u8], transport: Transport) -> Option<Vec<u8>> {
+pub fn answer(zone: &Zone, asked: &[u8], transport: DnsTransport) -> Option<Vec<u8>> {
     let [high, low, flags, ..] = *asked else { return None };
     let is_answer = flags & 0x80 != 0;
     if is_answer || asked.len() < HEAD {
@@ -42,8 +42,8 @@ pub fn answer(zone: &Zone, asked: &[u8], transport: Transport) -> Option<Vec<u8>
         (Message::error_msg(id, OpCode::Query, ResponseCode::FormErr), DATAGRAM_MAX)
     };
     let limit = match transport {
-        Transport::Udp => usize::from(room.min(DATAGRAM_MAX)),
-        Transport::Tcp => usize::from(u16::MAX),
+        DnsTransport::Udp => usize::from(room.min(DATAGRAM_MAX)),
+        DnsTransport::Tcp => usize::from(u16::MAX),
     };
     let bytes = answer.to_vec().ok().filter(|bytes| bytes.len() <= limit);
     bytes.or_else(|| answer.truncate().to_vec().ok())
@@ -91,7 +91,7 @@ fn fill(zone: &Zone, query: &Query, answer: &mut Message) -> ResponseCode {
             found = zone.find(target.as_str());
         }
     }
-    let Found::Data(data) = found else { return ResponseCode::NXDomain };
+    let Lookup::Data(data) = found else { return ResponseCode::NXDomain };
     for data in data {
         let Some(data) = wire_data(data) else { return ResponseCode::ServFail };
         if query.query_type == RecordType::ANY || query.query_type == data.record_type() {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::connections::serve_all;
-use crate::{Transport, answer};
+use crate::{DnsTransport, answer};
 
 /// The port of DNS (RFC 1035, section 4.2).
 pub const DNS_PORT: u16 = 53;
@@ -96,7 +96,7 @@ async fn answer_datagrams(socket: &UdpSocket, zone: &SharedZone) -> io::Result<(
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         let (length, peer) = socket.recv_from(&mut buffer).await?;
-        if let Some(answer) = answer(&zone.get(), &buffer[..length], Transport::Udp) {
+        if let Some(answer) = answer(&zone.get(), &buffer[..length], DnsTransport::Udp) {
             // Who cannot be reached any more needs no answer.
             let _ = socket.send_to(&answer, peer).await;
         }
@@ -124,7 +124,7 @@ async fn converse(mut stream: TcpStream, zone: &SharedZone) -> io::Result<()> {
             io::Result::Ok(question)
         });
         let question = question.await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let Some(answer) = answer(&zone.get(), &question, Transport::Tcp) else { return Ok(()) };
+        let Some(answer) = answer(&zone.get(), &question, DnsTransport::Tcp) else { return Ok(()) };
         let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
         let bytes = [&length.to_be_bytes(), answer.as_slice()].concat();
         timeout(IDLE, stream.write_all(&bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;

@@ -10,6 +10,6 @@ mod connections;
 mod dns;
 mod random;
 
-pub use answer::{Transport, answer};
+pub use answer::{DnsTransport, answer};
 pub use authority::{Authority, AuthorityError, AuthorityKey, Issued};
 pub use dns::{DNS_PORT, DnsListener, SharedZone};

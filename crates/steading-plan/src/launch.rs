@@ -71,14 +71,14 @@ pub enum Transport {
 
 /// Where a service of the group listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
+pub struct ServiceAddress {
     /// By what.
     pub transport: Transport,
     /// Where.
     pub address: SocketAddr,
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for ServiceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = match self.transport {
             Transport::Udp => "udp",
@@ -188,9 +188,9 @@ impl LaunchRequest {
     }
 
     /// Where the group's services listen, for which a privilege is needed.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
+    pub fn endpoints(&self) -> Vec<ServiceAddress> {
         let at = |(address, _): (IpAddr, u8)| {
-            SERVICES.map(|(transport, port)| Endpoint { transport, address: (address, port).into() })
+            SERVICES.map(|(transport, port)| ServiceAddress { transport, address: (address, port).into() })
         };
         self.gateways().into_iter().flat_map(at).collect()
     }

@@ -24,6 +24,7 @@ mod file_name;
 mod handed;
 mod handle;
 mod hash;
+mod image_source;
 mod launch;
 mod mac;
 mod name;
@@ -32,6 +33,7 @@ mod nested;
 mod plan;
 mod plan_error;
 mod resources;
+mod static_addresses;
 mod testnet;
 mod testnet_file;
 pub mod text;
@@ -59,23 +61,22 @@ pub use file_name::file_name;
 pub use handed::{HandedError, handed_image};
 pub use handle::Handle;
 pub use hash::{ParseSha256Error, Sha256};
+pub use image_source::ImageSource;
 pub use launch::{
-    Endpoint, InterfaceRecord, LAUNCHED_VMS_MAX, LaunchError, LaunchRequest, ParseMarkError, ProcessMark,
-    Transport,
+    InterfaceRecord, LAUNCHED_VMS_MAX, LaunchError, LaunchRequest, ParseMarkError, ProcessMark,
+    ServiceAddress, Transport,
 };
 pub use mac::{MacAddr, ParseMacError};
 pub use name::{GroupName, IFNAME_MAX, IfName, LABEL_MAX, NameError, ParseIfNameError, VmName};
 pub use names::{
-    DnsName, DnsNameError, Found, Record, RecordData, RecordError, RecordTable, ResolverError,
+    DnsName, DnsNameError, Lookup, Record, RecordData, RecordError, RecordTable, ResolverError,
     StrangeNameError, Zone, ZoneData, check_resolver,
 };
 pub use nested::NestedError;
 pub use plan::Plan;
 pub use plan_error::PlanError;
 pub use resources::{HostResources, OVERHEAD_MIB, OVERSUBSCRIPTION, ResourceError, Resources};
-pub use testnet::{
-    Boot, CloudInit, GuestConfig, ImageSource, Testnet, VmSpec, default_memory_mib, default_vcpus,
-};
+pub use testnet::{Boot, CloudInit, GuestConfig, Testnet, VmSpec, default_memory_mib, default_vcpus};
 pub use testnet_file::{Guest, GuestFiles, TestnetFile, TestnetFileError};
 pub use variable::{
     Environment, Expected, VARIABLES, Variable, VariableError, check_variables, integer_variable,

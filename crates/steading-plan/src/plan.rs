@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::addressing::{self, Addressing};
+use crate::addressing::Addressing;
 use crate::channels;
 use crate::command::Launch;
 use crate::declaration;
@@ -16,6 +16,7 @@ use crate::facts::{HostFacts, QemuFacts};
 use crate::nested;
 use crate::plan_error::PlanError;
 use crate::resources::{HostResources, ResourceError, Resources, memory_sum, strain};
+use crate::static_addresses;
 use crate::vm_plan::VmPlan;
 use crate::{
     AddressPlan, Boot, FileSource, GroupName, IfName, MacAddr, Record, RecordError, Sha256, Testnet, VmName,
@@ -68,7 +69,7 @@ impl Plan {
         }
         if testnet.addressing == Addressing::Static {
             for vm in &mut vms {
-                addressing::tell(vm, &addresses);
+                static_addresses::tell(vm, &addresses);
             }
         }
         let mut files = testnet.files.clone();

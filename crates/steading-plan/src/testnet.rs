@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Addressing, FileSource, Record, Sha256, VmName};
+use crate::{Addressing, FileSource, ImageSource, Record, VmName};
 
 /// The declared VMs and network of one test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,33 +240,6 @@ impl VmSpec {
     #[must_use]
     pub fn config(mut self, config: GuestConfig) -> Self {
         self.config = config;
-        self
-    }
-}
-
-/// A disk image, kernel or initrd as a file, in any format the image cache understands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ImageSource {
-    /// Where the file is.
-    #[schemars(with = "String")]
-    pub path: Utf8PathBuf,
-    /// What its SHA-256 must be, if that is to be checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub sha256: Option<Sha256>,
-}
-
-impl ImageSource {
-    /// The image in this file.
-    pub fn new(path: impl Into<Utf8PathBuf>) -> Self {
-        Self { path: path.into(), sha256: None }
-    }
-
-    /// The same image, refused unless its SHA-256 is this.
-    #[must_use]
-    pub fn sha256(mut self, sha256: Sha256) -> Self {
-        self.sha256 = Some(sha256);
         self
     }
 }

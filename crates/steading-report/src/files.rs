@@ -10,7 +10,7 @@ use steading_logs::{LOG_FILE, LogError, LogReader, ReadLogError};
 use steading_plan::env_vars;
 use thiserror::Error;
 
-use crate::log::Log;
+use crate::log::LogView;
 use crate::timeline::Timeline;
 use crate::{Summary, html, junit, trace};
 
@@ -101,7 +101,7 @@ pub fn render<R: BufRead>(
     log: &mut LogReader<R>,
     pictures: &[(String, String)],
 ) -> Result<Rendered, ReportError> {
-    let log = Log::read(log).map_err(ReportError::Log)?;
+    let log = LogView::read(log).map_err(ReportError::Log)?;
     let timeline = Timeline::new(summary, &log);
     Ok(Rendered {
         page: html::render(summary, &timeline, &log, pictures),

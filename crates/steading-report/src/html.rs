@@ -3,8 +3,8 @@
 use serde::Serialize;
 use steading_logs::Record;
 
-use crate::log::Log;
-use crate::summary::Row;
+use crate::log::LogView;
+use crate::row::Row;
 use crate::timeline::Timeline;
 use crate::{Metric, Summary};
 
@@ -47,7 +47,7 @@ struct Line<'a>(i64, &'a str, &'static str, Option<u8>, String);
 pub(crate) fn render(
     summary: &Summary,
     timeline: &Timeline,
-    log: &Log,
+    log: &LogView,
     pictures: &[(String, String)],
 ) -> String {
     let skipped = log.skipped.told();

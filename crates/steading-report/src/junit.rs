@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
-use crate::summary::{Row, is_counted};
+use crate::row::Row;
+use crate::summary::is_counted;
 use crate::{Failure, Outcome, Summary};
 
 /// The whole document.

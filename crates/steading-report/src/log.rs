@@ -16,7 +16,7 @@ const ACCESSES: usize = 2_000;
 
 /// A log that was read to its end.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub(crate) struct LogView {
     /// The last records, in order of time.
     pub(crate) records: Vec<Record>,
     /// How many there are before them.
@@ -38,7 +38,7 @@ pub(crate) fn began(end: Timestamp, access: &FileAccess) -> Timestamp {
     end.checked_sub(took).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-impl Log {
+impl LogView {
     pub(crate) fn read<R: BufRead>(reader: &mut LogReader<R>) -> Result<Self, ReadLogError> {
         Self::read_keeping(RECORDS, reader)
     }
@@ -106,7 +106,7 @@ mod tests {
         let seconds = [9, 1, 8, 2, 7, 7, 3, 7, 6, 4, 5];
         let all = log(&seconds);
         let kept = |count| {
-            let log = Log::read_keeping(count, &mut LogReader::new(all.as_bytes())).unwrap();
+            let log = LogView::read_keeping(count, &mut LogReader::new(all.as_bytes())).unwrap();
             let records: Vec<_> =
                 log.records.iter().map(|record| (record.time.as_second(), record.message.clone())).collect();
             (log.left_out, records)
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_beginning_and_every_event_are_known_though_their_records_are_left_out() {
-        let log = Log::read_keeping(1, &mut LogReader::new(log(&[5, 1, 9, 3]).as_bytes())).unwrap();
+        let log = LogView::read_keeping(1, &mut LogReader::new(log(&[5, 1, 9, 3]).as_bytes())).unwrap();
         let second = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(log.span, Some((second(1), second(9))));
         let events: Vec<_> = log.vms.values().flatten().map(|(time, _)| time.as_second()).collect();

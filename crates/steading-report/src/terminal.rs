@@ -202,21 +202,23 @@ impl Lines {
             .map_or_else(|| name.to_owned(), |columns| shortened(name, columns.saturating_sub(others).max(8)))
     }
 
+    fn print_plan(&self, event: &Event) {
+        let Event::Planned { suite, resources, vms, acceleration, reason } = event else { return };
+        let plural = if vms.len() == 1 { "" } else { "s" };
+        eprintln!("{} {} VM{plural}, {resources}", format!("{suite}:").bold(), vms.len());
+        for vm in vms {
+            eprintln!("  {:<16} {}", self.name(&vm.name, 44), vm.address);
+        }
+        let runs = format!("runs by {acceleration}: {reason}");
+        for line in self.columns.map_or_else(|| vec![runs.clone()], |columns| folded(&runs, columns)) {
+            eprintln!("  {line}");
+        }
+    }
+
     fn print(&self, event: &Event) {
         let seconds = self.now.as_secs_f64();
         match event {
-            Event::Planned { suite, resources, vms, acceleration, reason } => {
-                let plural = if vms.len() == 1 { "" } else { "s" };
-                eprintln!("{} {} VM{plural}, {resources}", format!("{suite}:").bold(), vms.len());
-                for vm in vms {
-                    eprintln!("  {:<16} {}", self.name(&vm.name, 44), vm.address);
-                }
-                let runs = format!("runs by {acceleration}: {reason}");
-                for line in self.columns.map_or_else(|| vec![runs.clone()], |columns| folded(&runs, columns))
-                {
-                    eprintln!("  {line}");
-                }
-            }
+            Event::Planned { .. } => self.print_plan(event),
             Event::Queued { needs, place, held } => {
                 let place = place.map_or_else(
                     || "the queue is locked by a process that does not go on".to_owned(),
@@ -258,17 +260,7 @@ impl Lines {
                 let failed = "failed".yellow();
                 eprintln!("{seconds:>7.1} s  {name} {failed}: {failure}; attempt {attempt} of {of} …");
             }
-            Event::Waits { functions, vms } => {
-                if functions.is_empty() {
-                    eprintln!("{seconds:>7.1} s  no function runs");
-                }
-                for wait in functions {
-                    eprintln!("{seconds:>7.1} s  {}", waits(wait));
-                }
-                for (vm, state) in vms {
-                    eprintln!("{seconds:>7.1} s  VM {vm} is {state}");
-                }
-            }
+            Event::Waits { functions, vms } => waiting(seconds, functions, vms),
             Event::Left { name, processes } => {
                 eprintln!("{seconds:>7.1} s  {name} had left running, now ended: {}", processes.join("; "));
             }
@@ -284,15 +276,7 @@ impl Lines {
             Event::CommandEnded { status, log_dir } => {
                 eprintln!("{seconds:>7.1} s  the command has ended with status {status}; logs: {log_dir}");
             }
-            Event::Staying { socket, owner } => {
-                eprintln!("{seconds:>7.1} s  the testnet is up; Ctrl-C ends it");
-                if let Some(owner) = owner {
-                    eprintln!(
-                        "  a shell inside its network: nsenter --user --preserve-credentials --net --target {owner}"
-                    );
-                }
-                eprintln!("  its control API: {socket}");
-            }
+            Event::Staying { socket, owner } => staying(seconds, socket, *owner),
             Event::Warning { message } => eprintln!("{} {message}", "warning:".yellow().bold()),
             Event::Error { message } => eprintln!("{} {message}", "error:".red().bold()),
             Event::Finished { summary, log_dir, report, again } => {
@@ -359,4 +343,27 @@ fn finished(summary: &Summary, log_dir: &str, report: Option<&str>, again: Optio
     };
     let (passed, failed, skipped) = (summary.passed(), summary.failed(), summary.skipped());
     println!("{passed} passed, {failed} failed, {skipped} skipped{flaky}");
+}
+/// The testnet stays up.
+fn staying(seconds: f64, socket: &str, owner: Option<i32>) {
+    eprintln!("{seconds:>7.1} s  the testnet is up; Ctrl-C ends it");
+    if let Some(owner) = owner {
+        eprintln!(
+            "  a shell inside its network: nsenter --user --preserve-credentials --net --target {owner}"
+        );
+    }
+    eprintln!("  its control API: {socket}");
+}
+
+/// What functions wait for, and what VMs do.
+fn waiting(seconds: f64, functions: &[Wait], vms: &[(String, String)]) {
+    if functions.is_empty() {
+        eprintln!("{seconds:>7.1} s  no function runs");
+    }
+    for wait in functions {
+        eprintln!("{seconds:>7.1} s  {}", waits(wait));
+    }
+    for (vm, state) in vms {
+        eprintln!("{seconds:>7.1} s  VM {vm} is {state}");
+    }
 }

@@ -7,7 +7,7 @@ use steading_logs::{FaultEvent, FileAccess, VmEvent};
 use steading_plan::VmName;
 
 use crate::Summary;
-use crate::log::{self, Log};
+use crate::log::{self, LogView};
 
 /// All that happened, in milliseconds from the beginning.
 #[derive(Debug, Serialize)]
@@ -51,7 +51,7 @@ pub(crate) const FAULTS: &str = "network faults";
 pub(crate) const FILES: &str = "file server";
 
 impl Timeline {
-    pub(crate) fn new(summary: &Summary, log: &Log) -> Self {
+    pub(crate) fn new(summary: &Summary, log: &LogView) -> Self {
         let began = beginning(summary, log);
         let millis = |time: Timestamp| time.as_millisecond() - began.as_millisecond();
         let functions: Vec<Span> = summary
@@ -87,7 +87,7 @@ impl Timeline {
 }
 
 /// The first thing that is known to have happened.
-fn beginning(summary: &Summary, log: &Log) -> Timestamp {
+fn beginning(summary: &Summary, log: &LogView) -> Timestamp {
     let functions = summary.rows().iter().filter_map(|row| row.began);
     functions.chain(log.span.map(|(first, _)| first)).min().unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -181,7 +181,7 @@ mod tests {
         let row = |seconds| Row { seconds, ..Row::new("f", Kind::Test, Outcome::Passed) };
         summary.add(Row { began: began("2026-01-02T03:04:05Z"), ..row(-1e300) });
         summary.add(Row { began: began("2026-01-02T03:04:06Z"), ..row(1e300) });
-        let timeline = Timeline::new(&summary, &Log::default());
+        let timeline = Timeline::new(&summary, &LogView::default());
         let ends: Vec<_> = timeline.lanes[0].spans.iter().map(|span| (span.start, span.end)).collect();
         assert_eq!(ends, [(0, 0), (1000, 1000 + LONGEST)]);
     }
@@ -218,7 +218,7 @@ mod tests {
             (end, None, access(4, Some(200))),
             (end, None, access(0, None)),
         ];
-        let log = Log { accesses, ..Log::default() };
+        let log = LogView { accesses, ..LogView::default() };
         let timeline = Timeline::new(&Summary::new("s"), &log);
         let lane = timeline.lanes.iter().find(|lane| lane.name == FILES).unwrap();
         let found: Vec<_> = lane.spans.iter().map(|span| (span.name.as_str(), span.class)).collect();

@@ -25,6 +25,8 @@ pub mod pty;
 #[cfg(feature = "driver")]
 pub mod ready;
 #[cfg(feature = "driver")]
+mod run_error;
+#[cfg(feature = "driver")]
 pub mod search;
 #[cfg(feature = "driver")]
 pub mod signal;

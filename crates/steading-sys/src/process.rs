@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,55 +12,16 @@ use camino::Utf8PathBuf;
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::Pid;
 use steading_plan::{ProcessMark, env_vars};
-use thiserror::Error;
 
 use crate::capability;
 use crate::pty;
+pub use crate::run_error::RunError;
 use crate::search::resolve;
 use crate::signal;
 use crate::start_error::explain;
 
 /// How much of a failed program's error output is kept, in bytes.
 const STDERR_KEPT: usize = 2000;
-
-/// A program that could not be run, or that failed.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// It is not installed.
-    #[error("{program} is not installed, or not on PATH\nhint: {advice}")]
-    NotFound {
-        /// The program.
-        program: String,
-        /// How to get it.
-        advice: String,
-    },
-    /// It was named by a path that leads nowhere.
-    #[error("there is no program {program}\nhint: check the path")]
-    NoFile {
-        /// The path.
-        program: String,
-    },
-    /// It could not be started for another reason.
-    #[error("cannot start {program}{hint}")]
-    Start {
-        /// The program.
-        program: String,
-        /// What to do, with a line break before it, where that is known.
-        hint: String,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("`{command}` failed ({status}): {stderr}")]
-    Failed {
-        /// The command line.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of what it said.
-        stderr: String,
-    },
-}
 
 /// Runs `program` to its end with no input and returns what it printed.
 ///
@@ -165,7 +126,7 @@ pub struct Started {
 
 /// Where the standard streams of a program lead.
 #[derive(Debug)]
-pub enum Streams {
+pub enum ProgramStreams {
     /// A pipe for each.
     Pipes,
     /// The input of this process, and a pipe for each output.
@@ -209,7 +170,7 @@ impl Program {
     ///
     /// When it is not installed, or the kernel refuses.
     pub fn start(self) -> Result<Started, RunError> {
-        let Connected { pid, stdin, stdout, stderr } = self.start_on(Streams::Pipes)?;
+        let Connected { pid, stdin, stdout, stderr } = self.start_on(ProgramStreams::Pipes)?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             unreachable!("all three streams were asked to be pipes");
         };
@@ -221,7 +182,7 @@ impl Program {
     /// # Errors
     ///
     /// When it is not installed, or the kernel refuses.
-    pub fn start_on(self, streams: Streams) -> Result<Connected, RunError> {
+    pub fn start_on(self, streams: ProgramStreams) -> Result<Connected, RunError> {
         let Some((program, args)) = self.argv.split_first() else {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the command line is empty");
             return Err(RunError::Start { program: String::new(), hint: String::new(), source });
@@ -231,13 +192,13 @@ impl Program {
         unblocked(&mut command).args(args).envs(self.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match streams {
-            Streams::Pipes => {
+            ProgramStreams::Pipes => {
                 command.process_group(0);
             }
-            Streams::InputOfThis => {
+            ProgramStreams::InputOfThis => {
                 command.stdin(Stdio::inherit()).process_group(0);
             }
-            Streams::Terminal { theirs, errors_apart } => {
+            ProgramStreams::Terminal { theirs, errors_apart } => {
                 let copy = || theirs.try_clone().map_err(failed);
                 command.stdin(copy()?).stdout(copy()?);
                 if !errors_apart {

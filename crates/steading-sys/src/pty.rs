@@ -78,7 +78,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
-    use crate::process::{Program, Streams};
+    use crate::process::{Program, ProgramStreams};
 
     #[test]
     fn a_program_on_a_terminal_has_it_as_its_controlling_terminal() {
@@ -94,7 +94,7 @@ mod tests {
             fds: Vec::new(),
             network_capabilities: false,
         };
-        let started = program.start_on(Streams::Terminal { theirs, errors_apart: false }).unwrap();
+        let started = program.start_on(ProgramStreams::Terminal { theirs, errors_apart: false }).unwrap();
         assert!(started.stdin.is_none() && started.stdout.is_none() && started.stderr.is_none());
         let mut said = Vec::new();
         // Its end is an error here: nobody has the other end any more (pty(7)).

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use steading_plan::env_vars;
 
-use crate::process::RunError;
+use crate::run_error::RunError;
 
 const INTERPRETER: &str = "\nhint: the file is there: what is missing is the interpreter that its first line (`#!`) or its header names";
 const FORBIDDEN: &str = "\nhint: it must be executable (chmod +x), its file system not be mounted noexec, and this user be let into the directories above it";

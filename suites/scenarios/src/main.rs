@@ -85,6 +85,13 @@ fn suite(name: &str) -> Option<Suite> {
             .test("here", |testnet| Err(testnet.skip("this group has no VM")))
             .test_with("day", TestOptions::new().ignored("takes a day"), passes)
             .test("other", passes),
+        _ => return of_the_driver(name, suite),
+    })
+}
+
+/// Suites by which the driver itself is put to the test.
+fn of_the_driver(name: &str, suite: Suite) -> Option<Suite> {
+    Some(match name {
         "rules" => suite
             .forbid_log("disk is on fire")
             .require_log("all is well")

@@ -3,7 +3,10 @@
 //! A rule is a function from a file, or from all of them, to [`Finding`]s, so each has a test that
 //! it can fail. An exception is an entry in a list, with its reason.
 
+mod circles;
+mod items;
 mod layout;
+mod names;
 mod rust;
 mod source;
 mod text;
@@ -103,6 +106,8 @@ fn read(root: &Utf8Path) -> anyhow::Result<Vec<File>> {
 fn find(files: &[File], foreign: &text::Foreign) -> Vec<Finding> {
     let mut findings = layout::check(files);
     findings.extend(rust::check_exceptions(files));
+    findings.extend(circles::check(files));
+    findings.extend(names::check(files));
     for file in files {
         findings.extend(text::check(file, foreign));
         if file.is_rust() {

@@ -49,6 +49,10 @@ const SLEEPS: &[(&str, &str)] = &[
     ("crates/steading-logs/src/journal/follow.rs", "back-off: no event tells that a guest begins to listen"),
     ("crates/steading-logs/src/journal/http.rs", "a time limit, raced against the answer"),
     ("crates/steading-vm/src/agent/exec.rs", "the guest agent's protocol has no event for a program's end"),
+    (
+        "crates/steading-vm/src/engine/simulated/machine.rs",
+        "a simulated guest takes its time: that is what it is for",
+    ),
     ("crates/steading-vm/tests/guest_agent.rs", "the agent, run by itself, gives no sign that it listens"),
 ];
 

@@ -31,7 +31,7 @@ use crate::files::Files;
 use crate::log::Log;
 use input::Sink;
 use left::{end_what_is_left, wait_for_what_is_left};
-use output::{Listener, Source, Until};
+use output::{Listener, OutputSource, Until};
 use steading_sys::processes::{ExitWatch, Processes};
 
 /// Marks every process that a program starts, however deep, unless it clears its environment.
@@ -73,7 +73,7 @@ struct Streaming {
     pid: Pid,
     input: Option<Sink>,
     terminal: Option<Arc<AsyncFd<OwnedFd>>>,
-    outputs: Vec<(OutputStream, Source)>,
+    outputs: Vec<(OutputStream, OutputSource)>,
 }
 
 impl Jobs {
@@ -268,12 +268,14 @@ fn start(program: Program, streams: Streams) -> Result<Streaming, Failure> {
     let is_sent = streams == Streams::Bytes { input: Input::Sent };
     let mut terminal = None;
     let streams = match streams {
-        Streams::Bytes { input: Input::Inherited } => process::Streams::InputOfThis,
-        Streams::Lines | Streams::Bytes { input: Input::Nothing | Input::Sent } => process::Streams::Pipes,
+        Streams::Bytes { input: Input::Inherited } => process::ProgramStreams::InputOfThis,
+        Streams::Lines | Streams::Bytes { input: Input::Nothing | Input::Sent } => {
+            process::ProgramStreams::Pipes
+        }
         Streams::Terminal { size, errors_apart } => {
             let Pty { ours, theirs } = Pty::open(size.columns, size.rows).map_err(failed)?;
             terminal = Some(Arc::new(watch(ours, Interest::READABLE | Interest::WRITABLE).map_err(failed)?));
-            process::Streams::Terminal { theirs, errors_apart }
+            process::ProgramStreams::Terminal { theirs, errors_apart }
         }
     };
     let Connected { pid, stdin, stdout, stderr } = program.start_on(streams).map_err(|error| Failure {
@@ -283,14 +285,14 @@ fn start(program: Program, streams: Streams) -> Result<Streaming, Failure> {
     })?;
     // A pipe that the event loop does not take is one that nobody reads: it has no other errors.
     let pipes = [
-        (OutputStream::Stdout, stdout.and_then(|stdout| Source::pipe(stdout).ok())),
-        (OutputStream::Stderr, stderr.and_then(|stderr| Source::pipe(stderr).ok())),
+        (OutputStream::Stdout, stdout.and_then(|stdout| OutputSource::pipe(stdout).ok())),
+        (OutputStream::Stderr, stderr.and_then(|stderr| OutputSource::pipe(stderr).ok())),
     ];
     let mut outputs: Vec<_> =
         pipes.into_iter().filter_map(|(stream, source)| Some((stream, source?))).collect();
     let mut input = stdin.filter(|_| is_sent).and_then(|stdin| Sink::pipe(stdin).ok());
     if let Some(terminal) = &terminal {
-        outputs.push((OutputStream::Stdout, Source::Terminal(Arc::clone(terminal))));
+        outputs.push((OutputStream::Stdout, OutputSource::Terminal(Arc::clone(terminal))));
         input = Some(Sink::terminal(Arc::clone(terminal)));
     }
     Ok(Streaming { pid, input, terminal, outputs })

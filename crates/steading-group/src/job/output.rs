@@ -24,12 +24,12 @@ const PIECE: usize = 64 * 1024;
 const LEFT_IN_PIPE: usize = 1 << 20;
 
 /// Where a program's output comes from.
-pub(super) enum Source {
+pub(super) enum OutputSource {
     Pipe(pipe::Receiver),
     Terminal(Arc<AsyncFd<OwnedFd>>),
 }
 
-impl Source {
+impl OutputSource {
     pub(super) fn pipe(fd: impl Into<OwnedFd>) -> io::Result<Self> {
         Ok(Self::Pipe(pipe::Receiver::from_owned_fd(fd.into())?))
     }
@@ -93,7 +93,7 @@ impl Listener {
     }
 
     /// Reads it all.
-    pub(super) async fn read(mut self, mut source: Source, until: Until) {
+    pub(super) async fn read(mut self, mut source: OutputSource, until: Until) {
         let mut flood = Flood::default();
         let mut buffer = vec![0; PIECE];
         loop {

@@ -6,13 +6,13 @@ use steading_api::{ConsoleFrom, ConsoleMatch, ConsoleWait, Ended, Failure, Failu
 use steading_plan::VmName;
 use tokio::time::timeout;
 
-use super::handle::{CONSOLE_SHOWN, Vm};
+use super::handle::{CONSOLE_SHOWN, VmHandle};
 
 /// Why a VM that is on is not waited for.
 pub(crate) const PANICKED: &str = "its kernel panicked";
 
 /// Waits for a text on the console; ends at once with the VM, or with its kernel.
-pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Failure> {
+pub(crate) async fn wait(vm: &VmHandle, wait: &ConsoleWait) -> Result<ConsoleMatch, Failure> {
     let Some(positions) = vm.log.positions(vm.name()).await else {
         return Err(ending(vm.name()));
     };
@@ -21,7 +21,7 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
         ConsoleFrom::Boot => positions.boot,
         ConsoleFrom::At(position) => position,
     };
-    let mut look = steading_logs::ConsoleWait::new(&wait.pattern, from).map_err(|error| Failure {
+    let mut look = steading_logs::TextWait::new(&wait.pattern, from).map_err(|error| Failure {
         kind: FailureKind::BadRequest,
         message: format!("{:?} is no regular expression: {error}", wait.pattern),
         console: Vec::new(),
@@ -61,7 +61,7 @@ pub(crate) async fn wait(vm: &Vm, wait: &ConsoleWait) -> Result<ConsoleMatch, Fa
 }
 
 /// Waits until the VM is off, or its kernel has panicked for good.
-pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
+pub(crate) async fn ended(vm: &VmHandle) -> Result<Ended, Failure> {
     let mut view = vm.view();
     let seen = view.wait_for(|view| vm.is_over(&view.status)).await;
     let status = seen.map_err(|_| ending(vm.name()))?.status.clone();
@@ -74,7 +74,7 @@ pub(crate) async fn ended(vm: &Vm) -> Result<Ended, Failure> {
 
 /// Waits until the VM is in this boot or a later one. A VM that is off may yet be started; one whose kernel has
 /// panicked boots no more by itself.
-pub(crate) async fn booted(vm: &Vm, boot: u32) -> Result<VmStatus, Failure> {
+pub(crate) async fn booted(vm: &VmHandle, boot: u32) -> Result<VmStatus, Failure> {
     let has_booted = |status: &VmStatus| status.state != VmState::Off && status.boot >= boot;
     let mut view = vm.view();
     let seen = view

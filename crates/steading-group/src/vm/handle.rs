@@ -8,7 +8,7 @@ use steading_plan::{VmName, VmPlan};
 use steading_vm::engine::FrozenVm;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::view::{Command, Reply, VmView};
+use super::view::{Command, ReplyTo, VmView};
 use crate::log::Log;
 
 /// How many of the last console lines a failure shows.
@@ -16,10 +16,10 @@ pub(crate) const CONSOLE_SHOWN: usize = 12;
 
 /// A handle to a VM.
 #[derive(Clone, Debug)]
-pub(crate) struct Vm {
+pub(crate) struct VmHandle {
     pub(crate) plan: Arc<VmPlan>,
     /// The VM that it runs inside of, if it does.
-    pub(crate) host: Option<Arc<Vm>>,
+    pub(crate) host: Option<Arc<VmHandle>>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<VmView>,
     pub(crate) log: Log,
@@ -29,7 +29,7 @@ pub(crate) struct Vm {
     pub(crate) read_to: watch::Receiver<Option<JournalPosition>>,
 }
 
-impl Vm {
+impl VmHandle {
     pub(crate) fn name(&self) -> &VmName {
         &self.plan.name
     }
@@ -95,7 +95,7 @@ impl Vm {
         Failure { kind, message, console }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
+    async fn ask<T>(&self, command: impl FnOnce(ReplyTo<T>) -> Command) -> Result<T, Failure> {
         let ending = || Failure {
             kind: FailureKind::VmEnded,
             message: format!("VM {}: the group is ending", self.plan.name),

@@ -9,7 +9,7 @@ use steading_vm::engine::VmFiles;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::common::Common;
-use super::handle::Vm;
+use super::handle::VmHandle;
 use super::nested::NestedTask;
 use super::signs::{Inside, TimedSign};
 use super::standing::Standing;
@@ -28,7 +28,7 @@ pub(crate) fn make(
     inside: Inside,
     common: &Common,
     follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
-) -> (Vm, VmTask) {
+) -> (VmHandle, VmTask) {
     let mut status = status_of(&plan, "it was not started yet");
     let standing = past.and_then(|past| {
         let Past { frozen, record } = past;
@@ -49,11 +49,11 @@ pub(crate) fn make(
 /// One that another VM runs.
 pub(crate) fn make_nested(
     plan: VmPlan,
-    host: &Vm,
+    host: &VmHandle,
     signs: mpsc::UnboundedReceiver<TimedSign>,
     common: &Common,
     follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
-) -> (Vm, NestedTask) {
+) -> (VmHandle, NestedTask) {
     let status = status_of(&plan, &format!("its host, VM {}, has not started it yet", host.name()));
     let (mut vm, ends) = with_status(plan, status, common, follower);
     vm.host = Some(Arc::new(host.clone()));
@@ -67,7 +67,7 @@ fn with_status(
     status: VmStatus,
     common: &Common,
     follower: impl FnOnce(watch::Receiver<Power>, mpsc::Sender<FollowEvent>) -> Follower,
-) -> (Vm, Ends) {
+) -> (VmHandle, Ends) {
     let (view_sender, view) =
         watch::channel(VmView { status, control: None, agent: None, guest_shutdowns: 0 });
     let (sender, commands) = mpsc::channel(8);
@@ -75,7 +75,7 @@ fn with_status(
     let (journal_sender, journal) = mpsc::channel(64);
     let follower = follower(powered, journal_sender);
     let (output, _) = broadcast::channel(OUTPUT_WAITING);
-    let vm = Vm {
+    let vm = VmHandle {
         plan: Arc::new(plan),
         host: None,
         commands: sender,

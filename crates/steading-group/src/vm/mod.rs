@@ -16,6 +16,6 @@ mod task;
 mod view;
 
 pub(crate) use common::Common;
-pub(crate) use handle::Vm;
+pub(crate) use handle::VmHandle;
 pub(crate) use make::{make, make_nested};
 pub(crate) use signs::{Inside, TimedSign};

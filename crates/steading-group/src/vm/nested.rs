@@ -11,7 +11,7 @@ use steading_plan::VmPlan;
 use steading_vm::agent::AgentCommand;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::handle::Vm;
+use super::handle::VmHandle;
 use super::signs::{Inside, Sign, TimedSign};
 use super::streams::{follow, show_suspended};
 use super::view::{Command, Ends, VmView};
@@ -29,7 +29,7 @@ const TOLD_LIMIT: Duration = Duration::from_secs(60);
 /// The task behind such a VM.
 pub(crate) struct NestedTask {
     pub(super) plan: Arc<VmPlan>,
-    pub(super) host: Vm,
+    pub(super) host: VmHandle,
     pub(super) log: Log,
     pub(super) signs: mpsc::UnboundedReceiver<TimedSign>,
     pub(super) ends: Ends,
@@ -178,7 +178,7 @@ impl Shown {
 }
 
 /// Does something to a VM inside this host, and returns when the host's journal tells of it.
-pub(crate) async fn act(vm: &Vm, host: &Vm, verb: VmVerb) -> Result<(), Failure> {
+pub(crate) async fn act(vm: &VmHandle, host: &VmHandle, verb: VmVerb) -> Result<(), Failure> {
     let mut view = vm.view();
     let boot = view.borrow_and_update().status.boot;
     ask(vm, host, verb.as_str()).await?;
@@ -201,7 +201,7 @@ pub(crate) async fn act(vm: &Vm, host: &Vm, verb: VmVerb) -> Result<(), Failure>
     Err(vm.failure(FailureKind::TimedOut, message).await)
 }
 
-async fn ask(vm: &Vm, host: &Vm, verb: &str) -> Result<(), Failure> {
+async fn ask(vm: &VmHandle, host: &VmHandle, verb: &str) -> Result<(), Failure> {
     let agent = host.view().borrow().agent.clone();
     let Some(agent) = agent else {
         return Err(host.off(&format!("cannot {verb} VM {} inside it", vm.name())).await);

@@ -10,7 +10,7 @@ use steading_api::{Failure, FailureKind, Screenshot, VmState, VmVerb, chain};
 use steading_vm::engine::{Button, Control, ControlError};
 
 use super::console::PANICKED;
-use super::handle::Vm;
+use super::handle::VmHandle;
 use super::nested;
 use super::view::VmView;
 
@@ -22,7 +22,7 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
 const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Does what is asked for, and returns when it is done.
-pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
+pub(crate) async fn act(vm: &VmHandle, verb: VmVerb) -> Result<(), Failure> {
     vm.log.driver(Some(vm.name()), verb.as_str()).await;
     if let Some(host) = &vm.host {
         return nested::act(vm, host, verb).await;
@@ -49,7 +49,7 @@ pub(crate) async fn act(vm: &Vm, verb: VmVerb) -> Result<(), Failure> {
     }
 }
 
-async fn reboot(vm: &Vm) -> Result<(), Failure> {
+async fn reboot(vm: &VmHandle) -> Result<(), Failure> {
     let control = control(vm, "reboot").await?;
     let (before, boot) = {
         let view = vm.view();
@@ -67,7 +67,7 @@ async fn reboot(vm: &Vm) -> Result<(), Failure> {
 }
 
 /// Takes a picture of the display.
-pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
+pub(crate) async fn screenshot(vm: &VmHandle) -> Result<Screenshot, Failure> {
     if !vm.plan.spec.display {
         let message = format!(
             "VM {} has no display\nhint: declare it with .display(), or `display = true` in TOML",
@@ -83,7 +83,7 @@ pub(crate) async fn screenshot(vm: &Vm) -> Result<Screenshot, Failure> {
 }
 
 /// The controls of a VM that is on.
-async fn control(vm: &Vm, action: &str) -> Result<Arc<dyn Control>, Failure> {
+async fn control(vm: &VmHandle, action: &str) -> Result<Arc<dyn Control>, Failure> {
     let control = vm.view().borrow().control.clone();
     match control {
         Some(control) => Ok(control),
@@ -95,7 +95,7 @@ async fn control(vm: &Vm, action: &str) -> Result<Arc<dyn Control>, Failure> {
 /// driver for the button is not loaded yet misses a press, so it is pressed again now and then. One whose kernel
 /// has panicked, or panics meanwhile, never answers.
 async fn press<F: Future<Output = Result<(), ControlError>>>(
-    vm: &Vm,
+    vm: &VmHandle,
     action: &str,
     button: impl Fn() -> F,
     off: impl Fn(&VmView) -> bool,
@@ -126,7 +126,7 @@ async fn press<F: Future<Output = Result<(), ControlError>>>(
     }
 }
 
-async fn panicked(vm: &Vm, action: &str) -> Failure {
+async fn panicked(vm: &VmHandle, action: &str) -> Failure {
     let message = format!(
         "VM {}: cannot {action} it: {}\nhint: use `kill`, then `start`, to boot it again",
         vm.name(),
@@ -135,7 +135,7 @@ async fn panicked(vm: &Vm, action: &str) -> Failure {
     vm.failure(FailureKind::VmEnded, message).await
 }
 
-async fn ignored(vm: &Vm) -> Failure {
+async fn ignored(vm: &VmHandle) -> Failure {
     let message = format!(
         "VM {} did not power off within {} s of pressing its power button\nhint: does the guest heed ACPI's \
          button (logind or acpid), and which of its services is slow to stop? `kill` pulls the plug",
@@ -145,20 +145,20 @@ async fn ignored(vm: &Vm) -> Failure {
     vm.failure(FailureKind::TimedOut, message).await
 }
 
-async fn done(vm: &Vm, action: &str, outcome: Result<(), ControlError>) -> Result<(), Failure> {
+async fn done(vm: &VmHandle, action: &str, outcome: Result<(), ControlError>) -> Result<(), Failure> {
     match outcome {
         Ok(()) => Ok(()),
         Err(error) => Err(failed(vm, action, &error).await),
     }
 }
 
-async fn failed(vm: &Vm, action: &str, error: &ControlError) -> Failure {
+async fn failed(vm: &VmHandle, action: &str, error: &ControlError) -> Failure {
     let message = format!("VM {}: cannot {action} it: {}", vm.name(), chain(error));
     vm.failure(FailureKind::Failed, message).await
 }
 
 /// Waits for a view of the VM; one that is off is waited for no longer.
-async fn until(vm: &Vm, wanted: impl Fn(&VmView) -> bool) -> Result<(), Failure> {
+async fn until(vm: &VmHandle, wanted: impl Fn(&VmView) -> bool) -> Result<(), Failure> {
     let mut view = vm.view();
     let seen = view.wait_for(|view| wanted(view) || view.status.state == VmState::Off).await;
     let reached = seen.is_ok_and(|view| wanted(&view));

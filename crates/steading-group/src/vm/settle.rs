@@ -16,7 +16,7 @@ use steading_sys::stat::Stat;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::handle::Vm;
+use super::handle::VmHandle;
 use super::view::VmView;
 
 /// How often processes are looked at.
@@ -49,12 +49,12 @@ const LIMIT: Duration = Duration::from_secs(4);
 pub(crate) type AtRest = Shared<BoxFuture<'static, ()>>;
 
 /// Ends when all VMs of a fork that run now have come to rest, or after some seconds.
-pub(crate) fn at_rest(vms: &[&Vm]) -> AtRest {
+pub(crate) fn at_rest(vms: &[&VmHandle]) -> AtRest {
     rests(pids(vms), OF_A_FORK, LIMIT).boxed().shared()
 }
 
 /// Ends when the VMs are at rest, or the first of them boots.
-pub(crate) fn at_rest_or_booting(vms: &[&Vm], at_rest: AtRest) -> impl Future<Output = ()> + use<> {
+pub(crate) fn at_rest_or_booting(vms: &[&VmHandle], at_rest: AtRest) -> impl Future<Output = ()> + use<> {
     // Whatever boots from now on is seen.
     let mut booting: FuturesUnordered<_> = vms.iter().map(|vm| boots(vm.view(), vm.status().boot)).collect();
     async move {
@@ -73,12 +73,12 @@ async fn boots(mut view: watch::Receiver<VmView>, before: u32) {
 }
 
 /// Waits until the VMs that run have come to rest and may be frozen, but not for longer than `limit`.
-pub(crate) async fn before_freeze(vms: &[&Vm], limit: Duration) {
+pub(crate) async fn before_freeze(vms: &[&VmHandle], limit: Duration) {
     rests(pids(vms), BEFORE_A_FREEZE, limit).await;
 }
 
 /// The processes of VMs that run.
-fn pids(vms: &[&Vm]) -> Vec<i32> {
+fn pids(vms: &[&VmHandle]) -> Vec<i32> {
     let running = vms.iter().map(|vm| vm.status()).filter(|status| status.state == VmState::Running);
     running.filter_map(|status| status.pid).collect()
 }

@@ -24,13 +24,13 @@ const IDLE: u32 = 6;
 
 /// What is known of a guest's present boot by those who listen to it.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct BootProgress {
     /// Bytes on its console.
     said: AtomicU64,
     reached: AtomicBool,
 }
 
-impl Life {
+impl BootProgress {
     /// It boots.
     pub(super) fn begins(&self) {
         self.said.store(0, Ordering::Relaxed);
@@ -50,14 +50,14 @@ impl Life {
 
 /// What is wrong with a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum StallVerdict {
     /// It computes in silence.
     Spins,
     /// It has not begun.
     Idle,
 }
 
-impl Verdict {
+impl StallVerdict {
     /// For people, about "it". `last` is the last line of its console.
     pub(super) fn told(self, last: Option<&str>) -> String {
         match (self, last.map(str::trim).filter(|last| !last.is_empty())) {
@@ -125,14 +125,14 @@ impl Stall {
     }
 
     /// Looks at the guest of this QEMU process. What is found is returned once.
-    pub(super) fn look(&mut self, life: &Life, process: Pid) -> Option<Verdict> {
+    pub(super) fn look(&mut self, life: &BootProgress, process: Pid) -> Option<StallVerdict> {
         self.next = Instant::now() + PERIOD;
         let pid = process.as_raw_nonzero().get();
         let is_busy = Stat::of_threads(pid).any(|thread| thread.is_runnable());
         self.judge(life.said.load(Ordering::Relaxed), life.reached.load(Ordering::Relaxed), is_busy)
     }
 
-    fn judge(&mut self, said: u64, reached: bool, is_busy: bool) -> Option<Verdict> {
+    fn judge(&mut self, said: u64, reached: bool, is_busy: bool) -> Option<StallVerdict> {
         if reached {
             self.is_over = true;
             return None;
@@ -143,8 +143,8 @@ impl Stall {
         }
         (self.busy, self.idle) = if is_busy { (self.busy + 1, 0) } else { (0, self.idle + 1) };
         let verdict = match () {
-            () if self.busy >= SPINNING => Verdict::Spins,
-            () if self.idle >= IDLE && said == 0 => Verdict::Idle,
+            () if self.busy >= SPINNING => StallVerdict::Spins,
+            () if self.idle >= IDLE && said == 0 => StallVerdict::Idle,
             () => return None,
         };
         self.is_over = true;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     /// What is found in looks at what the console has said, and whether the CPU is busy.
-    fn judged(looks: impl IntoIterator<Item = (u64, bool)>) -> Option<Verdict> {
+    fn judged(looks: impl IntoIterator<Item = (u64, bool)>) -> Option<StallVerdict> {
         let mut stall = Stall::default();
         looks.into_iter().find_map(|(said, is_busy)| stall.judge(said, false, is_busy))
     }
@@ -165,14 +165,14 @@ mod tests {
     #[tokio::test]
     async fn a_guest_whose_cpu_spins_in_silence_is_named() {
         let spins = std::iter::once((100, true)).chain([(100, true); SPINNING as usize]);
-        assert_eq!(judged(spins), Some(Verdict::Spins));
-        let text = Verdict::Spins.told(Some("LSM: Security Framework initializing"));
+        assert_eq!(judged(spins), Some(StallVerdict::Spins));
+        let text = StallVerdict::Spins.told(Some("LSM: Security Framework initializing"));
         assert!(text.contains("60 s") && text.contains("LSM: Security"), "{text}");
     }
 
     #[tokio::test]
     async fn one_that_never_says_a_word_and_rests_is_named_sooner() {
-        assert_eq!(judged([(0, false); IDLE as usize]), Some(Verdict::Idle));
+        assert_eq!(judged([(0, false); IDLE as usize]), Some(StallVerdict::Idle));
         // One that waits at a prompt has said so.
         assert_eq!(judged([(50, false); 100]), None);
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::signs::{Inside, pass_on};
-use super::stall::Life;
+use super::stall::BootProgress;
 use super::view::VmView;
 use crate::log::Log;
 
@@ -40,7 +40,7 @@ pub(super) fn follow(
     (follower, journal): (Follower, mpsc::Receiver<FollowEvent>),
     log: &Log,
     inside: Inside,
-    life: Arc<Life>,
+    life: Arc<BootProgress>,
 ) -> Following {
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
@@ -57,7 +57,7 @@ async fn forward_journal(
     mut events: mpsc::Receiver<FollowEvent>,
     log: Log,
     inside: Inside,
-    life: Arc<Life>,
+    life: Arc<BootProgress>,
 ) {
     while let Some(event) = events.recv().await {
         if matches!(event, FollowEvent::Reached | FollowEvent::Connected { .. }) {
@@ -75,7 +75,7 @@ pub(super) async fn read_console(
     output: broadcast::Sender<Vec<u8>>,
     log: Log,
     signs: mpsc::UnboundedSender<ConsoleSign>,
-    life: Arc<Life>,
+    life: Arc<BootProgress>,
 ) -> String {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = console.read(&mut buffer).await {

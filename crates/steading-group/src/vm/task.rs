@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 
 use super::common::Common;
 use super::signs::Inside;
-use super::stall::{Life, Stall};
+use super::stall::{BootProgress, Stall};
 use super::standing::{Hold, Standing};
 use super::streams::{follow, read_console, read_errors, show_suspended, type_all};
-use super::view::{Command, Ends, Reply, VmView};
+use super::view::{Command, Ends, ReplyTo, VmView};
 
 /// The task behind it.
 pub(crate) struct VmTask {
@@ -53,7 +53,7 @@ impl VmTask {
     /// Serves commands until every handle is gone.
     pub(crate) async fn run(self) {
         let Ends { mut commands, view, power, follower, journal, output } = self.ends;
-        let life = Arc::new(Life::default());
+        let life = Arc::new(BootProgress::default());
         let name = self.plan.name.clone();
         let _following = follow(name, (follower, journal), &self.common.log, self.inside, Arc::clone(&life));
         let mut machine = Tended {
@@ -94,7 +94,7 @@ impl VmTask {
 }
 
 /// Who asked may have given up.
-fn answer<T>(reply: Reply<T>, outcome: Result<T, Failure>) {
+fn answer<T>(reply: ReplyTo<T>, outcome: Result<T, Failure>) {
     let _ = reply.send(outcome);
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Tended {
     pub(super) running: Option<Running>,
     pub(super) held: Option<Hold>,
     pub(super) standing: Option<Standing>,
-    life: Arc<Life>,
+    life: Arc<BootProgress>,
     stall: Stall,
 }
 

@@ -20,22 +20,22 @@ pub(crate) struct VmView {
 }
 
 /// Where the outcome of a command goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, Failure>>;
 
 /// What a VM's task is asked for.
 pub(super) enum Command {
-    Start(Reply<()>),
-    Kill(Reply<()>),
-    Type(Vec<u8>, Reply<()>),
+    Start(ReplyTo<()>),
+    Kill(ReplyTo<()>),
+    Type(Vec<u8>, ReplyTo<()>),
     /// The steps of a freeze, in this order; see `freeze`.
-    Hold(Reply<()>),
-    Save(Reply<()>),
-    Commit(Reply<FrozenVm>),
+    Hold(ReplyTo<()>),
+    Save(ReplyTo<()>),
+    Commit(ReplyTo<FrozenVm>),
     /// Goes on as if there had been no freeze.
-    Release(Reply<()>),
+    Release(ReplyTo<()>),
     /// The steps from a frozen VM to one that runs.
-    Load(Reply<()>),
-    Run(Reply<()>),
+    Load(ReplyTo<()>),
+    Run(ReplyTo<()>),
 }
 
 /// The ends of a VM's channels that its task has.

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Acme, Body, DIRECTORY, Problem, Reply};
+use super::{Acme, DIRECTORY, Problem, Reply, ReplyBody};
 use crate::connections::serve_all;
 
 /// The port of HTTPS.
@@ -136,10 +136,10 @@ async fn post(acme: &Acme, path: &str, request: Request<Incoming>) -> Reply {
 
 fn respond(acme: &Acme, path: &str, reply: Reply) -> Response<Full<Bytes>> {
     let (kind, body) = match reply.body {
-        Body::Json(value) => (Some("application/json"), value.to_string()),
-        Body::Problem(problem) => (Some("application/problem+json"), problem.json().to_string()),
-        Body::Pem(pem) => (Some("application/pem-certificate-chain"), pem),
-        Body::Nothing => (None, String::new()),
+        ReplyBody::Json(value) => (Some("application/json"), value.to_string()),
+        ReplyBody::Problem(problem) => (Some("application/problem+json"), problem.json().to_string()),
+        ReplyBody::Pem(pem) => (Some("application/pem-certificate-chain"), pem),
+        ReplyBody::Nothing => (None, String::new()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

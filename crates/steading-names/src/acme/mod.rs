@@ -87,12 +87,12 @@ pub struct Reply {
     /// What it is a part of.
     pub up: Option<String>,
     /// The answer itself.
-    pub body: Body,
+    pub body: ReplyBody,
 }
 
 /// What an answer holds.
 #[derive(Clone, Debug)]
-pub enum Body {
+pub enum ReplyBody {
     /// An object.
     Json(Value),
     /// A certificate.
@@ -105,7 +105,7 @@ pub enum Body {
 
 impl Reply {
     fn json(status: u16, value: Value) -> Self {
-        Self { status, location: None, up: None, body: Body::Json(value) }
+        Self { status, location: None, up: None, body: ReplyBody::Json(value) }
     }
 
     fn at(self, location: String) -> Self {
@@ -115,7 +115,7 @@ impl Reply {
 
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Self {
-        Self { status: problem.status(), location: None, up: None, body: Body::Problem(problem) }
+        Self { status: problem.status(), location: None, up: None, body: ReplyBody::Problem(problem) }
     }
 }
 
@@ -191,7 +191,7 @@ impl Acme {
     pub fn get(&self, path: &str) -> Reply {
         match path {
             DIRECTORY => Reply::json(200, self.directory()),
-            "/acme/new-nonce" => Reply { status: 204, location: None, up: None, body: Body::Nothing },
+            "/acme/new-nonce" => Reply { status: 204, location: None, up: None, body: ReplyBody::Nothing },
             // Certificates are no secret, but RFC 8555 has everything else asked for by POST.
             _ if path.starts_with("/acme/") => {
                 Problem::new(405, "malformed", "a signed POST is wanted (RFC 8555, section 6.3)".to_owned())
@@ -255,7 +255,7 @@ impl Acme {
             ["acme", "order", order, "finalize"] => self.finalize(order, &id, &payload(&jws)?),
             ["acme", "certificate", order] => self.with_order(order, &id, |found| match &found.certificate {
                 Some(pem) => {
-                    Ok(Reply { status: 200, location: None, up: None, body: Body::Pem(pem.clone()) })
+                    Ok(Reply { status: 200, location: None, up: None, body: ReplyBody::Pem(pem.clone()) })
                 }
                 None => Err(Problem::not_found("certificate yet")),
             }),

@@ -8,4 +8,4 @@ mod zone;
 pub use dns_name::{DnsName, DnsNameError};
 pub use record::{Record, RecordData, RecordError, RecordTable};
 pub use resolver::{ResolverError, check_resolver};
-pub use zone::{Found, StrangeNameError, Zone, ZoneData};
+pub use zone::{Lookup, StrangeNameError, Zone, ZoneData};

@@ -54,7 +54,7 @@ pub enum ZoneData {
 
 /// What was found under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum Lookup<'a> {
     /// There is no such name.
     Nothing,
     /// There is one, and it leads to these; maybe to nothing.
@@ -215,30 +215,30 @@ impl Zone {
     }
 
     /// What a question for this name finds: it is in any case, with a final dot or without.
-    pub fn find(&self, question: &str) -> Found<'_> {
+    pub fn find(&self, question: &str) -> Lookup<'_> {
         let name = question.strip_suffix('.').unwrap_or(question).to_ascii_lowercase();
         let name =
             if name.is_empty() || name.contains('.') { name } else { format!("{name}.{}", self.domain) };
         // What was derived is only compared.
         let node = DnsName::derived(name);
         if let Some(data) = self.sets.get(&node) {
-            return Found::Data(data);
+            return Lookup::Data(data);
         }
         if self.nodes.contains(node.as_str()) {
-            return Found::Data(&[]);
+            return Lookup::Data(&[]);
         }
         let encloser = DnsName::parents(node.as_str()).find(|parent| self.nodes.contains(*parent));
         let wildcard = encloser.map(|encloser| DnsName::derived(format!("*.{encloser}")));
         wildcard
             .and_then(|wildcard| self.sets.get(&wildcard))
-            .map_or(Found::Nothing, |data| Found::Data(data))
+            .map_or(Lookup::Nothing, |data| Lookup::Data(data))
     }
 
     /// The aliases that lead on from a name, each with what it leads to, up to one that is none or is not there.
     pub fn aliases(&self, question: &str) -> Vec<&DnsName> {
         let mut aliases: Vec<&DnsName> = Vec::new();
         let mut name = question;
-        while let Found::Data([ZoneData::Cname(target)]) = self.find(name) {
+        while let Lookup::Data([ZoneData::Cname(target)]) = self.find(name) {
             if aliases.len() == ALIASES_MAX {
                 break;
             }
@@ -251,7 +251,7 @@ impl Zone {
     /// The addresses that a name has, by aliases too.
     pub fn addresses(&self, question: &str) -> Vec<IpAddr> {
         let last = self.aliases(question).last().map_or(question, |last| last.as_str());
-        let Found::Data(data) = self.find(last) else { return Vec::new() };
+        let Lookup::Data(data) = self.find(last) else { return Vec::new() };
         let address = |data: &ZoneData| match data {
             ZoneData::Address(address) => Some(*address),
             _ => None,
@@ -286,10 +286,10 @@ impl Zone {
         let is_known = in_domain
             || match self.find(name.as_str()) {
                 // A pattern is only certified as it stands in the table.
-                Found::Data(data) => {
+                Lookup::Data(data) => {
                     !data.is_empty() && (!name.is_wildcard() || self.sets.contains_key(&name))
                 }
-                Found::Nothing => false,
+                Lookup::Nothing => false,
             };
         if !is_known {
             return Err(StrangeNameError::Name { name: name.to_string(), domain: self.domain.clone() });

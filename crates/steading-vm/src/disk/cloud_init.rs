@@ -10,12 +10,13 @@ use std::fs::File;
 use steading_plan::{Sha256, VmName};
 
 use super::DiskError;
-use super::fat::{self, Content, Node};
+use super::fat::{self};
+use super::fat_node::{Node, NodeContent};
 use crate::unlinked;
 
 /// What cloud-init is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloudInit {
+pub struct CloudInitDisk {
     /// `user-data`: `#cloud-config` and YAML, or a script that starts with `#!`.
     pub user_data: String,
     /// `meta-data` (YAML). If there is none, `instance-id` is derived from the rest, so that changed
@@ -25,7 +26,7 @@ pub struct CloudInit {
     pub network_config: Option<String>,
 }
 
-impl CloudInit {
+impl CloudInitDisk {
     /// The data of the VM `name`, whose host name it becomes.
     pub fn new(name: &VmName, user_data: impl Into<String>) -> Self {
         let user_data = user_data.into();
@@ -35,14 +36,14 @@ impl CloudInit {
 }
 
 /// Makes the disk, in memory.
-pub fn cloud_init_disk(data: &CloudInit) -> Result<File, DiskError> {
+pub fn cloud_init_disk(data: &CloudInitDisk) -> Result<File, DiskError> {
     let network = data.network_config.as_deref();
     let seed = || format!("{}\0{}", data.user_data, network.unwrap_or_default());
     let meta = data.meta_data.clone().unwrap_or_else(|| meta_data("steading", &seed()));
     let file = |name: &str, text: &str| Node {
         name: name.to_owned(),
         path: name.into(),
-        content: Content::Bytes(text.as_bytes().to_vec()),
+        content: NodeContent::Bytes(text.as_bytes().to_vec()),
     };
     let mut files = vec![file("meta-data", &meta)];
     files.extend(network.map(|text| file("network-config", text)));
@@ -65,18 +66,18 @@ mod tests {
     use super::*;
     use crate::disk::fat::tests::read_back;
 
-    fn data() -> CloudInit {
-        CloudInit { user_data: "#cloud-config\n{}\n".to_owned(), meta_data: None, network_config: None }
+    fn data() -> CloudInitDisk {
+        CloudInitDisk { user_data: "#cloud-config\n{}\n".to_owned(), meta_data: None, network_config: None }
     }
 
-    fn text(data: &CloudInit, name: &str) -> Option<String> {
+    fn text(data: &CloudInitDisk, name: &str) -> Option<String> {
         let (_, files) = read_back(&cloud_init_disk(data).expect("disk"));
         files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
     #[test]
     fn the_disk_has_the_label_and_the_files_that_cloud_init_looks_for() {
-        let full = CloudInit {
+        let full = CloudInitDisk {
             meta_data: Some("instance-id: a\n".to_owned()),
             network_config: Some("version: 2\n".to_owned()),
             ..data()
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn other_user_data_is_another_instance() {
-        let other = CloudInit { user_data: "#!/bin/sh\n".to_owned(), ..data() };
+        let other = CloudInitDisk { user_data: "#!/bin/sh\n".to_owned(), ..data() };
         let meta = text(&data(), "meta-data").expect("always there");
         assert!(meta.contains("local-hostname: steading\n"), "{meta}");
         assert_eq!(text(&data(), "meta-data").as_ref(), Some(&meta));
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn the_name_of_a_vm_becomes_its_host_name() {
         let name: VmName = "alpha".parse().expect("a name");
-        let meta = CloudInit::new(&name, "#cloud-config\n").meta_data.expect("made");
+        let meta = CloudInitDisk::new(&name, "#cloud-config\n").meta_data.expect("made");
         assert!(
             meta.starts_with("instance-id: alpha-") && meta.ends_with("local-hostname: alpha\n"),
             "{meta}"

@@ -9,7 +9,9 @@ use std::fs::File;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::DiskError;
-use super::fat::{self, Content, FILE_MAX, Node};
+use super::fat;
+use super::fat_node::FILE_MAX;
+use super::fat_node::{Node, NodeContent};
 use crate::unlinked;
 
 /// Makes a FAT disk labelled `CONFIG` with what is in `dir`.
@@ -36,8 +38,8 @@ fn read_files(dir: &Utf8Path) -> Result<Vec<Node>, DiskError> {
 
 fn has_files(node: &Node) -> bool {
     match &node.content {
-        Content::Directory(nodes) => nodes.iter().any(has_files),
-        Content::Bytes(_) | Content::File { .. } => true,
+        NodeContent::Directory(nodes) => nodes.iter().any(has_files),
+        NodeContent::Bytes(_) | NodeContent::File { .. } => true,
     }
 }
 
@@ -56,13 +58,13 @@ fn read_tree(dir: &Utf8Path) -> Result<Vec<Node>, DiskError> {
             .map_err(|source| DiskError::File { path: path.clone(), source })?;
         let kind = metadata.file_type();
         let content = if kind.is_dir() {
-            Content::Directory(read_tree(&path)?)
+            NodeContent::Directory(read_tree(&path)?)
         } else if kind.is_file() {
             let size = metadata.len();
             if size > FILE_MAX {
                 return Err(DiskError::TooLarge { path, size });
             }
-            Content::File { size }
+            NodeContent::File { size }
         } else {
             return Err(DiskError::Special { path, kind: name_of(kind) });
         };

@@ -9,15 +9,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use super::DiskError;
 use super::fat_names::{ShortNames, check_names, long_entries, long_form};
-
-/// Bytes of the largest file that FAT can hold.
-pub(crate) const FILE_MAX: u64 = u32::MAX as u64;
-/// Bytes of a directory entry.
-pub(crate) const ENTRY: usize = 32;
+use super::fat_node::{ENTRY, Node, NodeContent};
 
 const SECTOR: u64 = 512;
 /// FAT32 has at least 65525 clusters; some tools want a few more.
@@ -41,28 +37,6 @@ const END_OF_CHAIN: u32 = 0x0fff_ffff;
 const ATTRIBUTE_LABEL: u8 = 0x08;
 const ATTRIBUTE_DIRECTORY: u8 = 0x10;
 const ATTRIBUTE_ARCHIVE: u8 = 0x20;
-
-/// A file or directory that goes onto the disk.
-#[derive(Debug)]
-pub(crate) struct Node {
-    /// Its name there.
-    pub(crate) name: String,
-    /// Where it comes from.
-    pub(crate) path: Utf8PathBuf,
-    pub(crate) content: Content,
-}
-
-/// What is in a [`Node`].
-#[derive(Debug)]
-pub(crate) enum Content {
-    Directory(Vec<Node>),
-    /// A file of this host, read when the disk is written.
-    File {
-        /// Bytes.
-        size: u64,
-    },
-    Bytes(Vec<u8>),
-}
 
 /// Writes a file system with that label and those files into the empty file `disk`.
 ///
@@ -122,9 +96,9 @@ impl Geometry {
 /// Clusters that the content of a directory takes, and the directory itself.
 fn clusters_of(nodes: &[Node], cluster: u64) -> u64 {
     let content = |node: &Node| match &node.content {
-        Content::Directory(children) => clusters_of(children, cluster),
-        Content::File { size } => size.div_ceil(cluster),
-        Content::Bytes(bytes) => (bytes.len() as u64).div_ceil(cluster),
+        NodeContent::Directory(children) => clusters_of(children, cluster),
+        NodeContent::File { size } => size.div_ceil(cluster),
+        NodeContent::Bytes(bytes) => (bytes.len() as u64).div_ceil(cluster),
     };
     directory_bytes(nodes).div_ceil(cluster) + nodes.iter().map(content).sum::<u64>()
 }
@@ -172,14 +146,14 @@ impl Writer<'_> {
         let mut names = ShortNames::new(nodes.iter().map(|node| node.name.as_str()));
         for node in nodes {
             let (attribute, start, size) = match &node.content {
-                Content::Directory(children) => {
+                NodeContent::Directory(children) => {
                     (ATTRIBUTE_DIRECTORY, self.directory(children, Place::Below(own_for_children))?, 0)
                 }
-                Content::Bytes(content) => {
+                NodeContent::Bytes(content) => {
                     let size = content.len() as u64;
                     (ATTRIBUTE_ARCHIVE, self.file(&mut content.as_slice(), &node.path, size)?, size)
                 }
-                Content::File { size } => {
+                NodeContent::File { size } => {
                     let error = |source| DiskError::File { path: node.path.clone(), source };
                     let mut file = fs_err::File::open(&node.path).map_err(error)?;
                     (ATTRIBUTE_ARCHIVE, self.file(&mut file, &node.path, *size)?, *size)
@@ -354,7 +328,7 @@ pub(crate) mod tests {
     fn larger_content_has_larger_clusters_and_always_room_left() {
         for size in [0, 1, 1 << 20, 40 << 20, 500 << 20, FILE_MAX] {
             let nodes: Vec<Node> = (0..3)
-                .map(|i| Node { name: format!("{i}"), path: "x".into(), content: Content::File { size } })
+                .map(|i| Node { name: format!("{i}"), path: "x".into(), content: NodeContent::File { size } })
                 .collect();
             let geometry = Geometry::for_nodes(&nodes).expect("fits");
             let clusters = u64::from(geometry.clusters);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::DiskError;
-use super::fat::{Content, ENTRY, Node};
+use super::fat_node::{ENTRY, Node, NodeContent};
 
 /// UTF-16 units of the longest name.
 const NAME_MAX: usize = 255;
@@ -34,7 +34,7 @@ pub(crate) fn check_names(nodes: &[Node]) -> Result<(), DiskError> {
         if let Some(other) = folded.insert(name.to_lowercase(), name) {
             return refuse(format!("it differs from {other:?} in upper and lower case only"));
         }
-        if let Content::Directory(children) = content {
+        if let NodeContent::Directory(children) = content {
             check_names(children)?;
         }
     }

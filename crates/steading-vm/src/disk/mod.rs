@@ -9,7 +9,8 @@ mod config;
 mod error;
 mod fat;
 mod fat_names;
+mod fat_node;
 
-pub use cloud_init::{CloudInit, cloud_init_disk};
+pub use cloud_init::{CloudInitDisk, cloud_init_disk};
 pub use config::{check_config_dir, config_disk};
 pub use error::DiskError;

@@ -14,7 +14,7 @@ use steading_plan::{Boot, Delivery, Handle, VmName, VmPlan};
 use super::error::EngineError;
 use super::frozen::{FrozenVm, Saved, reopen};
 use super::prepared::{FIRMWARE_VARS, PreparedVm, open};
-use crate::disk::{CloudInit, cloud_init_disk, config_disk};
+use crate::disk::{CloudInitDisk, cloud_init_disk, config_disk};
 use crate::image;
 use crate::unlinked;
 
@@ -74,8 +74,8 @@ impl VmFiles {
             files.insert(Handle::ConfigDisk, maker.read_only("CONFIG disk", &disk)?);
         }
         if let Some(given) = &config.cloud_init {
-            let derived = CloudInit::new(&vm.name, given.user_data.clone());
-            let data = CloudInit {
+            let derived = CloudInitDisk::new(&vm.name, given.user_data.clone());
+            let data = CloudInitDisk {
                 meta_data: given.meta_data.clone().or(derived.meta_data),
                 network_config: given.network_config.clone(),
                 user_data: derived.user_data,

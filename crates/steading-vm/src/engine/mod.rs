@@ -20,9 +20,9 @@ pub use files::{Successors, VmFiles};
 pub use frozen::{FrozenNames, FrozenVm, Saved, reopen};
 pub use libvirt::LibvirtError;
 pub use machine::{EngineConfig, Machine, MachineEvent, MachineEvents, Start, VmEngine};
-pub use prepared::{FIRMWARE_VARS, PreparedVm, prepare};
+pub use prepared::{FIRMWARE_VARS, PreparedVm};
 pub use qemu::{
     AccelerationChoice, FIRMWARE_CODE, QEMU, QEMU_PACKAGE, choose_acceleration, cpu, disabled_features,
     qemu_version,
 };
-pub use set_up::set_up;
+pub use set_up::{prepare, set_up};

@@ -7,10 +7,9 @@ use std::os::fd::OwnedFd;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use steading_plan::{Boot, Handle, Launch, Sha256, VmName, VmPlan};
+use steading_plan::{Boot, Handle, Sha256, VmName, VmPlan};
 
 use super::error::EngineError;
-use super::simulated;
 use crate::disk::check_config_dir;
 use crate::image::{Image, ImageCache, Progress};
 
@@ -60,14 +59,11 @@ impl PreparedVm {
 /// # Errors
 ///
 /// When an image, kernel or firmware file is missing or no good.
-pub fn prepare(
+pub(super) fn prepare(
     vm: &VmPlan,
     cache: &ImageCache,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PreparedVm, EngineError> {
-    if vm.launch == Launch::Simulated {
-        simulated::check(vm)?;
-    }
     if !vm.launch.boots_files() {
         return Ok(PreparedVm::default());
     }

@@ -34,9 +34,9 @@ use rustix::fs::Access;
 use steading_plan::{Sha256, env_vars};
 
 use super::aside::Aside;
-use super::entry::{Found, Image, Record, find, raw_path, read_record, record_path};
+use super::entry::{CacheState, EntryRecord, Image, find, raw_path, read_record, record_path};
 use super::lock::{self, Lock};
-use super::source::{Source, digest_of};
+use super::source::{ImageFile, digest_of};
 use super::unpack::{Unpacked, unpack};
 use super::{Format, ImageError, Progress, known};
 
@@ -115,8 +115,8 @@ impl ImageCache {
     /// When the cache cannot be read.
     pub fn find(&self, sha256: &Sha256) -> Result<Option<Image>, ImageError> {
         Ok(match find(&self.images, sha256)? {
-            Found::Sound(record) => Some(self.hit(&record)),
-            Found::Nothing | Found::Damaged { .. } => None,
+            CacheState::Sound(record) => Some(self.hit(&record)),
+            CacheState::Nothing | CacheState::Damaged { .. } => None,
         })
     }
 
@@ -130,11 +130,11 @@ impl ImageCache {
         expected: Option<Sha256>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Image, ImageError> {
-        let source = Source::open(source)?;
+        let source = ImageFile::open(source)?;
         let known = known::recall(&self.known, &source.identity);
         if let Some(sha256) = known {
             check_expected(&source, sha256, expected)?;
-            if let Found::Sound(record) = find(&self.images, &sha256)? {
+            if let CacheState::Sound(record) = find(&self.images, &sha256)? {
                 return Ok(self.hit(&record));
             }
         }
@@ -157,7 +157,7 @@ impl ImageCache {
     /// When it cannot be read.
     pub fn digest(&self, file: &mut File) -> io::Result<Sha256> {
         let since = SystemTime::now();
-        let identity = known::Identity::of(&file.metadata()?);
+        let identity = known::FileStamp::of(&file.metadata()?);
         if let Some(sha256) = known::recall(&self.known, &identity) {
             return Ok(sha256);
         }
@@ -232,7 +232,7 @@ impl ImageCache {
 
     fn prepare_locked(
         &self,
-        source: &Source,
+        source: &ImageFile,
         expected: Option<Sha256>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Image, ImageError> {
@@ -248,9 +248,9 @@ impl ImageCache {
         if let Some(sha256) = known {
             check_expected(source, sha256, expected)?;
             match find(&self.images, &sha256)? {
-                Found::Sound(record) => return Ok(self.hit(&record)),
-                Found::Nothing => {}
-                Found::Damaged { evidence, owner } => self.remove_damaged(&sha256, &evidence, owner)?,
+                CacheState::Sound(record) => return Ok(self.hit(&record)),
+                CacheState::Nothing => {}
+                CacheState::Damaged { evidence, owner } => self.remove_damaged(&sha256, &evidence, owner)?,
             }
         }
         self.build(source, expected, progress)
@@ -258,7 +258,7 @@ impl ImageCache {
 
     fn build(
         &self,
-        source: &Source,
+        source: &ImageFile,
         expected: Option<Sha256>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Image, ImageError> {
@@ -269,12 +269,12 @@ impl ImageCache {
         check_expected(source, sha256, expected)?;
         aside.file().sync_all().map_err(error("flush an image in"))?;
 
-        let record = Record { sha256, format: source.format, source_size: source.identity.size, size };
+        let record = EntryRecord { sha256, format: source.format, source_size: source.identity.size, size };
         match find(&self.images, &sha256)? {
             // The same image by another path, meanwhile.
-            Found::Sound(record) => return Ok(self.hit(&record)),
-            Found::Nothing => {}
-            Found::Damaged { evidence, owner } => self.remove_damaged(&sha256, &evidence, owner)?,
+            CacheState::Sound(record) => return Ok(self.hit(&record)),
+            CacheState::Nothing => {}
+            CacheState::Damaged { evidence, owner } => self.remove_damaged(&sha256, &evidence, owner)?,
         }
         self.publish_record(&record)?;
         match aside.publish(&raw_path(&self.images, &sha256), 0o444) {
@@ -285,7 +285,7 @@ impl ImageCache {
         Ok(self.hit(&record))
     }
 
-    fn publish_record(&self, record: &Record) -> Result<(), ImageError> {
+    fn publish_record(&self, record: &EntryRecord) -> Result<(), ImageError> {
         let path = record_path(&self.images, &record.sha256);
         let publish = || -> io::Result<()> {
             let aside = Aside::create(&self.images)?;
@@ -304,7 +304,7 @@ impl ImageCache {
         }
     }
 
-    fn hit(&self, record: &Record) -> Image {
+    fn hit(&self, record: &EntryRecord) -> Image {
         lock::touch(&self.locks, &record.sha256.to_string());
         Image {
             sha256: record.sha256,
@@ -315,11 +315,11 @@ impl ImageCache {
     }
 
     /// Notes a digest; best effort, as it only saves time.
-    fn note(&self, source: &Source, sha256: Sha256) {
+    fn note(&self, source: &ImageFile, sha256: Sha256) {
         let _ = known::remember(&self.known, &source.identity, sha256, source.opened);
     }
 
-    fn may_have(&self, source: &Source, expected: Option<Sha256>) -> bool {
+    fn may_have(&self, source: &ImageFile, expected: Option<Sha256>) -> bool {
         let has_size = |sha256: &Sha256| {
             read_record(&self.images, sha256).is_some_and(|record| record.source_size == source.identity.size)
         };
@@ -351,7 +351,7 @@ impl ImageCache {
     }
 }
 
-fn check_expected(source: &Source, actual: Sha256, expected: Option<Sha256>) -> Result<(), ImageError> {
+fn check_expected(source: &ImageFile, actual: Sha256, expected: Option<Sha256>) -> Result<(), ImageError> {
     match expected {
         Some(expected) if expected != actual => {
             Err(ImageError::WrongHash { image: source.path.clone(), expected, actual })

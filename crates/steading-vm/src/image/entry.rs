@@ -63,7 +63,7 @@ impl Image {
 /// What is written down beside a raw file when it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+pub(crate) struct EntryRecord {
     pub(crate) sha256: Sha256,
     pub(crate) format: Format,
     /// Bytes of the source.
@@ -74,9 +74,9 @@ pub(crate) struct Record {
 
 /// What the cache has under a digest.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum CacheState {
     Nothing,
-    Sound(Record),
+    Sound(EntryRecord),
     Damaged { evidence: String, owner: u32 },
 }
 
@@ -91,15 +91,15 @@ pub(crate) fn record_path(images: &Utf8Path, sha256: &Sha256) -> Utf8PathBuf {
 /// Looks at an entry.
 ///
 /// The record appears before the raw file does, so a raw file without a sound record is damaged.
-pub(crate) fn find(images: &Utf8Path, sha256: &Sha256) -> Result<Found, ImageError> {
+pub(crate) fn find(images: &Utf8Path, sha256: &Sha256) -> Result<CacheState, ImageError> {
     let path = raw_path(images, sha256);
     let metadata = match fs_err::symlink_metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CacheState::Nothing),
         result => {
             result.map_err(|source| ImageError::Cache { action: "look at", path: path.clone(), source })?
         }
     };
-    let damaged = |evidence: String| Ok(Found::Damaged { evidence, owner: metadata.uid() });
+    let damaged = |evidence: String| Ok(CacheState::Damaged { evidence, owner: metadata.uid() });
     if !metadata.is_file() {
         return damaged("it is not a regular file".to_owned());
     }
@@ -112,15 +112,15 @@ pub(crate) fn find(images: &Utf8Path, sha256: &Sha256) -> Result<Found, ImageErr
     if metadata.mode() & 0o222 != 0 {
         return damaged(format!("its mode {:o} lets it be written to", metadata.mode() & 0o7777));
     }
-    Ok(Found::Sound(record))
+    Ok(CacheState::Sound(record))
 }
 
 /// The record of an entry, unless it is missing or damaged.
-pub(crate) fn read_record(images: &Utf8Path, sha256: &Sha256) -> Option<Record> {
+pub(crate) fn read_record(images: &Utf8Path, sha256: &Sha256) -> Option<EntryRecord> {
     let (file, _) = open_regular(&record_path(images, sha256)).ok()?;
     let mut text = Vec::new();
     file.take(RECORD_MAX).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok().filter(|record: &Record| record.sha256 == *sha256)
+    serde_json::from_slice(&text).ok().filter(|record: &EntryRecord| record.sha256 == *sha256)
 }
 
 /// Opens a regular file for reading, not through a symbolic link; also tells its length.

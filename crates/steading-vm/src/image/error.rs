@@ -8,7 +8,7 @@ use steading_sys::process::RunError;
 use thiserror::Error;
 
 use super::Format;
-use super::space::SpaceError;
+use super::space_error::SpaceError;
 
 /// An image that cannot be used, or a cache that cannot hold it.
 #[derive(Debug, Error)]

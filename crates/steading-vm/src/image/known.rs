@@ -26,7 +26,7 @@ const NOTE_MAX: u64 = 4096;
 /// What `stat` says of a file; if it is the same, so is the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Identity {
+pub(crate) struct FileStamp {
     device: u64,
     inode: u64,
     /// Bytes.
@@ -35,7 +35,7 @@ pub(crate) struct Identity {
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileStamp {
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -62,12 +62,12 @@ impl Identity {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
-    file: Identity,
+    file: FileStamp,
     sha256: Sha256,
 }
 
 /// The digest noted for this file, if there is one to believe.
-pub(crate) fn recall(dir: &Utf8Path, identity: &Identity) -> Option<Sha256> {
+pub(crate) fn recall(dir: &Utf8Path, identity: &FileStamp) -> Option<Sha256> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let fd = rustix::fs::open(note_path(dir, identity).as_std_path(), flags, Mode::empty()).ok()?;
     let file = File::from(fd);
@@ -87,7 +87,7 @@ pub(crate) fn recall(dir: &Utf8Path, identity: &Identity) -> Option<Sha256> {
 /// A file that changed just before is not noted: it might change again without a trace.
 pub(crate) fn remember(
     dir: &Utf8Path,
-    identity: &Identity,
+    identity: &FileStamp,
     sha256: Sha256,
     read_since: SystemTime,
 ) -> io::Result<()> {
@@ -106,7 +106,7 @@ pub(crate) fn remember(
 }
 
 /// Each user has notes of his own: in a shared directory nobody could replace another's.
-fn note_path(dir: &Utf8Path, identity: &Identity) -> Utf8PathBuf {
+fn note_path(dir: &Utf8Path, identity: &FileStamp) -> Utf8PathBuf {
     let key = format!("{} {}", identity.device, identity.inode);
     let mut digest = Sha256::of(key).to_string();
     digest.truncate(24);
@@ -120,13 +120,13 @@ mod tests {
     struct Fixture {
         _temp: tempfile::TempDir,
         dir: Utf8PathBuf,
-        identity: Identity,
+        identity: FileStamp,
     }
 
     fn fixture() -> Fixture {
         let temp = tempfile::tempdir().expect("a directory");
         let dir = Utf8Path::from_path(temp.path()).expect("UTF-8").to_owned();
-        let identity = Identity::of(&fs_err::metadata(&dir).expect("stat"));
+        let identity = FileStamp::of(&fs_err::metadata(&dir).expect("stat"));
         Fixture { _temp: temp, dir, identity }
     }
 
@@ -142,9 +142,9 @@ mod tests {
         remember(&f.dir, &f.identity, sha256, later()).expect("note");
         assert_eq!(recall(&f.dir, &f.identity), Some(sha256));
         let changed = (f.identity.changed.0, f.identity.changed.1 ^ 1);
-        assert_eq!(recall(&f.dir, &Identity { changed, ..f.identity }), None);
+        assert_eq!(recall(&f.dir, &FileStamp { changed, ..f.identity }), None);
         // A newer state of the file replaces the note of the older.
-        let newer = Identity { size: 7, ..f.identity };
+        let newer = FileStamp { size: 7, ..f.identity };
         remember(&f.dir, &newer, Sha256::of("b"), later()).expect("note");
         assert_eq!(recall(&f.dir, &newer), Some(Sha256::of("b")));
         assert_eq!(recall(&f.dir, &f.identity), None);

@@ -18,6 +18,7 @@ mod qcow2;
 mod size;
 mod source;
 mod space;
+mod space_error;
 mod sparse;
 mod unpack;
 mod wrapping;
@@ -29,7 +30,8 @@ pub use error::ImageError;
 pub use format::Format;
 pub use lock::{Lock, touch, touched};
 pub use overlay::{empty_overlay, overlay_above};
-pub use space::{Need, SpaceError, free_bytes};
+pub use space::free_bytes;
+pub use space_error::{Need, SpaceError};
 #[doc(hidden)]
 pub use wrapping::decode_compressed;
 

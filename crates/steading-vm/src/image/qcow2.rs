@@ -25,7 +25,7 @@ const FLAG_ZERO: u64 = 1;
 
 /// What is wrong with a qcow2 file.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum FeatureFault {
     /// It cannot be read.
     Read(io::Error),
     /// It is encrypted by this method.
@@ -60,13 +60,13 @@ struct Header {
 }
 
 /// Reads header and cluster tables and refuses what must not be converted.
-pub(crate) fn survey(file: &File) -> Result<Survey, Fault> {
-    let length = file.metadata().map_err(Fault::Read)?.len();
+pub(crate) fn survey(file: &File) -> Result<Survey, FeatureFault> {
+    let length = file.metadata().map_err(FeatureFault::Read)?.len();
     let header = read_header(file, length)?;
     let cluster = 1_u64 << header.cluster_bits;
     let inside = |what: &str, offset: u64, bytes: u64| match offset.checked_add(bytes) {
         Some(end) if end <= length => Ok(()),
-        _ => Err(Fault::Truncated(format!(
+        _ => Err(FeatureFault::Truncated(format!(
             "its {what} at byte {offset} ends behind the end of the file ({length} bytes)"
         ))),
     };
@@ -77,7 +77,7 @@ pub(crate) fn survey(file: &File) -> Result<Survey, Fault> {
     let entry_bytes = if is_extended { 16 } else { 8 };
     let covered_by_l2 = cluster / entry_bytes * cluster;
     if header.virtual_size.div_ceil(covered_by_l2) > header.l1_entries {
-        return Err(Fault::Inconsistent("its L1 table is too small for its disk".to_owned()));
+        return Err(FeatureFault::Inconsistent("its L1 table is too small for its disk".to_owned()));
     }
 
     let mut data = 0_u64;
@@ -119,50 +119,52 @@ pub(crate) fn survey(file: &File) -> Result<Survey, Fault> {
     Ok(Survey { virtual_size: header.virtual_size, data })
 }
 
-fn read_header(file: &File, length: u64) -> Result<Header, Fault> {
+fn read_header(file: &File, length: u64) -> Result<Header, FeatureFault> {
     let mut bytes = [0; 104];
     let wanted = if length < 104 { 72 } else { 104 };
     file.read_exact_at(&mut bytes[..wanted], 0).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Fault::Truncated("it ends inside of its qcow2 header".to_owned()),
-        _ => Fault::Read(error),
+        io::ErrorKind::UnexpectedEof => {
+            FeatureFault::Truncated("it ends inside of its qcow2 header".to_owned())
+        }
+        _ => FeatureFault::Read(error),
     })?;
     let u32_at = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
 
     let version = u32_at(4);
     if u32_at(0) != MAGIC || !(2..=3).contains(&version) {
-        return Err(Fault::Unsupported(format!("qcow version {version}")));
+        return Err(FeatureFault::Unsupported(format!("qcow version {version}")));
     }
     if version == 3 && wanted < 104 {
-        return Err(Fault::Truncated("it ends inside of its qcow2 header".to_owned()));
+        return Err(FeatureFault::Truncated("it ends inside of its qcow2 header".to_owned()));
     }
     let incompatible = if version == 3 { u64_at(72) } else { 0 };
     match u32_at(32) {
         0 => {}
-        1 => return Err(Fault::Encrypted("qcow2 with AES")),
-        2 => return Err(Fault::Encrypted("qcow2 with LUKS")),
-        _ => return Err(Fault::Encrypted("qcow2 with an unknown method")),
+        1 => return Err(FeatureFault::Encrypted("qcow2 with AES")),
+        2 => return Err(FeatureFault::Encrypted("qcow2 with LUKS")),
+        _ => return Err(FeatureFault::Encrypted("qcow2 with an unknown method")),
     }
     let backing = u64_at(8);
     if backing != 0 {
         let name = read_name(file, backing, u32_at(16));
-        return Err(Fault::NamesAnotherFile(format!("the backing file {name}")));
+        return Err(FeatureFault::NamesAnotherFile(format!("the backing file {name}")));
     }
     if incompatible & INCOMPATIBLE_DATA_FILE != 0 {
-        return Err(Fault::NamesAnotherFile("an external data file".to_owned()));
+        return Err(FeatureFault::NamesAnotherFile("an external data file".to_owned()));
     }
     if incompatible & INCOMPATIBLE_CORRUPT != 0 {
-        return Err(Fault::Inconsistent("QEMU marked it as corrupt".to_owned()));
+        return Err(FeatureFault::Inconsistent("QEMU marked it as corrupt".to_owned()));
     }
     if incompatible & !INCOMPATIBLE_KNOWN != 0 {
-        return Err(Fault::Unsupported(format!(
+        return Err(FeatureFault::Unsupported(format!(
             "the qcow2 features {:#x}",
             incompatible & !INCOMPATIBLE_KNOWN
         )));
     }
     let cluster_bits = u32_at(20);
     if !(9..=21).contains(&cluster_bits) {
-        return Err(Fault::Inconsistent(format!("its clusters would have 2^{cluster_bits} bytes")));
+        return Err(FeatureFault::Inconsistent(format!("its clusters would have 2^{cluster_bits} bytes")));
     }
     let header = Header {
         cluster_bits,
@@ -174,10 +176,13 @@ fn read_header(file: &File, length: u64) -> Result<Header, Fault> {
         incompatible,
     };
     if header.l1_entries * 8 > MAX_L1_BYTES {
-        return Err(Fault::Inconsistent(format!("its L1 table would have {} entries", header.l1_entries)));
+        return Err(FeatureFault::Inconsistent(format!(
+            "its L1 table would have {} entries",
+            header.l1_entries
+        )));
     }
     if header.virtual_size == 0 {
-        return Err(Fault::Inconsistent("its disk has no bytes".to_owned()));
+        return Err(FeatureFault::Inconsistent("its disk has no bytes".to_owned()));
     }
     Ok(header)
 }
@@ -190,9 +195,9 @@ fn compressed_extent(entry: u64, cluster_bits: u32) -> (u64, u64) {
     if sectors == 0 { (start, 0) } else { (start & !511, sectors) }
 }
 
-fn read_entries(file: &File, offset: u64, bytes: u64) -> Result<Vec<u64>, Fault> {
+fn read_entries(file: &File, offset: u64, bytes: u64) -> Result<Vec<u64>, FeatureFault> {
     let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut buffer, offset).map_err(Fault::Read)?;
+    file.read_exact_at(&mut buffer, offset).map_err(FeatureFault::Read)?;
     Ok(buffer.as_chunks::<8>().0.iter().map(|entry| u64::from_be_bytes(*entry)).collect())
 }
 

@@ -12,7 +12,7 @@ use sha2::Digest;
 use steading_plan::Sha256;
 
 use super::format::{Content, HEAD, TAIL, tell};
-use super::known::Identity;
+use super::known::FileStamp;
 use super::{Format, ImageError, Progress};
 
 /// Bytes read at a time.
@@ -20,10 +20,10 @@ pub(crate) const READ_SIZE: usize = 1 << 20;
 
 /// An opened source that is known to be some accepted format.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct ImageFile {
     pub(crate) path: Utf8PathBuf,
     pub(crate) file: File,
-    pub(crate) identity: Identity,
+    pub(crate) identity: FileStamp,
     pub(crate) format: Format,
     /// Its first bytes.
     pub(crate) head: Vec<u8>,
@@ -31,7 +31,7 @@ pub(crate) struct Source {
     pub(crate) opened: SystemTime,
 }
 
-impl Source {
+impl ImageFile {
     /// Opens it and tells its format.
     pub(crate) fn open(path: &Utf8Path) -> Result<Self, ImageError> {
         let image = || path.to_owned();
@@ -51,7 +51,7 @@ impl Source {
         }
         let (head, content) = inspect(&file, metadata.len()).map_err(read_error)?;
         let format = accept(path, content, "it ")?;
-        Ok(Self { path: image(), identity: Identity::of(&metadata), file, format, head, opened })
+        Ok(Self { path: image(), identity: FileStamp::of(&metadata), file, format, head, opened })
     }
 
     /// Its digest.
@@ -65,7 +65,7 @@ impl Source {
     pub(crate) fn check_unchanged(&self) -> Result<(), ImageError> {
         let metadata =
             self.file.metadata().map_err(|source| ImageError::Read { image: self.path.clone(), source })?;
-        if Identity::of(&metadata) == self.identity {
+        if FileStamp::of(&metadata) == self.identity {
             Ok(())
         } else {
             Err(ImageError::Changed { image: self.path.clone() })

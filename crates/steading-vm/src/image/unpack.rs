@@ -13,9 +13,10 @@ use steading_plan::Sha256;
 use steading_sys::process::{self, RunError};
 
 use super::format::{Content, HEAD, tell};
-use super::qcow2::{self, Fault};
-use super::source::{Digesting, READ_SIZE, Source, accept, digest_of, inspect};
-use super::space::{Budget, Need};
+use super::qcow2::{self, FeatureFault};
+use super::source::{Digesting, ImageFile, READ_SIZE, accept, digest_of, inspect};
+use super::space::Budget;
+use super::space_error::Need;
 use super::sparse::{self, CopyError};
 use super::wrapping::{Unwrapped, WrappingError};
 use super::{Format, ImageError, Progress, gpt, size};
@@ -37,7 +38,7 @@ pub(crate) struct Unpacked {
 
 /// Unpacks `source` into the empty file `to`, which is on the file system of `dir`.
 pub(crate) fn unpack(
-    source: &Source,
+    source: &ImageFile,
     to: &File,
     dir: &camino::Utf8Path,
     progress: &mut dyn FnMut(Progress),
@@ -72,7 +73,7 @@ pub(crate) fn unpack(
 }
 
 /// Checks that a raw file, which may be the source itself, can be a whole disk; returns its length.
-fn check_raw(source: &Source, raw: &File) -> Result<u64, ImageError> {
+fn check_raw(source: &ImageFile, raw: &File) -> Result<u64, ImageError> {
     let image = || source.path.clone();
     let read_error = |source| ImageError::Read { image: image(), source };
     let length = raw.metadata().map_err(read_error)?.len();
@@ -99,7 +100,7 @@ fn check_raw(source: &Source, raw: &File) -> Result<u64, ImageError> {
 }
 
 /// Accepts what can only be a raw disk inside of a wrapping.
-fn accept_raw(source: &Source, content: Content) -> Result<(), ImageError> {
+fn accept_raw(source: &ImageFile, content: Content) -> Result<(), ImageError> {
     let place = if source.format == Format::Raw { "it " } else { "what is inside " };
     let looks_like = match accept(&source.path, content, place)? {
         Format::Raw => return Ok(()),
@@ -114,7 +115,7 @@ fn accept_raw(source: &Source, content: Content) -> Result<(), ImageError> {
 }
 
 /// Bytes of disk that a raw source takes.
-fn allocated(source: &Source) -> Result<u64, ImageError> {
+fn allocated(source: &ImageFile) -> Result<u64, ImageError> {
     use std::os::unix::fs::MetadataExt;
     let metadata = source
         .file
@@ -124,7 +125,7 @@ fn allocated(source: &Source) -> Result<u64, ImageError> {
 }
 
 fn copy_raw(
-    source: &Source,
+    source: &ImageFile,
     to: &File,
     budget: &Budget,
     progress: &mut dyn FnMut(Progress),
@@ -147,7 +148,7 @@ fn copy_raw(
 }
 
 fn decode(
-    source: &Source,
+    source: &ImageFile,
     to: &File,
     budget: &Budget,
     progress: &mut dyn FnMut(Progress),
@@ -171,7 +172,7 @@ fn decode(
 
 /// Runs `body` on a reader that digests, and reads what the body left, so that the digest is whole.
 fn read_once(
-    source: &Source,
+    source: &ImageFile,
     progress: &mut dyn FnMut(Progress),
     body: impl FnOnce(&mut BufReader<Digesting<'_>>, &mut dyn FnMut(u64)) -> Result<(), ImageError>,
 ) -> Result<Sha256, ImageError> {
@@ -186,7 +187,7 @@ fn read_once(
 }
 
 fn take_from_tar(
-    source: &Source,
+    source: &ImageFile,
     from: &mut dyn io::Read,
     to: &File,
     budget: &Budget,
@@ -231,7 +232,7 @@ fn take_from_tar(
 }
 
 fn convert(
-    source: &Source,
+    source: &ImageFile,
     to: &File,
     virtual_size: u64,
     budget: &Budget,
@@ -270,7 +271,7 @@ fn convert(
     Ok(sha256)
 }
 
-fn copy_error(source: &Source, error: CopyError) -> ImageError {
+fn copy_error(source: &ImageFile, error: CopyError) -> ImageError {
     match error {
         CopyError::Read(error) => read_error(source, error),
         CopyError::Write(error) => error,
@@ -278,7 +279,7 @@ fn copy_error(source: &Source, error: CopyError) -> ImageError {
 }
 
 /// Sorts what a decoder reports: the file cannot be read, ends too early, goes on too long, or is nonsense.
-fn read_error(source: &Source, error: io::Error) -> ImageError {
+fn read_error(source: &ImageFile, error: io::Error) -> ImageError {
     let (image, format) = (source.path.clone(), source.format);
     match WrappingError::of(&error) {
         Some(WrappingError::Cut) => {
@@ -296,7 +297,7 @@ fn read_error(source: &Source, error: io::Error) -> ImageError {
 }
 
 /// Sorts what the reader of a tar reports: it may have got that from the decoder.
-fn broken_tar_error(source: &Source, error: io::Error) -> ImageError {
+fn broken_tar_error(source: &ImageFile, error: io::Error) -> ImageError {
     let is_tars = WrappingError::of(&error).is_none() && !is_of_system(&error);
     if is_tars {
         return ImageError::BrokenTar { image: source.path.clone(), source: error };
@@ -311,14 +312,14 @@ fn is_of_system(error: &io::Error) -> bool {
     error.raw_os_error().is_some() || below.is_some_and(is_of_system)
 }
 
-fn fault_error(source: &Source, fault: Fault) -> ImageError {
+fn fault_error(source: &ImageFile, fault: FeatureFault) -> ImageError {
     let image = source.path.clone();
     match fault {
-        Fault::Read(source) => ImageError::Read { image, source },
-        Fault::Encrypted(method) => ImageError::Encrypted { image, method },
-        Fault::NamesAnotherFile(what) => ImageError::NamesAnotherFile { image, what },
-        Fault::Unsupported(what) => ImageError::Unsupported { image, what },
-        Fault::Truncated(evidence) => ImageError::Truncated { image, evidence },
-        Fault::Inconsistent(evidence) => ImageError::Inconsistent { image, evidence },
+        FeatureFault::Read(source) => ImageError::Read { image, source },
+        FeatureFault::Encrypted(method) => ImageError::Encrypted { image, method },
+        FeatureFault::NamesAnotherFile(what) => ImageError::NamesAnotherFile { image, what },
+        FeatureFault::Unsupported(what) => ImageError::Unsupported { image, what },
+        FeatureFault::Truncated(evidence) => ImageError::Truncated { image, evidence },
+        FeatureFault::Inconsistent(evidence) => ImageError::Inconsistent { image, evidence },
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::script::{Script, Step};
+use super::script::{Script, ScriptStep};
 use crate::engine::machine::MachineEvent;
 
 /// The signal by which a machine ends whose power is cut.
@@ -24,7 +24,7 @@ const POWER_OFF: Duration = Duration::from_millis(20);
 
 /// What the owner of the group does to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum ControlOrder {
     Pause,
     Resume,
     Press,
@@ -68,7 +68,7 @@ pub(super) struct SimulatedMachine {
     stays_when_off: bool,
     uses_button: bool,
     power_off: Duration,
-    answers: HashMap<String, Step>,
+    answers: HashMap<String, ScriptStep>,
 }
 
 /// How the machine ended, and what it says of that.
@@ -103,7 +103,7 @@ impl SimulatedMachine {
     }
 
     /// Runs until it ends.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) -> End {
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ControlOrder>) -> End {
         let mut buffer = [0; 1024];
         loop {
             let due = self.next.filter(|_| self.paused_at.is_none());
@@ -150,27 +150,27 @@ impl SimulatedMachine {
         let _ = self.console.write_all(format!("{text}\r\n").as_bytes()).await;
     }
 
-    fn order(&mut self, order: Order) -> Option<End> {
+    fn order(&mut self, order: ControlOrder) -> Option<End> {
         match order {
-            Order::CutPower => return Some((Exit::Signal(SIGKILL), String::new())),
-            Order::StayWhenOff(stays) => self.stays_when_off = stays,
-            Order::Pause if self.paused_at.is_none() => {
+            ControlOrder::CutPower => return Some((Exit::Signal(SIGKILL), String::new())),
+            ControlOrder::StayWhenOff(stays) => self.stays_when_off = stays,
+            ControlOrder::Pause if self.paused_at.is_none() => {
                 self.paused_at = Some(Instant::now());
                 self.tell(MachineEvent::Paused);
             }
-            Order::Resume => self.resumes(),
-            Order::Press
+            ControlOrder::Resume => self.resumes(),
+            ControlOrder::Press
                 if self.uses_button && matches!(self.guest, Guest::Runs | Guest::Waits { answers: true }) =>
             {
                 self.next = Some((Instant::now() + self.power_off, Next::PowerOff));
                 // A second press finds it on its way.
                 self.uses_button = false;
             }
-            Order::BootAgain => {
+            ControlOrder::BootAgain => {
                 self.boots_again();
                 self.resumes();
             }
-            Order::Pause | Order::Press => {}
+            ControlOrder::Pause | ControlOrder::Press => {}
         }
         None
     }
@@ -227,23 +227,23 @@ impl SimulatedMachine {
         None
     }
 
-    async fn does(&mut self, step: Step) -> Option<End> {
+    async fn does(&mut self, step: ScriptStep) -> Option<End> {
         match step {
-            Step::Print(text) => self.print(&text).await,
-            Step::Wait(time) => self.next = Some((Instant::now() + time, Next::Step)),
-            Step::Panic => {
+            ScriptStep::Print(text) => self.print(&text).await,
+            ScriptStep::Wait(time) => self.next = Some((Instant::now() + time, Next::Step)),
+            ScriptStep::Panic => {
                 self.print("Kernel panic - not syncing: simulated").await;
                 (self.guest, self.next) = (Guest::Waits { answers: false }, None);
                 self.tell(MachineEvent::Panicked);
             }
-            Step::PowerOff => return self.powers_off().await,
-            Step::Reset => self.boots_again(),
-            Step::Suspend => self.tell(MachineEvent::Suspended),
-            Step::Wake => self.tell(MachineEvent::Woken),
-            Step::Die(status) => return Some((Exit::Status(status), "the script says so".to_owned())),
-            Step::UseButton(uses) => self.uses_button = uses,
-            Step::PowerOffTakes(time) => self.power_off = time,
-            Step::On(line, step) => drop(self.answers.insert(line, *step)),
+            ScriptStep::PowerOff => return self.powers_off().await,
+            ScriptStep::Reset => self.boots_again(),
+            ScriptStep::Suspend => self.tell(MachineEvent::Suspended),
+            ScriptStep::Wake => self.tell(MachineEvent::Woken),
+            ScriptStep::Die(status) => return Some((Exit::Status(status), "the script says so".to_owned())),
+            ScriptStep::UseButton(uses) => self.uses_button = uses,
+            ScriptStep::PowerOffTakes(time) => self.power_off = time,
+            ScriptStep::On(line, step) => drop(self.answers.insert(line, *step)),
         }
         None
     }

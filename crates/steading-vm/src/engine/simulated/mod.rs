@@ -20,7 +20,7 @@ use super::control::{Boxed, Button, Control, ControlError};
 use super::error::EngineError;
 use super::frozen::Saved;
 use super::machine::{Machine, Start, VmEngine};
-use machine::{Order, SimulatedMachine};
+use machine::{ControlOrder, SimulatedMachine};
 use script::Script;
 
 /// The engine of a group whose machines are simulated.
@@ -70,11 +70,11 @@ impl VmEngine for Simulated {
 #[derive(Debug)]
 struct SimulatedControl {
     vm: VmName,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<ControlOrder>,
 }
 
 impl SimulatedControl {
-    fn order(&self, order: Order) -> Boxed<'_, Result<(), ControlError>> {
+    fn order(&self, order: ControlOrder) -> Boxed<'_, Result<(), ControlError>> {
         let sent = self.orders.send(order).map_err(|_| ControlError::Off);
         Box::pin(async { sent })
     }
@@ -82,28 +82,28 @@ impl SimulatedControl {
 
 impl Control for SimulatedControl {
     fn pause(&self) -> Boxed<'_, Result<(), ControlError>> {
-        self.order(Order::Pause)
+        self.order(ControlOrder::Pause)
     }
 
     fn resume(&self) -> Boxed<'_, Result<(), ControlError>> {
-        self.order(Order::Resume)
+        self.order(ControlOrder::Resume)
     }
 
     fn press(&self, _: Button) -> Boxed<'_, Result<(), ControlError>> {
-        self.order(Order::Press)
+        self.order(ControlOrder::Press)
     }
 
     fn cut_power(&self) {
         // A machine that has ended takes no orders.
-        let _ = self.orders.send(Order::CutPower);
+        let _ = self.orders.send(ControlOrder::CutPower);
     }
 
     fn stay_when_off(&self, stays: bool) -> Boxed<'_, Result<(), ControlError>> {
-        self.order(Order::StayWhenOff(stays))
+        self.order(ControlOrder::StayWhenOff(stays))
     }
 
     fn boot_again(&self) -> Boxed<'_, Result<(), ControlError>> {
-        self.order(Order::BootAgain)
+        self.order(ControlOrder::BootAgain)
     }
 
     fn save(&self) -> Boxed<'_, Result<Saved, EngineError>> {

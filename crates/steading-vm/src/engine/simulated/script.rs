@@ -41,12 +41,12 @@ const WAIT_MAX: f64 = 365.0 * 86400.0;
 /// A script.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Script {
-    steps: Vec<(Option<u32>, Step)>,
+    steps: Vec<(Option<u32>, ScriptStep)>,
 }
 
 /// One step of a script.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
+pub(super) enum ScriptStep {
     Print(String),
     Wait(Duration),
     Panic,
@@ -57,7 +57,7 @@ pub(super) enum Step {
     Die(i32),
     UseButton(bool),
     PowerOffTakes(Duration),
-    On(String, Box<Step>),
+    On(String, Box<ScriptStep>),
 }
 
 /// A script that makes no sense.
@@ -75,7 +75,7 @@ impl Script {
         let is_script = bytes.starts_with(MARK.as_bytes());
         let Some(text) = std::str::from_utf8(bytes).ok().filter(|_| is_script) else {
             let said = ["Linux version 0 (simulated)".to_owned(), format!("{vm} login:")];
-            return Ok(Self { steps: said.map(|line| (None, Step::Print(line))).into() });
+            return Ok(Self { steps: said.map(|line| (None, ScriptStep::Print(line))).into() });
         };
         let lines = (1..).zip(text.lines()).skip(1).map(|(line, text)| (line, text.trim()));
         let lines = lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'));
@@ -86,13 +86,13 @@ impl Script {
     }
 
     /// The step at this place, in this boot.
-    pub(super) fn step(&self, boot: u32, at: usize) -> Option<Step> {
+    pub(super) fn step(&self, boot: u32, at: usize) -> Option<ScriptStep> {
         let steps = self.steps.iter().filter(|(only, _)| only.is_none_or(|only| only == boot));
         steps.map(|(_, step)| step).nth(at).cloned()
     }
 }
 
-fn numbered(text: &str) -> Result<(Option<u32>, Step), &'static str> {
+fn numbered(text: &str) -> Result<(Option<u32>, ScriptStep), &'static str> {
     match text.strip_prefix("boot ").and_then(|rest| rest.split_once(':')) {
         Some((number, rest)) => {
             let number = number.trim().parse().map_err(|_| "expected the number of a boot")?;
@@ -102,31 +102,31 @@ fn numbered(text: &str) -> Result<(Option<u32>, Step), &'static str> {
     }
 }
 
-fn step(text: &str) -> Result<Step, &'static str> {
+fn step(text: &str) -> Result<ScriptStep, &'static str> {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     let rest = rest.trim();
     match (word, rest) {
-        ("print", text) => Ok(Step::Print(text.to_owned())),
-        ("wait", time) => Ok(Step::Wait(duration(time)?)),
-        ("panic", "") => Ok(Step::Panic),
-        ("power-off", "") => Ok(Step::PowerOff),
+        ("print", text) => Ok(ScriptStep::Print(text.to_owned())),
+        ("wait", time) => Ok(ScriptStep::Wait(duration(time)?)),
+        ("panic", "") => Ok(ScriptStep::Panic),
+        ("power-off", "") => Ok(ScriptStep::PowerOff),
         ("power-off", rest) => {
             let time = rest.strip_prefix("takes ").ok_or("expected `power-off takes TIME`")?;
-            Ok(Step::PowerOffTakes(duration(time.trim())?))
+            Ok(ScriptStep::PowerOffTakes(duration(time.trim())?))
         }
-        ("reset", "") => Ok(Step::Reset),
-        ("suspend", "") => Ok(Step::Suspend),
-        ("wake", "") => Ok(Step::Wake),
+        ("reset", "") => Ok(ScriptStep::Reset),
+        ("suspend", "") => Ok(ScriptStep::Suspend),
+        ("wake", "") => Ok(ScriptStep::Wake),
         ("die", status) => {
             let status = status.parse().ok().filter(|status| (0..=255).contains(status));
-            status.map(Step::Die).ok_or("expected an exit status (0 to 255)")
+            status.map(ScriptStep::Die).ok_or("expected an exit status (0 to 255)")
         }
-        ("ignore", "power-button") => Ok(Step::UseButton(false)),
-        ("use", "power-button") => Ok(Step::UseButton(true)),
+        ("ignore", "power-button") => Ok(ScriptStep::UseButton(false)),
+        ("use", "power-button") => Ok(ScriptStep::UseButton(true)),
         ("on", rest) => {
             let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
             let (line, then) = quoted.ok_or("expected a line in quotes")?;
-            Ok(Step::On(line.to_owned(), Box::new(step(then.trim())?)))
+            Ok(ScriptStep::On(line.to_owned(), Box::new(step(then.trim())?)))
         }
         _ => Err("unknown step"),
     }
@@ -160,10 +160,10 @@ mod tests {
         let script =
             parse("print hello world\n\n# a comment\nwait 1.5s\non \"a b\" die 3\nboot 2: panic\n").unwrap();
         let steps: Vec<_> = (0..).map_while(|at| script.step(1, at)).collect();
-        let on = Step::On("a b".to_owned(), Box::new(Step::Die(3)));
-        let hello = Step::Print("hello world".to_owned());
-        assert_eq!(steps, [hello, Step::Wait(Duration::from_millis(1500)), on]);
-        assert_eq!(script.step(2, 3), Some(Step::Panic));
+        let on = ScriptStep::On("a b".to_owned(), Box::new(ScriptStep::Die(3)));
+        let hello = ScriptStep::Print("hello world".to_owned());
+        assert_eq!(steps, [hello, ScriptStep::Wait(Duration::from_millis(1500)), on]);
+        assert_eq!(script.step(2, 3), Some(ScriptStep::Panic));
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn any_other_file_boots() {
         let script = Script::parse("n1", b"MZ\x90\xff").unwrap();
-        assert_eq!(script.step(7, 1), Some(Step::Print("n1 login:".to_owned())));
+        assert_eq!(script.step(7, 1), Some(ScriptStep::Print("n1 login:".to_owned())));
     }
 
     proptest! {
