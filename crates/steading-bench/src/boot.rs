@@ -5,11 +5,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use steading_group::Origin;
-use steading_plan::{GroupName, HostFacts, Plan, Testnet, VmSpec};
-use steading_vm::engine::{PreparedVm, prepare};
-use steading_vm::image::ImageCache;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

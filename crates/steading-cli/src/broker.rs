@@ -1,4 +1,4 @@
-//! `steading broker`: who holds and who waits for what this machine has, and what testnets take.
+//! `steading broker`: reservations and the queue for this machine, and the measured use of testnets.
 
 use camino::Utf8Path;
 use serde::Serialize;
@@ -19,7 +19,7 @@ struct All<'a> {
 
 pub(crate) fn print(options: &BrokerOptions, json: bool) -> anyhow::Result<u8> {
     let Some(queue) = options.queue()? else {
-        println!("groups do not wait for each other: --no-broker, or STEADING_NO_BROKER");
+        println!("the broker is off (--no-broker or STEADING_NO_BROKER): groups do not wait for each other");
         return Ok(exit_code::PASSED);
     };
     let (view, measured) = (queue.view()?, list_peaks(&cache_dir())?);
@@ -30,8 +30,8 @@ pub(crate) fn print(options: &BrokerOptions, json: bool) -> anyhow::Result<u8> {
         return Ok(exit_code::PASSED);
     }
     println!("directory   {directory}");
-    println!("limits      {}; a CPU stands for {} virtual ones", view.limits, view.limits.oversubscription);
-    println!("held        {}", view.held());
+    println!("limits      {}; {} vCPUs per CPU", view.limits, view.limits.oversubscription);
+    println!("reserved    {}", view.held());
     for ticket in view.holders() {
         println!("  {}", shown(ticket));
     }
@@ -42,7 +42,7 @@ pub(crate) fn print(options: &BrokerOptions, json: bool) -> anyhow::Result<u8> {
         println!("  {}. {}", at + 1, shown(ticket));
     }
     if !measured.is_empty() {
-        println!("measured    the most that testnets of this user took, and what they declare");
+        println!("measured    peak use by your testnets, and what they declare");
     }
     for peak in &measured {
         let plural = if peak.runs == 1 { "" } else { "s" };
@@ -62,11 +62,11 @@ pub(crate) fn print(options: &BrokerOptions, json: bool) -> anyhow::Result<u8> {
 fn shown(ticket: &Ticket) -> String {
     let who = user(ticket.uid);
     let Some(request) = &ticket.request else {
-        return format!("a ticket of {who} that this version cannot read");
+        return format!("unreadable ticket of {who} (another version of Steading)");
     };
     let since = match ticket.held_since {
         Some(held) => format!("since {}", clock(held)),
-        None => format!("waits since {}", clock(request.since)),
+        None => format!("waiting since {}", clock(request.since)),
     };
     let pid = request.pid_here().map(|pid| format!(", process {pid}")).unwrap_or_default();
     let measured = request.measured_mib.map(|mib| format!(", measured {mib} MiB")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `steading cache`: the testnets that were kept after they had booted.
+//! `steading cache`: the cache of booted testnets.
 
 use std::time::SystemTime;
 
@@ -11,12 +11,12 @@ const MIB_MAX: u64 = u64::MAX >> 20;
 
 #[derive(Subcommand)]
 pub(crate) enum CacheCommand {
-    /// List the booted testnets that are kept, the least recently used first.
+    /// List the cached testnets, the least recently used first.
     Ls,
-    /// Remove the least recently used, until the others take no more than is allowed. What runs from
-    /// there goes on.
+    /// Remove the least recently used testnets until the cache is within its limit. Running groups are
+    /// not affected.
     Gc {
-        /// How much they may take, in MiB [default: $STEADING_WARM_MIB, else 4096].
+        /// Limit of the cache in MiB [default: $STEADING_WARM_MIB, else 4096].
         #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(..=MIB_MAX))]
         max_mib: Option<u64>,
     },

@@ -1,4 +1,4 @@
-//! `steading doctor`: what this host can do, found out by trying.
+//! `steading doctor`: checks what this host supports, by trying it.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -24,9 +24,9 @@ const FEW_FILES: u64 = 1024;
 enum CheckResult {
     /// It works.
     Good,
-    /// It works, and less well than it could, or something optional does not.
+    /// It works with limits, or something optional is missing.
     Fair,
-    /// It does not, and no group can be had.
+    /// It does not work, and without it no group can be brought up.
     Bad,
 }
 
@@ -34,12 +34,12 @@ enum CheckResult {
 struct Check {
     what: &'static str,
     verdict: CheckResult,
-    /// What was found.
+    /// The result.
     found: String,
-    /// What it is needed for.
+    /// What it is needed for, as an infinitive.
     means: &'static str,
-    /// What to do about it.
-    mend: Option<String>,
+    /// How to fix it.
+    hint: Option<String>,
 }
 
 pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u8> {
@@ -49,8 +49,8 @@ pub(crate) fn examine(json: bool, kernel: Option<&Utf8Path>) -> anyhow::Result<u
         launcher(),
         faults(),
         tun(),
-        program("QEMU", QEMU, QEMU_PACKAGE, "runs the VMs"),
-        program("dnsmasq", "dnsmasq", "dnsmasq-base", "gives guests their addresses and names"),
+        program("QEMU", QEMU, QEMU_PACKAGE, "run the VMs"),
+        program("dnsmasq", "dnsmasq", "dnsmasq-base", "give guests their addresses and names"),
         qemu_img(),
     ];
     items.extend(other_engines());
@@ -72,14 +72,14 @@ fn show(item: &Check) {
     };
     println!("{mark}  {:<12} {}", item.what, item.found.lines().next().unwrap_or_default());
     if item.verdict != CheckResult::Good {
-        println!("      {:<12} it {}", "", item.means);
+        println!("      {:<12} needed to {}", "", item.means);
     }
-    if let Some(mend) = &item.mend {
-        println!("      {:<12} to mend: {mend}", "");
+    if let Some(hint) = &item.hint {
+        println!("      {:<12} hint: {hint}", "");
     }
 }
 
-/// An item from something that was tried; the advice is taken out of the error.
+/// The check of something that was tried; the hint comes from the error.
 fn tried(
     what: &'static str,
     means: &'static str,
@@ -87,21 +87,20 @@ fn tried(
     failed: CheckResult,
 ) -> Check {
     match outcome {
-        Ok(found) => Check { what, verdict: CheckResult::Good, found, means, mend: None },
+        Ok(found) => Check { what, verdict: CheckResult::Good, found, means, hint: None },
         Err(error) => {
-            let (found, mend) = match error.split_once("\nhint: ") {
+            let (found, hint) = match error.split_once("\nhint: ") {
                 Some((found, hint)) => (found.to_owned(), Some(hint.replace("\nhint: ", "; "))),
                 None => (error, None),
             };
-            Check { what, verdict: failed, found, means, mend }
+            Check { what, verdict: failed, found, means, hint }
         }
     }
 }
 
 fn namespaces() -> Check {
-    let outcome =
-        namespace::probe().map(|()| "user, network, PID and mount namespaces can be made".to_owned());
-    let means = "gives each group its own network and ends all its processes with it";
+    let outcome = namespace::probe().map(|()| "user, network, PID and mount namespaces work".to_owned());
+    let means = "give each group its own network, and end all its processes with it";
     // The launcher is the other way to a network.
     let failed = if working_launcher().is_some_and(|found| found.is_ok()) {
         CheckResult::Fair
@@ -119,14 +118,14 @@ fn working_launcher() -> Option<Result<Utf8PathBuf, RunError>> {
 
 /// It matters where there are no namespaces only.
 fn launcher() -> Check {
-    let means = "makes groups' networks where there are no namespaces (--isolation launcher)";
-    let needless = "not needed where there are namespaces";
+    let means = "make the networks of groups on hosts without namespaces (--isolation launcher)";
+    let needless = "not needed: namespaces work";
     match (working_launcher(), namespace::probe().is_ok()) {
         (Some(Ok(launcher)), _) => tried("launcher", means, Ok(launcher.into_string()), CheckResult::Good),
         (_, true) => tried("launcher", means, Ok(needless.to_owned()), CheckResult::Good),
         (Some(Err(error)), false) => tried("launcher", means, Err(chain(&error)), CheckResult::Bad),
         (None, false) => {
-            let error = "there is none\nhint: install steading-launcher, as docs/guide/launcher.md tells";
+            let error = "not installed\nhint: install steading-launcher (see docs/guide/launcher.md)";
             tried("launcher", means, Err(error.to_owned()), CheckResult::Bad)
         }
     }
@@ -134,20 +133,20 @@ fn launcher() -> Check {
 
 fn faults() -> Check {
     let outcome = match prepare::probe_faults() {
-        Some(true) => Ok("frames can be lost on the bridge".to_owned()),
-        Some(false) => {
-            Err("the kernel takes no rules for bridges\nhint: as root: modprobe nf_tables nft_numgen \
+        Some(true) => Ok("the kernel can drop frames on a bridge".to_owned()),
+        Some(false) => Err(
+            "the kernel does not support rules for bridges\nhint: as root: modprobe nf_tables nft_numgen \
                             (CONFIG_NF_TABLES_BRIDGE, CONFIG_NFT_NUMGEN)"
-                .to_owned())
-        }
-        None => Err("there are no namespaces to try it in".to_owned()),
+                .to_owned(),
+        ),
+        None => Err("cannot be tried without namespaces".to_owned()),
     };
-    tried("faults", "disturbs the network between VMs; all else does without", outcome, CheckResult::Fair)
+    tried("faults", "make faults of the network between VMs; optional", outcome, CheckResult::Fair)
 }
 
 fn tun() -> Check {
     let outcome = tap::open_device().map(|_| "/dev/net/tun can be opened".to_owned());
-    let means = "makes the host's ends of VMs' network cards";
+    let means = "make the host side of the VMs' network cards";
     tried("tun", means, outcome.map_err(|error| error.to_string()), CheckResult::Bad)
 }
 
@@ -158,7 +157,7 @@ fn program(what: &'static str, program: &str, package: &'static str, means: &'st
     tried(what, means, first, CheckResult::Bad)
 }
 
-/// A program that one can do without.
+/// An optional program.
 fn optional(what: &'static str, name: &str, package: &'static str, means: &'static str) -> Check {
     let mut item = program(what, name, package, means);
     if item.verdict == CheckResult::Bad {
@@ -168,7 +167,7 @@ fn optional(what: &'static str, name: &str, package: &'static str, means: &'stat
 }
 
 fn qemu_img() -> Check {
-    optional("qemu-img", "qemu-img", "qemu-utils", "unpacks qcow2 images; other formats need no program")
+    optional("qemu-img", "qemu-img", "qemu-utils", "unpack qcow2 images; other formats need no program")
 }
 
 /// The programs of engines other than the default one.
@@ -178,7 +177,7 @@ fn other_engines() -> Vec<Check> {
         others.flat_map(|engine| engine.capabilities().programs.iter().map(move |needed| (engine, needed)));
     programs
         .map(|(engine, needed)| {
-            optional(engine.as_str(), needed.program, needed.package, "runs the VMs with another --engine")
+            optional(engine.as_str(), needed.program, needed.package, "run the VMs with another --engine")
         })
         .collect()
 }
@@ -188,7 +187,12 @@ fn firmware() -> Check {
         Ok(_) => Ok(FIRMWARE_CODE.to_owned()),
         Err(error) => Err(format!("{error}\nhint: on Debian: apt-get install ovmf")),
     };
-    tried("OVMF", "boots guests by UEFI; BIOS and direct kernel boot do without", outcome, CheckResult::Fair)
+    tried(
+        "OVMF",
+        "boot guests by UEFI; BIOS and direct kernel boot do not need it",
+        outcome,
+        CheckResult::Fair,
+    )
 }
 
 fn kvm(kernel: Option<&Utf8Path>) -> Check {
@@ -198,12 +202,17 @@ fn kvm(kernel: Option<&Utf8Path>) -> Check {
     let outcome = match choice.acceleration {
         Acceleration::Kvm => Ok(choice.reason),
         Acceleration::Tcg => Err(format!(
-            "{}\nhint: guests run by emulation, several times slower; give this user access to /dev/kvm (group kvm) \
+            "{}\nhint: guests are emulated, which is several times slower; give this user access to /dev/kvm (group kvm) \
              on a host whose KVM works",
             choice.reason
         )),
     };
-    tried("KVM", "makes guests as fast as the host; a kernel was booted to see", outcome, CheckResult::Fair)
+    tried(
+        "KVM",
+        "run guests at the speed of the host; checked by booting a kernel",
+        outcome,
+        CheckResult::Fair,
+    )
 }
 
 fn memory() -> Check {
@@ -214,7 +223,7 @@ fn memory() -> Check {
     } else {
         Err(format!("{found}\nhint: declare small guests, or use a larger machine"))
     };
-    tried("memory", "limits what a testnet may declare", outcome, CheckResult::Fair)
+    tried("memory", "run the VMs of a testnet", outcome, CheckResult::Fair)
 }
 
 fn disk() -> Check {
@@ -224,30 +233,25 @@ fn disk() -> Check {
     let outcome = match free_bytes(existing) {
         Ok(free) if free >> 30 >= LITTLE_DISK => Ok(format!("{} GiB free for {dir}", free >> 30)),
         Ok(free) => Err(format!(
-            "{} MiB free for {dir}\nhint: free some, or set STEADING_CACHE_DIR to where there is room",
+            "{} MiB free for {dir}\nhint: free some space, or set STEADING_CACHE_DIR to a directory with more",
             free >> 20
         )),
         Err(error) => Err(error.to_string()),
     };
-    tried("disk", "holds unpacked images and the VMs' own layers", outcome, CheckResult::Fair)
+    tried("disk", "hold unpacked images and the overlays of VMs", outcome, CheckResult::Fair)
 }
 
 fn open_files() -> Check {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     if let Err(error) = check_files() {
-        return tried(
-            "limits",
-            "bounds how many VMs one group can hold",
-            Err(error.to_string()),
-            CheckResult::Bad,
-        );
+        return tried("limits", "run many VMs in one group", Err(error.to_string()), CheckResult::Bad);
     }
     let outcome = match limit {
         Some(limit) if limit < FEW_FILES => {
             Err(format!("at most {limit} open files\nhint: ulimit -n {}", FEW_FILES * 4))
         }
         Some(limit) => Ok(format!("at most {limit} open files")),
-        None => Ok("any number of open files".to_owned()),
+        None => Ok("unlimited open files".to_owned()),
     };
-    tried("limits", "bounds how many VMs one group can hold", outcome, CheckResult::Fair)
+    tried("limits", "run many VMs in one group", outcome, CheckResult::Fair)
 }

@@ -1,4 +1,4 @@
-//! `steading gc`: what is left of groups whose drivers were killed.
+//! `steading gc`: removes what killed drivers left behind.
 
 use steading_harness::exit_code;
 use steading_harness::prepare::{Collected, collect_what_is_left};
@@ -8,7 +8,7 @@ pub(crate) fn collect() -> anyhow::Result<u8> {
     let collected = collect_what_is_left()?;
     let Collected { processes, directories, interfaces } = &collected;
     if collected.is_empty() {
-        eprintln!("nothing is left of any group");
+        eprintln!("nothing to remove");
     }
     if *processes > 0 {
         println!("processes: {processes}");

@@ -1,4 +1,4 @@
-//! `steading image`: what is in the cache, and what should be.
+//! `steading image`: the image cache.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ pub(crate) enum ImageCommand {
     Ls,
     /// Unpack an image into the cache, and print its SHA-256.
     Import {
-        /// The image, in any format that is understood.
+        /// Image, in any supported format.
         file: Utf8PathBuf,
-        /// What its SHA-256 must be.
+        /// Fail unless its SHA-256 is this.
         #[arg(long)]
         sha256: Option<Sha256>,
     },
-    /// Remove images that nobody has used for some time.
+    /// Remove images that were not used for some time.
     Gc {
-        /// Days since the last use.
+        /// Remove images whose last use is at least this many days ago.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=DAYS_MAX))]
         days: u64,
     },
@@ -45,7 +45,7 @@ pub(crate) fn run(command: &ImageCommand) -> anyhow::Result<u8> {
             let mut progress = |progress| {
                 if progress == Progress::Waiting && !waited {
                     waited = true;
-                    eprintln!("another process unpacks this image; waiting for it");
+                    eprintln!("another process is unpacking this image; waiting for it");
                 }
             };
             let image = cache.prepare(file, *sha256, &mut progress)?;

@@ -1,4 +1,4 @@
-//! The command line of Steading, for everything that is not a test program of its own.
+//! The command line of Steading, for everything that a test program does not do itself.
 
 mod broker;
 mod cache;
@@ -33,8 +33,8 @@ use steading_vm::image::ImageError;
     version
 )]
 struct Cli {
-    /// The group, by its name or by its owner's process number [default: the only one that runs]. Of
-    /// a testnet that is planned or brought up, the name to be [default: the file's].
+    /// Group name or owner PID [default: the only running group]. For `up`, `run` and `plan`: the name
+    /// of the new group [default: the name of the file].
     #[arg(long, short, value_name = "GROUP", global = true)]
     group: Option<String>,
     #[command(subcommand)]
@@ -43,47 +43,46 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what this host can do, item by item, and how to mend what it cannot.
+    /// Check what this host supports, and show how to fix what is missing.
     Doctor {
         /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// The kernel that is booted to see whether KVM works [default: the reference guest's].
+        /// Kernel to boot as a test of KVM [default: the kernel of the reference guest].
         #[arg(long, value_name = "FILE")]
         kernel: Option<Utf8PathBuf>,
     },
-    /// Bring a testnet up, and stay until Ctrl-C or `down`.
+    /// Bring up a testnet, and keep it until Ctrl-C or `down`.
     Up {
-        /// The testnet, in TOML.
+        /// Testnet file (TOML).
         topology: Utf8PathBuf,
         #[command(flatten)]
         up: UpArgs,
     },
-    /// Bring a testnet up, run a program inside its network, and tear it down.
+    /// Bring up a testnet, run a program in its network, and tear it down.
     ///
-    /// The program finds the testnet's facts in its environment: `STEADING_GROUP`,
-    /// `STEADING_DOMAIN`, `STEADING_LOG_DIR`, an address for each VM (`STEADING_VM_N1` for n1),
-    /// and the paths of a JSON file with all of the plan (`STEADING_FACTS`) and of the private key
-    /// for root in guests (`STEADING_SSH_KEY`). It starts when the VMs do: `steading wait VM` waits
-    /// for one.
+    /// Environment variables describe the testnet to the program: `STEADING_GROUP`, `STEADING_DOMAIN`,
+    /// `STEADING_LOG_DIR`, the address of each VM (`STEADING_VM_N1` for n1), the path of a JSON file with
+    /// the whole plan (`STEADING_FACTS`), and the path of the private key for root in the guests
+    /// (`STEADING_SSH_KEY`). The program starts at the same time as the VMs: use `steading wait VM` to wait
+    /// for a guest.
     ///
-    /// It is run as a shell would: its input, output and errors are those of this command, byte by byte, and
-    /// it has a terminal if input and output are one. Its output is in the log, too. A signal that asks this
-    /// command to end reaches the program first. Its exit status becomes that of this command, which has
-    /// 125, 126 and 127 for its own errors, as env(1) does.
+    /// The program runs as it would from a shell. It has the standard input, output and error of this
+    /// command, unchanged, and a terminal if both input and output are terminals. Its output is also in the
+    /// log. A signal that asks this command to end goes to the program first. This command exits with the
+    /// program's status, or with 125, 126 or 127 for its own errors, as env(1) does.
     Run {
-        /// The testnet, in TOML.
+        /// Testnet file (TOML).
         topology: Utf8PathBuf,
         #[command(flatten)]
         grace: GraceArgs,
         #[command(flatten)]
         up: UpArgs,
-        /// The program and its arguments.
+        /// Program and arguments.
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Say who holds and who waits for this machine's CPUs and memory, and what testnets were measured
-    /// to take beside what they declare.
+    /// Show reservations and the queue for this machine's CPUs and memory, and the measured use of testnets.
     Broker {
         /// Print JSON.
         #[arg(long)]
@@ -91,13 +90,14 @@ enum Command {
         #[command(flatten)]
         options: BrokerOptions,
     },
-    /// Print a configuration for cargo-nextest, by which it runs so many tests at once as this machine has
-    /// CPUs and memory for, and ends those that hang.
+    /// Print a nextest configuration that fits this machine and times out hung tests.
     Nextest(nextest::NextestOptions),
-    /// Remove what is left of your groups whose drivers were killed where there are no namespaces: processes,
-    /// directories, interfaces. Elsewhere the kernel does so, and there is nothing.
+    /// Remove what killed drivers left behind on a host without namespaces.
+    ///
+    /// These are processes, directories and interfaces of your own groups. On hosts with namespaces the
+    /// kernel removes them, and there is nothing to do.
     Gc,
-    /// List your groups that run.
+    /// List your running groups.
     Ps {
         /// Print JSON.
         #[arg(long)]
@@ -105,41 +105,41 @@ enum Command {
     },
     #[command(flatten)]
     Live(live::LiveCommand),
-    /// Print all that is derived from a testnet: addresses, names, command lines. Nothing is
-    /// started, except that KVM is tried if this machine has not done so since it was booted.
+    /// Print everything derived from a testnet: addresses, names, command lines.
+    ///
+    /// Nothing is started, except for a test of KVM if there was none since this machine booted.
     Plan {
-        /// The testnet, in TOML.
+        /// Testnet file (TOML).
         topology: Utf8PathBuf,
-        /// Print all of it, as JSON.
+        /// Print the whole plan as JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         engine: EngineArgs,
     },
-    /// Print the JSON schema of testnets in TOML, for editors that complete and check.
+    /// Print the JSON schema of testnet files, for completion and checks in editors.
     Schema,
-    /// Make the report of a run anew, from its log and results.
+    /// Regenerate a run's report from its log and results.
     Report {
-        /// The directory with the run's logs.
+        /// Log directory of the run.
         dir: Utf8PathBuf,
     },
-    /// Say which local system tests of a Bazel workspace to run for a change, and which to leave for the
-    /// night.
+    /// Choose which local system tests of a Bazel workspace to run for a change, and which to run at night.
     Select(select::Arguments),
-    /// Print completions for a shell.
+    /// Print shell completions.
     Completions {
-        /// The shell.
+        /// Shell.
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages, one for each command.
+    /// Write the manual pages, one per command.
     Man {
-        /// Where to; an existing directory.
+        /// Existing directory to write to.
         dir: Utf8PathBuf,
     },
-    /// Look after the cache of booted testnets.
+    /// Manage the cache of booted testnets.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Look after the image cache.
+    /// Manage the image cache.
     #[command(subcommand)]
     Image(image::ImageCommand),
 }

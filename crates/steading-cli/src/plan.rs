@@ -1,9 +1,9 @@
-//! `steading plan`: a testnet's plan, for people or for programs.
+//! `steading plan`: the plan of a testnet, as text or JSON.
 
 use camino::Utf8Path;
 use steading_broker::peak_of;
 use steading_harness::{exit_code, prepare};
-use steading_plan::{Engine, Launch, Plan};
+use steading_plan::{Acceleration, Engine, Launch, Plan};
 use steading_report::output::{eprintln, println};
 
 use crate::topology::{self, Topology};
@@ -20,7 +20,11 @@ pub(crate) fn print(
         println!("{}", serde_json::to_string_pretty(&planned.plan)?);
     } else {
         table(&planned.plan);
-        println!("runs by {}: {}", planned.acceleration.acceleration.as_str(), planned.acceleration.reason);
+        let how = match planned.acceleration.acceleration {
+            Acceleration::Kvm => "KVM",
+            Acceleration::Tcg => "emulated (TCG)",
+        };
+        println!("{how}: {}", planned.acceleration.reason);
     }
     let host = prepare::host_resources();
     let misfit = planned.plan.check(host).err().map(|error| format!("it does not fit this machine: {error}"));
@@ -36,7 +40,7 @@ fn table(plan: &Plan) {
     println!("needs       {}", plan.resources);
     if let Some(peak) = peak_of(&prepare::cache_dir(), plan) {
         let plural = if peak.runs == 1 { "" } else { "s" };
-        println!("measured    {} MiB of memory at most, in {} run{plural}", peak.memory_mib, peak.runs);
+        println!("measured    peak memory {} MiB, in {} run{plural}", peak.memory_mib, peak.runs);
     }
     println!("bridge      {}", addresses.bridge);
     println!("prefix      {}", addresses.prefix);

@@ -1,4 +1,4 @@
-//! `steading ps`: the groups of this user that run.
+//! `steading ps`: the running groups of this user.
 
 use serde::Serialize;
 use steading_api::VmStatus;
@@ -11,7 +11,7 @@ use steading_report::output::{eprintln, println};
 struct GroupRow<'a> {
     group: &'a str,
     owner: Option<i32>,
-    /// The freeze that it is a fork of.
+    /// The freeze from which it was forked.
     #[serde(skip_serializing_if = "Option::is_none")]
     forked_from: Option<&'a str>,
     log_dir: &'a str,
@@ -38,20 +38,20 @@ pub(crate) fn print(json: bool) -> anyhow::Result<u8> {
         return Ok(exit_code::PASSED);
     }
     if groups.is_empty() {
-        eprintln!("no group of yours runs");
+        eprintln!("you have no running group");
     }
     for group in &groups {
         let (running, all) = (group.running(), group.status.vms.len());
         println!(
-            "{}{}: {running} of {all} VMs run; logs: {}",
+            "{}{}: {running} of {all} VMs running; logs: {}",
             group.label(),
-            group.status.forked_from.as_ref().map(|id| format!(", a fork of {id}")).unwrap_or_default(),
+            group.status.forked_from.as_ref().map(|id| format!(", fork of {id}")).unwrap_or_default(),
             group.status.log_dir
         );
         for vm in &group.status.vms {
             let mut notes = String::new();
             if vm.panicked {
-                notes.push_str(", its kernel has panicked");
+                notes.push_str(", kernel panic");
             }
             if let Some(silence) = vm.silence() {
                 notes.push_str(", ");

@@ -23,12 +23,12 @@ const LARGEST: u64 = 4 << 20;
 /// Reads a testnet. The group is named as asked for, else as the file.
 pub(crate) fn read(file: &Utf8Path, group: Option<&str>) -> anyhow::Result<Topology> {
     let text = read_text(file, "testnet")?;
-    let declared = TestnetFile::parse(&text).with_context(|| format!("cannot understand {file}"))?;
-    let testnet = resolve(declared, find).with_context(|| format!("cannot use {file}"))?;
+    let declared = TestnetFile::parse(&text).with_context(|| format!("cannot parse `{file}`"))?;
+    let testnet = resolve(declared, find).with_context(|| format!("cannot use `{file}`"))?;
     let group = match group {
         Some(group) => group.to_owned(),
         None => group_of(file).with_context(|| {
-            format!("no name of a group can be made of {file}\nhint: name the group with --group")
+            format!("cannot derive a group name from `{file}`\nhint: name the group with --group")
         })?,
     };
     Ok(Topology { group, testnet })
@@ -40,14 +40,14 @@ pub(crate) fn read_text(file: &Utf8Path, what: &str) -> anyhow::Result<String> {
     let size = opened.metadata().map_or(0, |data| data.len());
     anyhow::ensure!(
         size <= LARGEST,
-        "the {what} `{file}` has {size} bytes, and at most {LARGEST} are read\nhint: check the path"
+        "the {what} `{file}` has {size} bytes, more than the limit of {LARGEST}\nhint: check the path"
     );
     let mut text = String::new();
     let read = opened.take(LARGEST + 1).read_to_string(&mut text);
     let length = read.with_context(|| format!("cannot read the {what} `{file}`"))?;
     anyhow::ensure!(
         u64::try_from(length).is_ok_and(|length| length <= LARGEST),
-        "the {what} `{file}` has more than {LARGEST} bytes, which are the most that are read\nhint: check the path"
+        "the {what} `{file}` has more bytes than the limit of {LARGEST}\nhint: check the path"
     );
     Ok(text)
 }

@@ -137,12 +137,12 @@ fn a_guest_that_panicked_was_waited_for(place: &Place) {
     let again = place.run(&["exec", "n1", "true"]);
     assert_eq!(again.status.code(), Some(255));
     assert!(
-        text(&again.stderr).contains("its kernel has panicked\nhint: `kill n1`"),
+        text(&again.stderr).contains("its kernel has panicked\nhint: boot it again with `kill n1`"),
         "{}",
         text(&again.stderr)
     );
     let shown = place.run(&["ps"]);
-    assert!(text(&shown.stdout).contains("its kernel has panicked"), "{}", text(&shown.stdout));
+    assert!(text(&shown.stdout).contains("kernel panic"), "{}", text(&shown.stdout));
 }
 
 fn a_loop_over_lines_ran_once(place: &Place) {

@@ -234,7 +234,7 @@ fn pause_and_resume(place: &Place) {
     place.succeed(&["pause", "n1"]);
     assert_eq!(place.state(), ("paused".to_owned(), 1));
     let refused = place.fail(&["exec", "n1", "true"]);
-    assert!(refused.contains("VM n1 is paused\nhint: `resume n1`"), "{refused}");
+    assert!(refused.contains("VM n1 is paused\nhint: resume it with `resume n1`"), "{refused}");
     place.succeed(&["resume", "n1"]);
     assert_eq!(place.state(), ("running".to_owned(), 1));
     place.succeed(&["exec", "n1", "true"]);

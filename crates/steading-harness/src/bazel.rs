@@ -60,7 +60,7 @@ pub(crate) fn obey(
         );
         args.shard = Some(Shard { index: usize::try_from(index)?, total: usize::try_from(total)? });
         if let Some(file) = text(env_vars::TEST_SHARD_STATUS_FILE)? {
-            fs_err::write(file, "").context("cannot write the file that says that the tests are divided")?;
+            fs_err::write(file, "").context("cannot write the file that tells Bazel about sharding")?;
         }
     }
     Ok(())
@@ -102,8 +102,7 @@ impl Unended {
     /// When it cannot be removed.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         let Some(file) = self.0 else { return Ok(()) };
-        fs_err::remove_file(file)
-            .context("cannot remove the file by which Bazel sees whether the test has ended")
+        fs_err::remove_file(file).context("cannot remove the file that marks a premature exit for Bazel")
     }
 }
 

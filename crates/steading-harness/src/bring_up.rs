@@ -110,7 +110,7 @@ pub(crate) fn bring_up(
         (false, _) => None,
         (true, None) => start_warm(&mut config, report).map_err(host)?,
         (true, Some(why)) => {
-            report.tell(&Event::Warm { what: format!("the testnet boots: {why}") });
+            report.tell(&Event::Warm { what: format!("booting the testnet: {why}") });
             None
         }
     };
@@ -121,11 +121,11 @@ pub(crate) fn bring_up(
     if let Some(entry) = cold {
         match entry.keep(&up.handle.client(), report) {
             Ok(()) => {
-                report.tell(&Event::Warm { what: "it has booted, and is kept for later runs".to_owned() });
+                report.tell(&Event::Warm { what: "the booted testnet is cached for later runs".to_owned() });
             }
             // It runs all the same.
             Err(error) => report.tell(&Event::Warning {
-                message: format!("the booted testnet is not kept for later runs: {}", chain(error.as_ref())),
+                message: format!("cannot cache the booted testnet for later runs: {}", chain(error.as_ref())),
             }),
         }
     }
@@ -138,12 +138,12 @@ fn start_warm(config: &mut GroupConfig, report: &Report) -> anyhow::Result<Optio
     let Origin::Prepared(prepared) = &config.origin else { return Ok(None) };
     let tell = |what: &str| report.tell(&Event::Warm { what: what.to_owned() });
     let entry = warm::WarmEntry::lock(&config.plan, prepared, &mut || {
-        tell("another process boots it just now, and keeps it; waiting for that");
+        tell("another process is booting the same testnet; waiting for it");
     })?;
     match entry.open(&config.plan, prepared) {
         Ok(Some(opened)) => {
             let age = jiff::Timestamp::now().duration_since(opened.description().frozen_at);
-            tell(&format!("it goes on from where it had booted, {} s ago", age.as_secs()));
+            tell(&format!("continuing from the cached testnet, which booted {} s ago", age.as_secs()));
             config.origin = Origin::Frozen(Box::new(opened), Clock::Host);
             return Ok(None);
         }
@@ -151,7 +151,7 @@ fn start_warm(config: &mut GroupConfig, report: &Report) -> anyhow::Result<Optio
         Err(error) => {
             let why = chain(error.as_ref());
             report.tell(&Event::Warning {
-                message: format!("the testnet boots, since what was kept of it cannot be used: {why}"),
+                message: format!("booting the testnet, since the cached one cannot be used: {why}"),
             });
             entry.remove()?;
         }

@@ -1,4 +1,4 @@
-//! Waits until this machine has room for a group, beside those of others.
+//! Waits until this machine has room for a group, next to the groups of others.
 
 use std::time::{Duration, Instant};
 
@@ -24,24 +24,23 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How many holders are named in one line.
 const NAMED: usize = 4;
 
-/// How groups that share this machine wait for each other.
+/// Options for groups that share this machine.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Sharing the machine")]
 pub struct BrokerOptions {
-    /// Start at once, whatever other groups of this machine have reserved, and reserve nothing.
+    /// Start at once, whatever other groups have reserved, and reserve nothing.
     #[arg(long, env = env_vars::STEADING_NO_BROKER, hide_env_values = true, value_parser = FalseyValueParser::new())]
     no_broker: bool,
-    /// The directory with the tickets of groups that wait for each other [default: one for all users
-    /// of this machine].
+    /// Directory of the queue [default: one directory for all users of this machine].
     #[arg(long, value_name = "DIR", env = env_vars::STEADING_BROKER_DIR, hide_env_values = true)]
     broker_dir: Option<Utf8PathBuf>,
-    /// How many CPUs groups may reserve in all [default: those that this process may use].
+    /// Number of CPUs that all groups together can reserve [default: the CPUs that this process can use].
     #[arg(long, value_name = "N", env = env_vars::STEADING_BROKER_CPUS, hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     broker_cpus: Option<u64>,
-    /// How much memory groups may reserve in all, in MiB [default: all that there is].
+    /// Memory that all groups together can reserve, in MiB [default: all memory].
     #[arg(long, value_name = "MIB", env = env_vars::STEADING_BROKER_MEMORY_MIB, hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     broker_memory_mib: Option<u64>,
-    /// How many virtual CPUs a reserved CPU stands for [default: 4].
+    /// Number of virtual CPUs per reserved CPU [default: 4].
     #[arg(long, value_name = "N", env = env_vars::STEADING_OVERSUBSCRIPTION, hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     oversubscription: Option<u64>,
 }
@@ -49,7 +48,7 @@ pub struct BrokerOptions {
 /// Why a testnet is not admitted, and never will be.
 #[derive(Debug, Error)]
 #[error(
-    "the testnet needs {needed} MiB of memory, and groups may reserve {limit} MiB in all: {sum}\nhint: declare less memory_mib or fewer VMs, or allow more by --broker-memory-mib"
+    "the testnet needs {needed} MiB of memory, but groups can reserve only {limit} MiB: {sum}\nhint: declare less memory_mib or fewer VMs, or raise --broker-memory-mib"
 )]
 pub(crate) struct Refused {
     needed: u64,
@@ -154,7 +153,8 @@ impl BrokerOptions {
             Err(error) if self.is_named() => return Err(error.into()),
             Err(error) => {
                 let why = steading_api::chain(&error);
-                let message = format!("this group does not wait for others on this machine: {why}");
+                let message =
+                    format!("the queue of this machine does not work, and this group does not wait: {why}");
                 report.tell(&Event::Warning { message });
                 return nothing();
             }
@@ -165,7 +165,8 @@ impl BrokerOptions {
         let memory_mib = if copies == Copies::WithFork { doubled } else { needs.memory_mib };
         let measured = peak_of(&ImageCache::default_dir(), plan).map(|peak| peak.memory_mib);
         let request = Request::new(plan.group.as_str(), Needs { memory_mib, ..needs }, measured);
-        let Some(lease) = wait(&queue, request, report).context("cannot wait for room on this machine")?
+        let Some(lease) =
+            wait(&queue, request, report).context("cannot queue for CPUs and memory of this machine")?
         else {
             return Ok(Admitted::Interrupted);
         };
@@ -203,7 +204,7 @@ impl Reservation<'_> {
         match options.admit(plan, copies, report).map_err(|error| (exit_code::HOST, error))? {
             Admitted::Yes(room) => Ok(*room),
             Admitted::Interrupted => {
-                Err((exit_code::INTERRUPTED, anyhow::anyhow!("interrupted while it waited for its turn")))
+                Err((exit_code::INTERRUPTED, anyhow::anyhow!("interrupted in the queue for CPUs and memory")))
             }
         }
     }
@@ -276,7 +277,7 @@ fn held(view: &View) -> String {
     if named.is_empty() {
         named.push("nobody".to_owned());
     }
-    format!("{} of {} are held: {}", view.held(), view.limits, named.join(", "))
+    format!("{} of {} are reserved: {}", view.held(), view.limits, named.join(", "))
 }
 
 fn holder(ticket: &Ticket) -> String {
@@ -286,7 +287,7 @@ fn holder(ticket: &Ticket) -> String {
             // Anybody can write a ticket.
             format!("{} ({}, since {since})", text::one_line(&request.group), request.needs)
         }
-        None => format!("a ticket of user {} that this version cannot read", ticket.uid),
+        None => format!("an unreadable ticket of user {} (another version of Steading)", ticket.uid),
     }
 }
 
@@ -318,7 +319,7 @@ mod tests {
         assert_eq!(queued.place, Some((2, 3)));
         assert!(
             queued.held.starts_with(
-                "2 CPUs and 1200 MiB of 2 CPUs and 2000 MiB are held: east (1 CPU and 600 MiB, since "
+                "2 CPUs and 1200 MiB of 2 CPUs and 2000 MiB are reserved: east (1 CPU and 600 MiB, since "
             ),
             "{}",
             queued.held

@@ -36,8 +36,8 @@ struct Cli {
 
 #[derive(Args, Clone, Default)]
 struct GroupArg {
-    /// The group's name, from which all addresses are derived [default: the suite's name]. For a
-    /// group that runs, the process number of its owner is taken as well.
+    /// Group name, from which all addresses are derived [default: the suite's name]. For a running group,
+    /// also the PID of its owner.
     #[arg(long, value_name = "NAME", global = true)]
     group: Option<String>,
 }
@@ -66,7 +66,7 @@ struct LibtestArgs {
     /// List the tests, as libtest does.
     #[arg(long)]
     list: bool,
-    /// How to list them.
+    /// Format of the list.
     #[arg(long, value_enum, value_name = "FORMAT", hide = true, default_value_t = ListFormat::Pretty)]
     format: ListFormat,
     /// Accepted and without effect: output is always shown as it comes.
@@ -101,14 +101,15 @@ enum ListFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the tests; what is done when no command is given.
+    /// Run the tests (default).
     Run(RunArgs),
     /// List the tests.
     List,
-    /// Print all that is derived from the testnet, as JSON. Nothing is started, except that KVM is
-    /// tried if this machine has not done so since it was booted.
+    /// Print everything derived from the testnet, as JSON.
+    ///
+    /// Nothing is started, except for a test of KVM if there was none since this machine booted.
     Plan(EngineArgs),
-    /// Bring the testnet up, run setup, and stay until Ctrl-C.
+    /// Bring up the testnet, run setup, and keep it until Ctrl-C.
     Up(RunArgs),
     #[command(flatten)]
     Live(live::LiveCommand),
@@ -130,7 +131,7 @@ enum Command {
 }
 
 impl Suite {
-    /// Does what the command line says.
+    /// Runs the command on the command line, and returns the exit status.
     pub fn main(self) -> ExitCode {
         main(self.declared())
     }
@@ -170,7 +171,7 @@ fn main(mut suite: Declared) -> ExitCode {
     let duplicate = || {
         let name = suite.tree.duplicate()?;
         Some(format!(
-            "two functions of the suite are named {name:?}\nhint: give each its own; a filter could not tell them apart"
+            "two functions of the suite are named {name:?}\nhint: give each function its own name, so that filters can select it"
         ))
     };
     if let Some(message) = suite.tree.bad_name().or_else(duplicate) {

@@ -1,4 +1,4 @@
-//! What a test program tells of itself to those who schedule several.
+//! The description of a test program for schedulers of several.
 
 use std::time::Duration;
 
@@ -19,22 +19,21 @@ pub const COMMAND: &str = "__describe";
 /// How long a group may take to come up, beside the limits of its functions.
 const BRING_UP: Duration = Duration::from_secs(120);
 
-/// What a test program tells of itself.
+/// The description of a test program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Description {
     #[serde(rename = "steading_description")]
     version: u32,
     /// The suite.
     pub suite: String,
-    /// What its testnet needs.
+    /// The resources of its testnet.
     pub resources: Resources,
-    /// How long one of its tests takes at most if it is run by itself, with setups and teardowns, in
-    /// seconds.
+    /// The longest time of one test alone, with setups and teardowns, in seconds.
     pub limit_seconds: u64,
 }
 
 impl Description {
-    /// Reads what a program printed; none if it is no test program of ours.
+    /// Parses the output of a program; none if it is not a test program of Steading.
     pub fn parse(said: &[u8]) -> Option<Self> {
         let description: Self = serde_json::from_slice(said).ok()?;
         (description.version == VERSION).then_some(description)

@@ -11,7 +11,7 @@ use crate::exit_code;
 use crate::unmet::Unmet;
 
 /// Why no relative path leads anywhere, whatever an error says of it.
-const GONE: &str = "hint: the working directory of this program was removed: change to one that is there";
+const GONE: &str = "hint: the working directory of this program was removed; change to one that exists";
 
 /// What a command is for, which decides what its exit status tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A fault of the network or the file server, held by a test function: undone when it is dropped.
+//! The guard of a fault, which undoes it when it is dropped.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use steading_api::ActiveFault;
 
 use crate::session::Session;
 
-/// Holds a fault of the network, or of the file server. It is undone when this is dropped, and with the function's process,
-/// however that ends.
+/// The guard of a fault of the network or of the file server. The fault is undone when the guard is dropped, or when the
+/// process of the function ends in any way.
 #[must_use = "a fault is undone when its guard is dropped"]
 pub struct FaultGuard<F = ActiveFault> {
     session: Arc<Session>,
@@ -22,26 +22,26 @@ impl<F> FaultGuard<F> {
         Self { session, id, fault, held: true }
     }
 
-    /// Which fault it is.
+    /// Returns the fault.
     pub fn fault(&self) -> &F {
         &self.fault
     }
 
-    /// Undoes the fault, now.
+    /// Undoes the fault now.
     ///
     /// # Errors
     ///
-    /// When it is undone already, by `fault undo` say, or the kernel refuses.
+    /// When it is already undone, for example by `fault undo`, or the kernel refuses.
     pub fn undo(mut self) -> anyhow::Result<()> {
         self.held = false;
         Ok(self.session.runtime.block_on(self.session.client.undo_fault(self.id))?)
     }
 
-    /// Has the fault stay when this function has ended: one that `setup` makes for all tests.
+    /// Keeps the fault after this function, for example a fault that `setup` makes for all tests.
     ///
     /// # Errors
     ///
-    /// When it is undone already.
+    /// When it is already undone.
     pub fn keep(mut self) -> anyhow::Result<()> {
         self.held = false;
         Ok(self.session.runtime.block_on(self.session.client.keep_fault(self.id))?)

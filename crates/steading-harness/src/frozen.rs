@@ -35,7 +35,7 @@ impl From<ClockArg> for Clock {
 /// beside the directory of its socket.
 pub(crate) async fn open(client: &Client, id: &str) -> anyhow::Result<OpenedGroup> {
     let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)
-        .context("what was kept of the group is described in a way that this program does not understand")?;
+        .context("the freeze was made by another version of Steading")?;
     let socket = client.endpoint().local_path().map(Utf8Path::new);
     let files = socket.and_then(Utf8Path::parent).and_then(Utf8Path::parent);
     let files = files.with_context(|| {

@@ -15,7 +15,7 @@ pub(crate) fn run(suite: &Declared, name: &str, report: &Report) -> u8 {
         let function = function.with_context(|| format!("the suite has no function named {name:?}"))?;
         let socket = std::env::var(STEADING_SOCKET).with_context(|| {
             format!(
-                "{STEADING_SOCKET} is not set\nhint: functions are run inside a group; use the command `run`"
+                "{STEADING_SOCKET} is not set\nhint: use the command `run`, which runs functions inside a group"
             )
         })?;
         let group = Group::connect(&socket, name, function.limit)?;

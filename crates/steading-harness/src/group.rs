@@ -34,24 +34,24 @@ impl Group {
         Ok(Self { session: Arc::new(Session::connect(socket, function, function_limit)?) })
     }
 
-    /// The VM of this name.
+    /// Returns the VM with this name.
     ///
     /// # Panics
     ///
-    /// When the testnet declares no such VM: that is a mistake in the test.
+    /// When the testnet has no such VM, which is a mistake in the test.
     pub fn vm(&self, name: &str) -> Vm {
         match self.plan().vm(name) {
             Some(plan) => Vm::new(plan.clone(), Arc::clone(&self.session)),
-            None => panic!("the testnet declares no VM named {name:?}"),
+            None => panic!("no VM named `{name}` in this testnet"),
         }
     }
 
-    /// Every VM, in the order of declaration.
+    /// Returns all VMs, in the order of declaration.
     pub fn vms(&self) -> Vec<Vm> {
         self.plan().vms.iter().map(|vm| Vm::new(vm.clone(), Arc::clone(&self.session))).collect()
     }
 
-    /// Does something to all VMs at once, and waits for all; the first error, if any.
+    /// Runs an action on all VMs at the same time, and waits for all. Returns the first error, if there is one.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -66,17 +66,17 @@ impl Group {
         at_once(&self.vms(), action)
     }
 
-    /// All that was derived for the group.
+    /// Returns the plan of the group.
     pub fn plan(&self) -> &Plan {
         &self.session.status.plan
     }
 
-    /// Where the group's logs are; `vms/<name>/console.log` below it is a VM's console.
+    /// Returns the log directory of the group. A VM's console is in `vms/<name>/console.log`.
     pub fn log_dir(&self) -> &str {
         &self.session.status.log_dir
     }
 
-    /// The error that ends a test as skipped, for this reason.
+    /// Returns the error that ends a test as skipped, for this reason.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -91,35 +91,35 @@ impl Group {
         Skip.into()
     }
 
-    /// Tells a value that was measured; its name should end with its unit. All values are in the
-    /// results, and `Suite::limit_metric` can say what they must be.
+    /// Records a measured value; its name should end with its unit. All values are in the results, and
+    /// `Suite::limit_metric` can limit them.
     pub fn metric(&self, name: impl Into<String>, value: f64) {
         self.session.note(Note::Metric { name: name.into(), value });
     }
 
-    /// Which attempt at this test this is; the first is 1.
+    /// Returns the number of this attempt at the test; the first is 1.
     pub fn attempt(&self) -> u32 {
         // The environment was checked when this process began.
         let attempt = integer_variable(env_vars::STEADING_ATTEMPT, &variable);
         attempt.ok().flatten().and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1)
     }
 
-    /// Freezes the testnet, all VMs at one instant. It goes on at once, as the first fork of what was
-    /// kept, and `steading fork` can make others as long as it runs.
+    /// Freezes all VMs of the testnet at one instant. The testnet then continues, and as long as it runs,
+    /// `steading fork` can make forks of the freeze.
     ///
     /// # Errors
     ///
-    /// When a VM cannot be frozen; all go on as they were then.
+    /// When a VM cannot be frozen. All VMs then continue unchanged.
     pub fn freeze(&self) -> anyhow::Result<Freeze> {
         self.freeze_as(&FreezeRequest::default())
     }
 
-    /// The same, once the guests have come to rest, for which they may take as long as `limit`: what they are about
-    /// to do when they are frozen, each fork does anew.
+    /// Waits until the guests are idle, at most as long as `limit`, and then freezes the testnet like
+    /// [`Self::freeze`]. Each fork repeats what the guests were about to do when they were frozen.
     ///
     /// # Errors
     ///
-    /// When a VM cannot be frozen; all go on as they were then.
+    /// When a VM cannot be frozen. All VMs then continue unchanged.
     pub fn freeze_settled(&self, limit: Duration) -> anyhow::Result<Freeze> {
         self.freeze_as(&FreezeRequest::default().settled_within(limit))
     }
@@ -128,7 +128,7 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.freeze(request))?)
     }
 
-    /// Makes a fault of the network. It is undone when what is returned is dropped.
+    /// Makes a fault of the network. Dropping the returned guard undoes it.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -144,7 +144,7 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When it names a VM that is not there, or cannot be made on this host.
+    /// When it names an unknown VM, or this host cannot make it.
     pub fn fault(&self, fault: Fault) -> anyhow::Result<FaultGuard> {
         // Here too: JSON has no words for some of what is no number.
         fault.check(self.plan())?;
@@ -153,7 +153,7 @@ impl Group {
         Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.session)))
     }
 
-    /// The faults of the network that are active, whoever made them.
+    /// Returns all active faults of the network, whoever made them.
     ///
     /// # Errors
     ///
@@ -166,14 +166,14 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, or the group has ended.
+    /// When the kernel refuses to undo one, or the group has ended.
     pub fn undo_faults(&self) -> anyhow::Result<()> {
         self.session.runtime.block_on(self.session.client.undo_faults())?;
         Ok(())
     }
 
-    /// A file that VMs can download, by its name or its SHA-256: one that the testnet declares, or that
-    /// was added since.
+    /// Returns a file that VMs can download, by its name or SHA-256. The testnet has declared it, or it was
+    /// added later.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -186,12 +186,12 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When there is no such file, or it has vanished or changed since it was added.
+    /// When there is no such file, or it was removed or changed on disk since it was added.
     pub fn file(&self, name: impl AsRef<str>) -> anyhow::Result<FileStatus> {
         Ok(self.session.runtime.block_on(self.session.client.file(name.as_ref()))?)
     }
 
-    /// All files that VMs can download.
+    /// Returns all files that VMs can download.
     ///
     /// # Errors
     ///
@@ -200,31 +200,32 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.files())?)
     }
 
-    /// Has VMs download one more file, for the rest of the group's life or until it is removed.
+    /// Serves another file for download by VMs, until the group ends or the file is removed.
     ///
     /// # Errors
     ///
-    /// When it is no file, or another has its name.
+    /// When it is not a regular file, or another file has the same name.
     pub fn add_file(&self, file: impl Into<FileSource>) -> anyhow::Result<FileStatus> {
         let mut source = file.into();
         source.served_name()?;
         // The owner has another directory.
         let path =
             std::path::absolute(&source.path).with_context(|| format!("cannot serve {}", source.path))?;
-        source.path = Utf8PathBuf::try_from(path).context("cannot serve a file whose path is no text")?;
+        source.path =
+            Utf8PathBuf::try_from(path).context("cannot serve a file whose path is not valid UTF-8")?;
         Ok(self.session.runtime.block_on(self.session.client.add_file(&source))?)
     }
 
-    /// Has VMs find a file no longer.
+    /// Stops serving a file.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// When there is no such file.
     pub fn remove_file(&self, name: impl AsRef<str>) -> anyhow::Result<()> {
         Ok(self.session.runtime.block_on(self.session.client.remove_file(name.as_ref()))?)
     }
 
-    /// Has the file server misbehave. It is undone when what is returned is dropped.
+    /// Makes a fault of the file server. Dropping the returned guard undoes it.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -239,14 +240,14 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When it makes no sense, or names a file that is not there.
+    /// When it is invalid, or names an unknown file.
     pub fn file_fault(&self, fault: FileFault) -> anyhow::Result<FaultGuard<ActiveFileFault>> {
         let request = FileFaultRequest { fault, pid: i32::try_from(std::process::id()).ok() };
         let begun = self.session.runtime.block_on(self.session.client.begin_file_fault(&request))?;
         Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.session)))
     }
 
-    /// How the file server misbehaves, whoever asked for it.
+    /// Returns all active faults of the file server, whoever made them.
     ///
     /// # Errors
     ///
@@ -255,7 +256,7 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.file_faults())?)
     }
 
-    /// Has the file server behave, whoever asked for what it does wrong; says what is undone.
+    /// Undoes all faults of the file server, whoever made them, and returns them.
     ///
     /// # Errors
     ///
@@ -264,7 +265,7 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.undo_file_faults())?)
     }
 
-    /// A client for HTTP, from the management address.
+    /// Returns an HTTP client whose requests come from the management address.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -276,17 +277,17 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When it cannot be made.
+    /// When the client cannot be made.
     pub fn http(&self) -> anyhow::Result<HttpClient> {
         self.http_client().build()
     }
 
-    /// A client for HTTP from another address, with other limits, or with authorities to trust.
+    /// Returns a builder of HTTP clients with another source address, other limits, or more trusted authorities.
     pub fn http_client(&self) -> HttpClientBuilder {
         HttpClientBuilder::new(Arc::clone(&self.session))
     }
 
-    /// The Prometheus of a metrics VM, to be asked by the test.
+    /// Returns the Prometheus of a metrics VM, for queries.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -298,21 +299,21 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When a client for HTTP cannot be made.
+    /// When the HTTP client cannot be made.
     ///
     /// # Panics
     ///
-    /// When the testnet declares no such VM.
+    /// When the testnet has no such VM.
     pub fn metrics(&self, vm: &str) -> anyhow::Result<Metrics> {
         Ok(Metrics::new(self.vm(vm), self.http()?, self.log_dir()))
     }
 
-    /// An address of the driver's to bind a socket to. One that the test chooses is the driver's from
-    /// now on.
+    /// Returns a source address of the driver to which the test can bind a socket. An address that the test
+    /// chooses is added to the driver first.
     ///
     /// # Errors
     ///
-    /// When the driver cannot have it.
+    /// When the driver cannot get this address.
     pub fn source_address(&self, source: Source) -> anyhow::Result<Ipv6Addr> {
         source.ensure(&self.session)
     }
@@ -324,29 +325,29 @@ impl Group {
         let _ = self.session.runtime.block_on(self.session.client.log(&line));
     }
 
-    /// Keeps a value for other functions of this run.
+    /// Stores a value for other functions of this run.
     ///
     /// # Errors
     ///
-    /// When it cannot be written as JSON, or the group has ended.
+    /// When the value cannot be serialized to JSON, or the group has ended.
     pub fn put(&self, key: &str, value: &impl Serialize) -> anyhow::Result<()> {
-        let value = serde_json::to_value(value).with_context(|| format!("cannot keep {key:?}"))?;
+        let value = serde_json::to_value(value).with_context(|| format!("cannot store the value {key:?}"))?;
         Ok(self.session.runtime.block_on(self.session.client.put_value(key, &value))?)
     }
 
-    /// A value that another function kept.
+    /// Returns a value that another function has stored.
     ///
     /// # Errors
     ///
-    /// When nobody kept one, or it is of another type.
+    /// When no function has stored it, or it has another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> anyhow::Result<T> {
         let value = self.session.runtime.block_on(self.session.client.value(key))?;
-        let value = value.with_context(|| format!("no function has kept a value named {key:?}"))?;
-        serde_json::from_value(value).with_context(|| format!("the value {key:?} is of another type"))
+        let value = value.with_context(|| format!("no function has stored a value named {key:?}"))?;
+        serde_json::from_value(value).with_context(|| format!("the value {key:?} has another type"))
     }
 }
 
-/// Does something to several VMs at once, and waits for all; the first error, if any.
+/// Runs an action on several VMs at the same time, and waits for all. Returns the first error, if there is one.
 pub fn at_once<T: Send>(
     vms: &[Vm],
     action: impl Fn(&Vm) -> anyhow::Result<T> + Sync,
@@ -362,7 +363,7 @@ pub fn at_once<T: Send>(
         .collect()
 }
 
-/// A test that cannot do here what it is for.
+/// A test that is skipped, since it cannot run here.
 #[derive(Debug, Error)]
 #[error("skipped")]
 pub(crate) struct Skip;

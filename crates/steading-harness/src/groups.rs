@@ -1,4 +1,4 @@
-//! Finds the groups of this user that run.
+//! Finds the running groups of this user.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,18 +18,18 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the name of a process can be, in bytes (proc_pid_comm(5)).
 const OWNER_NAME_MAX: usize = 15;
 
-/// A group that runs.
+/// A running group.
 #[derive(Clone, Debug)]
 pub struct LiveGroup {
-    /// The process number of its owner, if that is on this machine.
+    /// The PID of its owner, if that is on this machine.
     pub owner: Option<i32>,
-    /// What it is and how it does.
+    /// Its plan and current state.
     pub status: GroupStatus,
     pub(crate) client: Client,
 }
 
 impl LiveGroup {
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         self.status.plan.group.as_str()
     }
@@ -53,7 +53,7 @@ impl LiveGroup {
         })
     }
 
-    /// How many of its VMs run.
+    /// Returns the number of VMs that are on.
     pub fn running(&self) -> usize {
         self.status.vms.iter().filter(|vm| vm.state != VmState::Off).count()
     }
@@ -63,10 +63,10 @@ impl LiveGroup {
             let names: Vec<&str> = self.status.plan.vms.iter().map(|vm| vm.name.as_str()).collect();
             let advice = match nearest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean {near}? It has: {}", names.join(", ")),
-                None if names.is_empty() => "it has none at all".to_owned(),
+                None if names.is_empty() => "it has no VMs".to_owned(),
                 None => format!("it has: {}", names.join(", ")),
             };
-            format!("the group {} has no VM named {name:?}\nhint: {advice}", self.name())
+            format!("group {} has no VM named {name:?}\nhint: {advice}", self.name())
         })
     }
 
@@ -77,19 +77,19 @@ impl LiveGroup {
         match state {
             VmState::Running if panicked && !plan.spec.reboots_on_panic => {
                 bail!(
-                    "VM {name}: its kernel has panicked\nhint: `kill {name}`, then `start {name}`, boots it again"
+                    "VM {name}: its kernel has panicked\nhint: boot it again with `kill {name}` and `start {name}`"
                 )
             }
             VmState::Running if suspended => {
                 bail!(
-                    "VM {name}: the guest has suspended itself\nhint: `reboot {name}` wakes it, and boots it again"
+                    "VM {name}: the guest has suspended itself\nhint: wake it and boot it again with `reboot {name}`"
                 )
             }
             VmState::Off => {
                 let reason = ended.map(|reason| format!(": {reason}")).unwrap_or_default();
-                bail!("VM {name} is off{reason}\nhint: `start {name}` turns it on")
+                bail!("VM {name} is off{reason}\nhint: start it with `start {name}`")
             }
-            VmState::Paused => bail!("VM {name} is paused\nhint: `resume {name}` lets it go on"),
+            VmState::Paused => bail!("VM {name} is paused\nhint: resume it with `resume {name}`"),
             VmState::Running | VmState::Frozen => Ok(plan),
         }
     }
@@ -107,7 +107,7 @@ pub struct GroupList {
 /// An owner that this program cannot talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreachableOwner {
-    /// Its process number.
+    /// Its PID.
     pub owner: i32,
     /// The name of its group, as far as the process has it (12 bytes, proc_pid_comm(5)).
     pub name: String,
@@ -118,9 +118,9 @@ pub struct UnreachableOwner {
 /// Why this program cannot talk to an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreachable {
-    /// It answers in a way that this program does not understand.
+    /// It is of another version of Steading.
     OtherVersion,
-    /// It runs, and does not answer.
+    /// It does not answer.
     Silent,
 }
 
@@ -129,11 +129,11 @@ impl fmt::Display for UnreachableOwner {
         let Self { owner, name, reason } = self;
         match reason {
             Unreachable::OtherVersion => {
-                write!(f, "the group {name} of owner {owner} is of another version of Steading")
+                write!(f, "group {name} (owner {owner}) belongs to another version of Steading")
             }
             Unreachable::Silent => {
                 let seconds = ANSWER_LIMIT.as_secs();
-                write!(f, "the owner {owner} of the group {name} has not answered for {seconds} s")
+                write!(f, "owner {owner} of group {name} has not answered for {seconds} s")
             }
         }
     }
@@ -151,16 +151,16 @@ impl UnreachableOwner {
     const fn advice(&self) -> &'static str {
         match self.reason {
             Unreachable::OtherVersion => {
-                "use the program that brought it up; killing its owner ends it with all it has"
+                "use the program that brought it up; or kill its owner, which ends the whole group"
             }
             Unreachable::Silent => {
-                "is it stopped, or the machine busy? Killing it ends the group with all it has"
+                "check whether it is stopped or the machine is busy; killing it ends the whole group"
             }
         }
     }
 }
 
-/// Looks for the groups of this user.
+/// Returns the running groups of this user.
 ///
 /// # Errors
 ///
@@ -227,7 +227,9 @@ fn choose_from(found: GroupList, wanted: Option<&str>) -> anyhow::Result<LiveGro
         bail!("{owner}\nhint: {}", owner.advice());
     }
     if all.is_empty() {
-        bail!("you have no group that runs\nhint: `up` brings one up; groups of other users cannot be seen");
+        bail!(
+            "you have no running group\nhint: bring one up with `up`; groups of other users are not visible"
+        );
     }
     let known = list(&all);
     let names: Vec<String> = all.iter().map(|group| group.name().to_owned()).collect();
@@ -238,14 +240,11 @@ fn choose_from(found: GroupList, wanted: Option<&str>) -> anyhow::Result<LiveGro
             let wanted = wanted.unwrap_or_default();
             let near = nearest(wanted, names.iter().map(String::as_str));
             let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
-            bail!("no group is named {wanted:?}\nhint: {near}there are: {known}")
+            bail!("no group named {wanted:?}\nhint: {near}running groups: {known}")
         }
-        (_, None) => bail!("several groups run\nhint: say which with --group: {known}"),
+        (_, None) => bail!("several groups are running\nhint: choose one with --group: {known}"),
         (_, Some(name)) => {
-            bail!(
-                "several groups are named {name:?}\nhint: give the owner's process number: {}",
-                list(&meant)
-            )
+            bail!("several groups are named {name:?}\nhint: give the PID of the owner: {}", list(&meant))
         }
     }
 }
@@ -295,14 +294,14 @@ mod tests {
     fn the_only_group_needs_no_name() {
         assert_eq!(choice(&[("etcd", 7)], None), Ok(7));
         assert!(
-            choose_from(GroupList::default(), None).unwrap_err().to_string().contains("no group that runs")
+            choose_from(GroupList::default(), None).unwrap_err().to_string().contains("no running group")
         );
         assert!(choice(&[("a", 7), ("b", 8)], None).unwrap_err().contains("a (owner 7), b (owner 8)"));
     }
 
     #[test]
     fn a_group_of_another_version_is_told_when_it_is_meant_or_the_only_one() {
-        assert!(choice(&[], None).unwrap_err().contains("owner 66 is of another version"));
+        assert!(choice(&[], None).unwrap_err().contains("(owner 66) belongs to another version"));
         for wanted in ["66", "a-very-long-name"] {
             assert!(choice(&[("a", 7)], Some(wanted)).unwrap_err().contains("another version"), "{wanted}");
         }
@@ -315,9 +314,9 @@ mod tests {
     fn an_owner_that_does_not_answer_is_told() {
         for wanted in ["67", "still"] {
             let said = choice(&[("a", 7)], Some(wanted)).unwrap_err();
-            assert!(said.contains("the owner 67 of the group still has not answered"), "{said}");
+            assert!(said.contains("owner 67 of group still has not answered"), "{said}");
         }
-        assert!(choice(&[("a", 7)], Some("stil")).unwrap_err().contains("no group is named"));
+        assert!(choice(&[("a", 7)], Some("stil")).unwrap_err().contains("no group named"));
     }
 
     #[test]
@@ -332,6 +331,6 @@ mod tests {
         assert_eq!(choice(&groups, Some("a")), Ok(7));
         assert_eq!(choice(&groups, Some("9")), Ok(9));
         assert!(choice(&groups, Some("b")).unwrap_err().contains("b (owner 8), b (owner 9)"));
-        assert!(choice(&groups, Some("c")).unwrap_err().contains("no group is named \"c\""));
+        assert!(choice(&groups, Some("c")).unwrap_err().contains("no group named \"c\""));
     }
 }

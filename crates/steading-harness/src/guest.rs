@@ -28,28 +28,28 @@ const CLOUD_INIT_STATE: &str = "\
     tail -n 40 /var/log/cloud-init-output.log; exit 9";
 
 impl Vm {
-    /// Waits until the executable `activate` of the disk labelled `CONFIG` has ended, in a guest of
-    /// Steading's. One that fails is not waited for: the error has what it said.
+    /// Waits until the executable `activate` of the disk labelled `CONFIG` has finished, in a guest built by
+    /// Steading. If it fails, the error has its output.
     pub fn wait_until_activated(&self) -> anyhow::Result<()> {
         self.repeat_until(ACTIVATION_STATE, "waiting for `activate`", |output| match output.status {
             0 => Ok(Some(())),
-            8 => bail!(
-                "it has no disk labelled CONFIG\nhint: a VM gets one by `config_dir` in its configuration"
-            ),
-            9 => bail!("`activate` has failed; {ACTIVATION} said:\n{}", output.stdout.trim_end()),
+            8 => {
+                bail!("it has no disk labelled CONFIG\nhint: set `config_dir` in the configuration of the VM")
+            }
+            9 => bail!("`activate` failed; journal of {ACTIVATION}:\n{}", output.stdout.trim_end()),
             _ => Ok(None),
         })
     }
 
-    /// Waits until cloud-init has done all it was told to. If that fails, the error has what it said.
+    /// Waits until cloud-init has finished. If it fails, the error has its output.
     pub fn wait_for_cloud_init(&self) -> anyhow::Result<()> {
         self.repeat_until(CLOUD_INIT_STATE, "waiting for cloud-init", |output| match output.status {
             0 => Ok(Some(())),
             7 => bail!(
-                "cloud-init is disabled\nhint: it runs when it finds a disk labelled CIDATA, which a VM gets by `cloud_init` in its configuration"
+                "cloud-init is disabled, since it found no disk labelled CIDATA\nhint: set `cloud_init` in the configuration of the VM"
             ),
-            8 => bail!("there is no cloud-init in this guest"),
-            9 => bail!("cloud-init has failed; it said:\n{}", output.stdout.trim_end()),
+            8 => bail!("this guest has no cloud-init"),
+            9 => bail!("cloud-init failed; its output:\n{}", output.stdout.trim_end()),
             _ => Ok(None),
         })
     }
@@ -70,7 +70,7 @@ impl Vm {
         let loaded = loaded?;
         if loaded.status != 0 {
             bail!(
-                "{}: podman says: {}\nhint: is it an archive of a container image, as `podman save` writes it?",
+                "{}: podman failed: {}\nhint: check that it is an archive of a container image, as written by `podman save`",
                 what(),
                 loaded.stderr.trim_end()
             );

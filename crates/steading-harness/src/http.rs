@@ -1,4 +1,4 @@
-//! HTTP from a test to VMs: with the names of the group, and from an address that the test chooses.
+//! HTTP from a test to VMs, with the names of the group and a source address that the test chooses.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,17 +20,17 @@ pub use reqwest::Method;
 /// How much of an answer's body an error shows, in characters.
 const SHOWN: usize = 500;
 
-/// From which address of the driver's a request comes. Firewalls treat them as they please.
+/// The source address of a request. Firewalls can treat each of them differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// That of the test's own traffic.
+    /// The address of the test's own traffic.
     #[default]
     Management,
-    /// That of log streams.
+    /// The address of log streams.
     Logs,
-    /// That of the file server.
+    /// The address of the file server.
     Files,
-    /// Another, outside the VMs' own prefix; the driver gets it when it is first used.
+    /// Another address, outside the VMs' prefix. It is added to the driver when it is first used.
     Address(Ipv6Addr),
 }
 
@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-/// Makes a client as it is wanted.
+/// Builds an HTTP client.
 #[must_use]
 pub struct HttpClientBuilder {
     session: Arc<Session>,
@@ -59,7 +59,7 @@ pub struct HttpClientBuilder {
     roots: Vec<CertificateDer<'static>>,
 }
 
-/// Asks servers of VMs over HTTP and HTTPS. Connections are kept for later requests.
+/// An HTTP and HTTPS client for servers of VMs. It reuses connections.
 #[derive(Clone)]
 pub struct HttpClient {
     session: Arc<Session>,
@@ -67,14 +67,14 @@ pub struct HttpClient {
     limit: Duration,
 }
 
-/// A request that is about to be sent.
+/// A request that is not sent yet.
 #[must_use]
 pub struct HttpRequest {
     client: HttpClient,
     builder: reqwest::RequestBuilder,
 }
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
     url: String,
@@ -89,24 +89,24 @@ impl HttpClientBuilder {
         Self { session, source: Source::default(), limit, roots: Vec::new() }
     }
 
-    /// Has requests come from this address.
+    /// Sets the source address.
     pub fn source(mut self, source: Source) -> Self {
         self.source = source;
         self
     }
 
-    /// Gives each request so long, its answer included.
+    /// Sets the time limit of each request, including its response.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Trusts servers whose certificates come from these authorities (PEM, one or several), beside the
-    /// group's own. Nobody else is trusted: there is no network in which others could be met.
+    /// Also trusts servers with certificates of these authorities (PEM, one or several), in addition to the
+    /// group's own authority. No others are trusted.
     ///
     /// # Errors
     ///
-    /// When there is no certificate in it.
+    /// When it contains no certificate.
     pub fn trust(mut self, pem: impl AsRef<[u8]>) -> anyhow::Result<Self> {
         let before = self.roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
@@ -114,16 +114,16 @@ impl HttpClientBuilder {
         }
         anyhow::ensure!(
             self.roots.len() > before,
-            "there is no certificate to trust in what was given\nhint: PEM is wanted, which begins with -----BEGIN CERTIFICATE-----"
+            "no certificate to trust found\nhint: give PEM, which begins with -----BEGIN CERTIFICATE-----"
         );
         Ok(self)
     }
 
-    /// Makes the client.
+    /// Builds the client.
     ///
     /// # Errors
     ///
-    /// When the driver cannot have the address, or a certificate is no authority's.
+    /// When the driver cannot get the address, or a certificate is not that of an authority.
     pub fn build(self) -> anyhow::Result<HttpClient> {
         let Self { session, source, limit, roots } = self;
         let address = source.ensure(&session)?;
@@ -155,37 +155,37 @@ impl HttpClientBuilder {
 }
 
 impl HttpClient {
-    /// Asks for a URL. Any answer is one, whatever its status.
+    /// Sends a GET request, and returns the response, whatever its status.
     ///
     /// # Errors
     ///
-    /// When there is no whole answer in time.
+    /// When there is no complete response in time.
     pub fn get(&self, url: impl AsRef<str>) -> anyhow::Result<HttpResponse> {
         self.request(Method::GET, url).send()
     }
 
-    /// A request with whatever it needs.
+    /// Returns a request, to add headers and a body to.
     pub fn request(&self, method: Method, url: impl AsRef<str>) -> HttpRequest {
         HttpRequest { client: self.clone(), builder: self.client.request(method, url.as_ref()) }
     }
 }
 
 impl HttpRequest {
-    /// With one more field in its head.
+    /// Adds a header.
     pub fn header(self, name: &str, value: &str) -> Self {
         Self { builder: self.builder.header(name, value), ..self }
     }
 
-    /// With this body.
+    /// Sets the body.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { builder: self.builder.body(body.into()), ..self }
     }
 
-    /// Sends it, and waits for the whole answer, whatever its status.
+    /// Sends the request, and waits for the complete response, whatever its status.
     ///
     /// # Errors
     ///
-    /// When there is no whole answer in time.
+    /// When there is no complete response in time.
     pub fn send(self) -> anyhow::Result<HttpResponse> {
         let Self { client: HttpClient { session, limit, .. }, builder } = self;
         let left = session.end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -210,47 +210,46 @@ fn explained(error: &reqwest::Error) -> anyhow::Error {
 }
 
 impl HttpResponse {
-    /// The status (RFC 9110, section 15).
+    /// Returns the status (RFC 9110, section 15).
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// A field of the head, if it is there; its name in any case.
+    /// Returns the value of a header, if there is one. The case of the name does not matter.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn bytes(&self) -> &[u8] {
         &self.body
     }
 
-    /// The body as text; what is none is replaced.
+    /// Returns the body as text. Invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body's value, in JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
     ///
-    /// When it is none, or of another type.
+    /// When it is not JSON, or has another type.
     pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.body).with_context(|| {
-            format!("{} did not answer with the JSON that is wanted: {}", self.url, self.shown())
-        })
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("{} returned unexpected JSON: {}", self.url, self.shown()))
     }
 
-    /// The same answer, if its status is one of success.
+    /// Returns the response itself if its status is a success.
     ///
     /// # Errors
     ///
-    /// When it is none; the error shows the answer.
+    /// When the status is not a success; the error shows the response.
     pub fn succeed(self) -> anyhow::Result<Self> {
         anyhow::ensure!(
             (200..300).contains(&self.status),
-            "{} answered with status {}: {}",
+            "{} returned status {}: {}",
             self.url,
             self.status,
             self.shown()

@@ -14,8 +14,8 @@ pub(crate) fn bounded(limit: Duration) -> Duration {
 
 /// Reads a limit on the command line.
 pub(crate) fn limit(text: &str) -> Result<Duration, String> {
-    let limit: SignedDuration = text.parse().map_err(|_| "no duration (10s, 5min)".to_owned())?;
-    Duration::try_from(limit).map(bounded).map_err(|_| "a duration before its beginning".to_owned())
+    let limit: SignedDuration = text.parse().map_err(|_| "expected a duration (10s, 5min)".to_owned())?;
+    Duration::try_from(limit).map(bounded).map_err(|_| "expected a positive duration".to_owned())
 }
 
 #[cfg(test)]

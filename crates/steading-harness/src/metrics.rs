@@ -1,4 +1,4 @@
-//! Questions to a testnet's Prometheus.
+//! Queries to the Prometheus of a testnet.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -19,7 +19,7 @@ const PORT: u16 = 9090;
 /// Where the metrics VM keeps its data.
 const DATA: &str = "/var/lib/prometheus/testnet";
 
-/// A metrics VM's Prometheus.
+/// The Prometheus of a metrics VM.
 #[derive(Clone)]
 pub struct Metrics {
     vm: Vm,
@@ -30,7 +30,7 @@ pub struct Metrics {
 /// A value of one time series.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Sample {
-    /// What it is a value of. The label `vm` names the VM that it comes from.
+    /// The labels of the time series. The label `vm` names the VM that it comes from.
     #[serde(rename = "metric")]
     pub labels: BTreeMap<String, String>,
     #[serde(rename = "value")]
@@ -38,12 +38,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A label, if it is there.
+    /// Returns the value of a label, if there is one.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
 
-    /// The value. What is no number is NaN.
+    /// Returns the value, or NaN if it is not a number.
     pub fn value(&self) -> f64 {
         self.at.1.parse().unwrap_or(f64::NAN)
     }
@@ -73,32 +73,32 @@ impl Metrics {
         Self { vm, client, log_dir: log_dir.into() }
     }
 
-    /// What a query in PromQL yields now: an instant vector.
+    /// Runs a PromQL query, and returns its result now, an instant vector.
     ///
     /// # Errors
     ///
-    /// When Prometheus does not answer, or not with a vector.
+    /// When Prometheus does not respond, or the result is not a vector.
     pub fn query(&self, query: &str) -> anyhow::Result<Vec<Sample>> {
-        let what = || format!("VM {}: asking Prometheus for {query:?}", self.vm.name());
+        let what = || format!("VM {}: querying Prometheus for {query:?}", self.vm.name());
         let form = format!("query={}", utf8_percent_encode(query, NON_ALPHANUMERIC));
         let vector: Vector = self.ask("query", &form).with_context(what)?;
         if vector.result_type != "vector" {
-            bail!("{}: it yields a {}, not a vector", what(), vector.result_type);
+            bail!("{}: expected a vector, got a {}", what(), vector.result_type);
         }
         serde_json::from_value(vector.result).with_context(what)
     }
 
-    /// Asks again and again until what a query yields is what is waited for, and returns it.
+    /// Repeats a query until `is_good` accepts its result, and returns the result.
     ///
     /// # Errors
     ///
-    /// When it is not so in time; the error has what it was at the last.
+    /// When no result is accepted in time; the error shows the last one.
     pub fn wait_until(
         &self,
         query: &str,
         is_good: impl Fn(&[Sample]) -> bool,
     ) -> anyhow::Result<Vec<Sample>> {
-        let what = format!("waiting for what {query:?} yields");
+        let what = format!("waiting for the result of {query:?}");
         let (began, limit) = (Instant::now(), self.vm.limit());
         let mut backoff = Backoff::new();
         loop {
@@ -108,19 +108,22 @@ impl Metrics {
                 Ok(samples) if is_good(&samples) => return Ok(samples),
                 Err(error) if began.elapsed() >= limit => return Err(error.context(what)),
                 Ok(samples) if began.elapsed() >= limit => {
-                    bail!("VM {}: {what}: not within {limit:?}; last it was {samples:?}", self.vm.name())
+                    bail!(
+                        "VM {}: {what}: not within {limit:?}; the last result was {samples:?}",
+                        self.vm.name()
+                    )
                 }
                 Ok(_) | Err(_) => self.vm.pause_between(&what, &mut backoff)?,
             }
         }
     }
 
-    /// Saves all that was gathered with the logs of the run, as a tar archive of Prometheus' data
-    /// directory: `prometheus --storage.tsdb.path` opens it.
+    /// Saves the collected metrics next to the logs of the run, as a tar archive of the data directory, which
+    /// `prometheus --storage.tsdb.path` opens. Returns its path.
     ///
     /// # Errors
     ///
-    /// When it cannot be had.
+    /// When the snapshot or the copy fails.
     pub fn save(&self) -> anyhow::Result<Utf8PathBuf> {
         let snapshot: TsdbSnapshot = self
             .ask("admin/tsdb/snapshot", "")
@@ -143,7 +146,7 @@ impl Metrics {
         let answer: QueryResponse<T> = request.send()?.json()?;
         match answer {
             QueryResponse { data: Some(data), .. } => Ok(data),
-            QueryResponse { error, .. } => bail!("Prometheus says: {}", error.unwrap_or_default()),
+            QueryResponse { error, .. } => bail!("Prometheus reported: {}", error.unwrap_or_default()),
         }
     }
 }

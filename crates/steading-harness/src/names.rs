@@ -1,4 +1,4 @@
-//! What a test does about the names of its testnet.
+//! The names and certificates of a testnet, for tests.
 
 use std::net::IpAddr;
 
@@ -20,8 +20,7 @@ fi
 mkdir -p $dir && cat >$dir/";
 
 impl Group {
-    /// Adds a name, for the rest of the group's life or until it is removed. Every question that follows is
-    /// answered with it.
+    /// Adds a DNS record, until the group ends or the record is removed. All later queries see it.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -37,23 +36,23 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When it is no name, it is a VM's, or it is there already.
+    /// When the name is invalid, belongs to a VM, or is already there.
     #[expect(clippy::needless_pass_by_value, reason = "a record is made for the call")]
     pub fn add_record(&self, record: Record) -> anyhow::Result<()> {
         Ok(self.session.runtime.block_on(self.session.client.add_record(&record))?)
     }
 
-    /// Removes all records of a name, and says which they were.
+    /// Removes all records of a name, and returns them.
     ///
     /// # Errors
     ///
-    /// When none was added.
+    /// When no record of this name was added.
     pub fn remove_record(&self, name: impl Into<String>) -> anyhow::Result<Vec<Record>> {
         let removal = RecordRemoval { name: name.into(), data: None };
         Ok(self.session.runtime.block_on(self.session.client.remove_records(&removal))?)
     }
 
-    /// Every name, and what it leads to.
+    /// Returns all names and their records.
     ///
     /// # Errors
     ///
@@ -62,17 +61,17 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.names())?)
     }
 
-    /// Has the group's DNS answer at this address, too: that of a resolver that guests have built in.
+    /// Makes the group's DNS also answer at this address, such as that of a resolver that guests have built in.
     ///
     /// # Errors
     ///
-    /// When it is among the VMs' own, or no host can have it.
+    /// When it is an address of the VMs' network, or not a host's address.
     pub fn claim_resolver(&self, address: impl Into<IpAddr>) -> anyhow::Result<()> {
         Ok(self.session.runtime.block_on(self.session.client.claim_resolver(address.into()))?)
     }
 
-    /// A certificate with a new key, for names and addresses of the group. A name of one label is certified
-    /// together with the whole one.
+    /// Issues a certificate with a new key, for names and addresses in the group. For a name of one label it also
+    /// has the full name.
     ///
     /// ```no_run
     /// # fn test(testnet: &steading_harness::Group) -> anyhow::Result<()> {
@@ -80,7 +79,7 @@ impl Group {
     /// let n1 = testnet.vm("n1");
     /// n1.succeed(&format!("cat >/etc/ssl/n1.pem <<'END'\n{}{}END", certificate.key, certificate.chain))?;
     /// n1.succeed("systemctl restart the-server")?;
-    /// // The guest with the client is told whom to trust; the test's own client knows.
+    /// // The guest with the client must trust the authority; the test's own client already does.
     /// testnet.vm("n2").trust_authority()?;
     /// testnet.vm("n2").succeed("curl -sSf https://n1/")?;
     /// testnet.http()?.get("https://n1/")?.succeed()?;
@@ -90,14 +89,14 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When one is not of the group.
+    /// When a name or address is not in the group.
     pub fn certificate<N: AsRef<str>>(&self, names: &[N]) -> anyhow::Result<Certificate> {
         let names = names.iter().map(|name| name.as_ref().to_owned()).collect();
         let request = CertificateRequest { names };
         Ok(self.session.runtime.block_on(self.session.client.certificate(&request))?)
     }
 
-    /// The group's certificate authority: whom to trust, and where ACME clients begin.
+    /// Returns the group's certificate authority: its certificate, and the directory URL for ACME clients.
     ///
     /// # Errors
     ///
@@ -108,12 +107,12 @@ impl Group {
 }
 
 impl Vm {
-    /// Has the guest trust the group's certificate authority, by `update-ca-certificates` (Debian and
+    /// Makes the guest trust the group's certificate authority, with `update-ca-certificates` (Debian and
     /// others) or `update-ca-trust` (Fedora and others).
     ///
     /// # Errors
     ///
-    /// When it has neither.
+    /// When the guest has neither program.
     pub fn trust_authority(&self) -> anyhow::Result<()> {
         let authority = self.session.runtime.block_on(self.session.client.authority())?;
         let line = format!("{TRUST}steading-{}.crt && $update", self.session.status.plan.group);

@@ -1,4 +1,4 @@
-//! From a declared testnet to all that a group is made from: what is done before there is one.
+//! Plans a testnet and prepares its inputs, before there is a group.
 
 use crate::environment::variable;
 pub use crate::host::host_resources;
@@ -21,36 +21,36 @@ use thiserror::Error;
 /// Why a group cannot be made from a testnet.
 #[derive(Debug, Error)]
 pub enum PrepareError {
-    /// The group's name is none.
+    /// The name of the group is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The testnet cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// What was declared for the testnet cannot be read.
+    /// The declaration of the testnet's resources cannot be parsed.
     #[error(transparent)]
     Declared(#[from] ParseDeclaredError),
-    /// The testnet asks for more than was declared for it.
+    /// The testnet needs more than was declared for it.
     #[error(transparent)]
     Undeclared(#[from] UndeclaredError),
     /// The image cache cannot be used.
     #[error(transparent)]
     Cache(#[from] ImageError),
-    /// A VM's inputs are no good.
+    /// An input of a VM is invalid.
     #[error(transparent)]
     Vm(#[from] EngineError),
     /// A file cannot be served.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A variable has a value that it does not take.
+    /// An environment variable has an invalid value.
     #[error(transparent)]
     Variable(#[from] VariableError),
     /// A directory cannot be made.
-    #[error("cannot make the directory for {what}{hint}")]
+    #[error("cannot create the directory for {what}{hint}")]
     Directory {
-        /// What it is for.
+        /// Its purpose.
         what: &'static str,
-        /// What to do.
+        /// The hint.
         hint: &'static str,
         /// The operating system's reason.
         source: std::io::Error,
@@ -62,9 +62,9 @@ pub enum PrepareError {
 pub struct Planned {
     /// The plan.
     pub plan: Plan,
-    /// What executes instructions, and why.
+    /// The acceleration, and why it was chosen.
     pub acceleration: AccelerationChoice,
-    /// What the author may want to know of the declaration.
+    /// A note about the declared resources.
     pub note: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub struct Planned {
 ///
 /// # Errors
 ///
-/// When it is declared wrongly. Whether it fits this machine is another question: [`Plan::check`].
+/// When the declaration is invalid. [`Plan::check`] decides whether it fits this machine.
 pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, PrepareError> {
     let group: GroupName = group.parse()?;
     let kernel = testnet.vms.iter().find_map(|vm| match &vm.boot {
@@ -109,11 +109,11 @@ pub fn plan(group: &str, testnet: &Testnet, engine: Engine) -> Result<Planned, P
     Ok(Planned { plan, acceleration, note })
 }
 
-/// Unpacks images, looks at every input, makes directories.
+/// Unpacks images, checks every input, and creates directories.
 ///
 /// # Errors
 ///
-/// When an input is no good or there is no room.
+/// When an input is invalid, or there is not enough room.
 pub fn prepare(
     plan: Plan,
     log_dir: &Utf8Path,
@@ -140,13 +140,13 @@ pub fn directories(log_dir: &Utf8Path) -> Result<(Utf8PathBuf, Utf8PathBuf), Pre
     let scratch = text_variable(env_vars::STEADING_SCRATCH_DIR, &variable)?;
     let scratch = scratch.map_or_else(ImageCache::default_dir, Utf8PathBuf::from);
     fs::create_dir_all(&scratch)
-        .map_err(failed("disks", "\nhint: set STEADING_SCRATCH_DIR to one with room"))?;
-    fs::create_dir_all(log_dir).map_err(failed("logs", "\nhint: name another with --out DIR"))?;
+        .map_err(failed("disks", "\nhint: set STEADING_SCRATCH_DIR to a directory with enough room"))?;
+    fs::create_dir_all(log_dir).map_err(failed("logs", "\nhint: choose another directory with --out DIR"))?;
     let log_dir = log_dir.canonicalize_utf8().map_err(failed("logs", ""))?;
     Ok((scratch, log_dir))
 }
 
-/// A warning, when the disks of a group could grow beyond the room there is for them.
+/// Returns a warning if the disks of a group can grow beyond the free space.
 pub fn tight_room(config: &GroupConfig) -> Option<String> {
     let Origin::Prepared(prepared) = &config.origin else { return None };
     let most = prepared.iter().map(PreparedVm::disk_bytes).fold(0, u64::saturating_add);
@@ -154,8 +154,8 @@ pub fn tight_room(config: &GroupConfig) -> Option<String> {
     let mib = |bytes: u64| bytes >> 20;
     (free < most).then(|| {
         format!(
-            "the disks of {} VMs can grow to {} MiB, and {} has {} MiB left\n\
-             hint: a VM that finds its host's disk full gets errors of its own disk; STEADING_SCRATCH_DIR names another place",
+            "the disks of {} VMs can grow to {} MiB, but {} has {} MiB left\n\
+             hint: VMs get disk errors when it is full; set STEADING_SCRATCH_DIR to another directory",
             prepared.len(),
             mib(most),
             config.scratch,
@@ -164,12 +164,12 @@ pub fn tight_room(config: &GroupConfig) -> Option<String> {
     })
 }
 
-/// Where images are kept on this host.
+/// Returns the directory of the image cache.
 pub fn cache_dir() -> Utf8PathBuf {
     ImageCache::default_dir()
 }
 
-/// Removes what is left of this user's groups without namespaces whose drivers were killed.
+/// Removes what killed drivers of this user left behind of groups without namespaces.
 ///
 /// # Errors
 ///

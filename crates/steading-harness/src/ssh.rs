@@ -20,11 +20,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Error)]
 pub(crate) enum SshError {
     /// The group's key is not one.
-    #[error("the group's key cannot be read")]
+    #[error("cannot read the group's SSH key")]
     Key(#[from] russh::keys::Error),
     /// The guest does not let us in.
     #[error(
-        "the guest refuses the group's key for root\nhint: the key is given as the systemd credential ssh.authorized_keys.root over SMBIOS; does the guest read those (systemd 252 or later)?"
+        "the guest refuses the group's SSH key for root\nhint: check that the guest reads the systemd credential ssh.authorized_keys.root from SMBIOS (systemd 252 or later)"
     )]
     Refused,
     /// Nobody answers in time.

@@ -1,4 +1,4 @@
-//! How a testnet is to be brought up, as it is said on the command line.
+//! The options for bringing up a testnet on the command line.
 
 use std::time::Duration;
 
@@ -12,33 +12,33 @@ use crate::broker::BrokerOptions;
 use crate::environment::variable;
 use crate::limit::limit;
 
-/// How a testnet is to be brought up.
+/// Options for bringing up a testnet.
 #[derive(Args, Clone, Debug, Default)]
 pub struct UpArgs {
-    /// Begin with the testnet as it had booted in an earlier run, if nothing that shaped it has
-    /// changed since; else boot it, and keep it for later runs.
+    /// Start from the cached testnet of an earlier run, if nothing that affects its boot has changed;
+    /// otherwise boot it, and cache it for later runs.
     #[arg(long, env = env_vars::STEADING_WARM, hide_env_values = true, value_parser = FalseyValueParser::new())]
     pub warm: bool,
-    /// Where logs go [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/NAME/TIME].
+    /// Log directory [default: $TEST_UNDECLARED_OUTPUTS_DIR, else out/NAME/TIME].
     #[arg(long, value_name = "DIR")]
     pub out: Option<Utf8PathBuf>,
-    /// What runs the VMs.
+    /// The engine.
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// How groups are kept apart.
+    /// The isolation of the group.
     #[command(flatten)]
     pub isolation: IsolationArgs,
-    /// Whose turn it is.
+    /// The options of the broker.
     #[command(flatten)]
     pub broker: BrokerOptions,
 }
 
-/// How long a program or a function may take to end by itself.
+/// The option for the grace period of programs and functions.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct GraceArgs {
-    /// How long a program or function that was interrupted, or ran into its limit, may take to end by itself
-    /// (10s, 1min). It gets the signal that Steading has got (SIGTERM at a limit), and is killed when this time
-    /// is over, or at a second signal.
+    /// Grace period of a program or function that was interrupted or reached its time limit (10s, 1min). It
+    /// gets the signal that Steading received (SIGTERM at a time limit), and is killed at the end of this period
+    /// or at a second signal.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = limit)]
     pub grace: Duration,
 }
@@ -49,11 +49,11 @@ impl Default for GraceArgs {
     }
 }
 
-/// What runs the VMs of a group.
+/// The option for the engine of a group.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct EngineArgs {
-    /// What runs the VMs: QEMU, started by the group itself, or libvirt, by a session daemon of the group's
-    /// own. With libvirt there are no freezes, forks and warm starts.
+    /// Engine that runs the VMs: QEMU directly, or libvirt with a session daemon for each group. With libvirt
+    /// there are no freezes, forks and warm starts.
     #[arg(
         long,
         value_name = "ENGINE",
@@ -65,12 +65,12 @@ pub struct EngineArgs {
     pub engine: Engine,
 }
 
-/// How a group is kept apart from all else.
+/// The option for the isolation of a group.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct IsolationArgs {
-    /// How the group is kept apart from all else: by namespaces of its own, or, on hosts that give users
-    /// none, by names alone, with a network that the launcher makes in the host's own. With the launcher there
-    /// are no faults of the network, no forks, and no addresses of one's own choice.
+    /// How to isolate the group: with its own namespaces; or, on hosts that deny them to users, only by names,
+    /// in a network that the launcher makes in the host's namespace. With the launcher there are no faults of
+    /// the network, no forks, and no addresses of your own choice.
     #[arg(
         long,
         value_name = "ISOLATION",
@@ -84,14 +84,14 @@ pub struct IsolationArgs {
 }
 
 impl IsolationArgs {
-    /// What the environment alone says, for commands that have no such option.
+    /// Returns the setting of the environment, for commands without this option.
     pub(crate) fn from_environment() -> anyhow::Result<Self> {
         let isolation = text_variable(env_vars::STEADING_ISOLATION, &variable)?;
         let isolation = isolation.map(|name| name.parse()).transpose()?.unwrap_or_default();
         Ok(Self { isolation })
     }
 
-    /// What is to be had of it. The caller must have one thread.
+    /// Chooses an isolation that this host supports. The caller must have one thread.
     pub(crate) fn choose(self) -> Result<Isolation, IsolationError> {
         Isolation::choose(self.isolation)
     }
@@ -102,9 +102,7 @@ impl EngineArgs {
     pub(crate) fn check(self, freeze_on_failure: bool) -> anyhow::Result<()> {
         match self.engine.capabilities().no_freeze {
             Some(why) if freeze_on_failure => {
-                anyhow::bail!(
-                    "--freeze-on-failure cannot be had: {why}\nhint: leave it out, or use --engine qemu"
-                )
+                anyhow::bail!("cannot use --freeze-on-failure: {why}\nhint: omit it, or use --engine qemu")
             }
             _ => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! The handle of one VM, with the verbs that people know from the NixOS test driver.
 //!
-//! Every wait ends at once when its VM does, and says what it last saw.
+//! A wait ends at once when its VM ends, and on failure reports what it last saw.
 
 use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -53,58 +53,58 @@ impl Vm {
         Self { plan: Arc::new(plan), session, limit }
     }
 
-    /// The same VM, whose waits take at most so long.
+    /// Returns the same VM with another time limit for its waits.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { limit: bounded(limit), ..self.clone() }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         self.plan.name.as_str()
     }
 
-    /// Its IPv6 address.
+    /// Returns its IPv6 address.
     pub fn address(&self) -> Ipv6Addr {
         self.plan.address
     }
 
-    /// All that was derived for it.
+    /// Returns its plan.
     pub fn plan(&self) -> &VmPlan {
         &self.plan
     }
 
-    /// How it does.
+    /// Returns its current state.
     pub fn status(&self) -> anyhow::Result<VmStatus> {
         Ok(self.block_on(self.session.client.vm(self.name()))?)
     }
 
-    /// Turns it on, with its disk as it was left.
+    /// Starts it, with its disk as it was left.
     pub fn start(&self) -> anyhow::Result<()> {
         self.act(VmVerb::Start)
     }
 
-    /// Pulls its plug.
+    /// Cuts its power.
     pub fn kill(&self) -> anyhow::Result<()> {
         self.act(VmVerb::Kill)
     }
 
-    /// Presses its power button (ACPI), waits until it is off, and boots it again.
+    /// Reboots it: presses its power button (ACPI), waits until it is off, and starts it again.
     pub fn reboot(&self) -> anyhow::Result<()> {
         self.act(VmVerb::Reboot)
     }
 
-    /// Presses its power button (ACPI) and waits until it is off.
+    /// Shuts it down: presses its power button (ACPI), and waits until it is off.
     pub fn shutdown(&self) -> anyhow::Result<()> {
         self.act(VmVerb::Shutdown)
     }
 
-    /// Lets its CPUs stand still.
+    /// Pauses it.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.act(VmVerb::Pause)
     }
 
-    /// Lets its CPUs run again.
+    /// Resumes it after a pause.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.act(VmVerb::Resume)
     }
@@ -123,35 +123,35 @@ impl Vm {
         Ok(())
     }
 
-    /// Runs a command by root's shell and returns how it ended, whichever way.
+    /// Runs a shell command as root, and returns its status and output, whether or not it succeeded.
     pub fn execute(&self, command: &str) -> anyhow::Result<CommandOutput> {
         self.wait(&format!("running `{command}`"), self.run(command, &[])).map(|(output, _)| output)
     }
 
-    /// Runs a command that must succeed and returns what it printed.
+    /// Runs a command that must succeed, and returns its output.
     pub fn succeed(&self, command: &str) -> anyhow::Result<String> {
         let output = self.execute(command)?;
         if output.status == 0 {
             return Ok(output.stdout);
         }
-        bail!("VM {}: `{command}` was to succeed and {}", self.name(), shown(&output))
+        bail!("VM {}: `{command}` failed {}", self.name(), shown(&output))
     }
 
-    /// Runs a command that must fail and returns what it printed.
+    /// Runs a command that must fail, and returns its output.
     pub fn fail(&self, command: &str) -> anyhow::Result<String> {
         let output = self.execute(command)?;
         if output.status != 0 {
             return Ok(output.stdout);
         }
-        bail!("VM {}: `{command}` was to fail and {}", self.name(), shown(&output))
+        bail!("VM {}: `{command}` succeeded, but was expected to fail, {}", self.name(), shown(&output))
     }
 
-    /// Runs a command again and again until it succeeds, and returns what it printed then.
+    /// Repeats a command until it succeeds, and returns the output of the last run.
     pub fn wait_until_succeeds(&self, command: &str) -> anyhow::Result<String> {
         self.repeat(command, |status| status == 0)
     }
 
-    /// Runs a command again and again until it fails, and returns what it printed then.
+    /// Repeats a command until it fails, and returns the output of the last run.
     pub fn wait_until_fails(&self, command: &str) -> anyhow::Result<String> {
         self.repeat(command, |status| status != 0)
     }
@@ -162,22 +162,22 @@ impl Vm {
         })
     }
 
-    /// Waits until a systemd unit is active. A unit that has failed is not waited for.
+    /// Waits until a systemd unit is active. A unit that has failed is an error at once.
     pub fn wait_for_unit(&self, unit: &str) -> anyhow::Result<()> {
         let name = quoted(unit);
         let query = format!(
             "systemctl is-active -- {name}; systemctl is-failed -q -- {name} && exit 9; systemctl is-active -q -- {name}"
         );
-        self.repeat_until(&query, &format!("waiting for the unit {unit}"), |output| match output.status {
+        self.repeat_until(&query, &format!("waiting for unit {unit}"), |output| match output.status {
             0 => Ok(Some(())),
             9 => bail!(
-                "the unit has failed\nhint: `journalctl -u {unit}` in the guest, or its journal.log, says why"
+                "the unit has failed\nhint: see `journalctl -u {unit}` in the guest, or its journal.log"
             ),
             _ => Ok(None),
         })
     }
 
-    /// Runs a command again and again until its end is judged to be what is waited for.
+    /// Repeats a command until `judge` accepts its result.
     pub(crate) fn repeat_until<T>(
         &self,
         command: &str,
@@ -195,7 +195,7 @@ impl Vm {
                     },
                     // A guest that reboots by itself breaks the connection; the next try makes another.
                     Err(error) if is_broken(&error) => {
-                        *last.borrow_mut() = format!("was cut short: {error:#}");
+                        *last.borrow_mut() = format!("without a result: {error:#}");
                     }
                     Err(error) => return Err(error),
                 }
@@ -203,12 +203,12 @@ impl Vm {
             }
         };
         self.wait(what, attempts).with_context(|| match last.borrow().as_str() {
-            "" => format!("`{command}` was never run to its end"),
-            seen => format!("last it {seen}"),
+            "" => format!("`{command}` has not finished once"),
+            seen => format!("the last run ended {seen}"),
         })
     }
 
-    /// Waits until a TCP port takes connections from the management address.
+    /// Waits until a TCP port accepts connections from the management address.
     pub fn wait_for_open_port(&self, port: u16) -> anyhow::Result<()> {
         let address = (self.address(), port);
         let attempts = async {
@@ -221,7 +221,7 @@ impl Vm {
         self.wait(&format!("waiting for port {port}"), attempts)
     }
 
-    /// Whether a TCP port takes a connection from the management address, now.
+    /// Returns whether a TCP port accepts a connection from the management address now.
     pub fn has_open_port(&self, port: u16) -> bool {
         let attempt = async { timeout(PORT_ATTEMPT, TcpStream::connect((self.address(), port))).await };
         matches!(self.block_on(attempt), Ok(Ok(_)))
@@ -254,20 +254,20 @@ impl Vm {
         client.get(&url).with_context(|| format!("VM {}: asking for {url}", self.name()))
     }
 
-    /// Waits until commands can be run. A guest that is shutting down is not ready: its next boot is waited for.
+    /// Waits until the guest runs commands over SSH. If it is shutting down, waits for its next boot.
     pub fn wait_for_ssh(&self) -> anyhow::Result<()> {
         self.repeat_until(IS_NOT_STOPPING, "waiting for its SSH server", |output| {
             Ok((output.status == 0).then_some(()))
         })
     }
 
-    /// Returns the number of its present boot: how many times it was started or reset.
+    /// Returns the number of its current boot: how many times it was started or reset.
     pub fn boot(&self) -> anyhow::Result<u32> {
         Ok(self.status()?.boot)
     }
 
-    /// Waits until it is in boot `number` or a later one, and commands can be run. So what a test starts to happen by
-    /// a command in the guest, such as `systemctl reboot`, is not mistaken for what was before.
+    /// Waits until it is in boot `number` or a later one, and runs commands. After a command in the guest such as
+    /// `systemctl reboot`, a test can so tell the next boot from the current one.
     ///
     /// ```no_run
     /// # fn test(vm: &steading_harness::Vm) -> anyhow::Result<()> {
@@ -298,7 +298,7 @@ impl Vm {
     /// # }
     /// ```
     ///
-    /// Of a VM inside another VM only its end is known, whatever led to it.
+    /// For a VM inside another VM, any end counts, since its cause is not known.
     ///
     /// # Errors
     ///
@@ -321,7 +321,7 @@ impl Vm {
         if ended.reason == GUEST_POWERED_OFF || is_nested { Ok(()) } else { Err(self.ended(WHAT, &ended)) }
     }
 
-    /// Waits for a text (a regular expression) on the console, from the beginning of this boot.
+    /// Waits until a regular expression matches the console output of this boot.
     pub fn wait_for_console(&self, pattern: &str) -> anyhow::Result<ConsoleMatch> {
         let limit_ms = self.limit_ms();
         let wait = ConsoleWait { pattern: pattern.to_owned(), from: ConsoleFrom::Boot, limit_ms };
@@ -329,7 +329,7 @@ impl Vm {
         Ok(self.block_on(self.announced(&format!("waiting for /{pattern}/ on its console"), waiting))?)
     }
 
-    /// Waits for a message (an extended regular expression) in the guest's journal of this boot.
+    /// Waits until an extended regular expression matches a message in the guest's journal of this boot.
     pub fn wait_for_journal(&self, pattern: &str) -> anyhow::Result<()> {
         let command = format!("journalctl -b -q -o cat | grep -Eq -- {}", quoted(pattern));
         self.wait_until_succeeds(&command).map(|_| ())
@@ -339,7 +339,8 @@ impl Vm {
     pub fn execute_by_agent(&self, command: &str) -> anyhow::Result<CommandOutput> {
         let command = GuestCommand { line: command.to_owned(), limit_ms: self.limit_ms() };
         let running = self.session.client.agent(self.name(), &command);
-        Ok(self.block_on(self.announced(&format!("running `{}` by its agent", command.line), running))?)
+        Ok(self
+            .block_on(self.announced(&format!("running `{}` by the guest agent", command.line), running))?)
     }
 
     /// The old name of [`Self::execute_by_agent`].
@@ -350,7 +351,7 @@ impl Vm {
 
     /// Copies a file into the guest, with its permissions.
     pub fn copy_to(&self, local: &Utf8Path, remote: &str) -> anyhow::Result<()> {
-        let data = fs::read(local).with_context(|| format!("cannot copy a file to VM {}", self.name()))?;
+        let data = fs::read(local).with_context(|| format!("cannot copy the file to VM {}", self.name()))?;
         let mode = fs::metadata(local)?.permissions().mode() & 0o7777;
         let path = quoted(remote);
         let line = format!("cat >{path} && chmod {mode:o} {path}");
@@ -363,8 +364,8 @@ impl Vm {
         let path = quoted(remote);
         let line = format!("stat -c %a {path} >&2 && cat {path}");
         let (output, data) = self.copy(&format!("copying {remote} to {local}"), &line, &[])?;
-        fs::write(local, data).with_context(|| format!("cannot keep the file from VM {}", self.name()))?;
-        let mode = u32::from_str_radix(output.stderr.trim(), 8).context("the guest told no file mode")?;
+        fs::write(local, data).with_context(|| format!("cannot write the file from VM {}", self.name()))?;
+        let mode = u32::from_str_radix(output.stderr.trim(), 8).context("the guest reported no file mode")?;
         Ok(fs::set_permissions(local, std::fs::Permissions::from_mode(mode & 0o777))?)
     }
 
@@ -375,18 +376,18 @@ impl Vm {
         input: &[u8],
     ) -> anyhow::Result<(CommandOutput, Vec<u8>)> {
         let (output, data) = self.wait(what, self.run(line, input))?;
-        anyhow::ensure!(output.status == 0, "VM {}: {what} {}", self.name(), shown(&output));
+        anyhow::ensure!(output.status == 0, "VM {}: {what} failed {}", self.name(), shown(&output));
         Ok((output, data))
     }
 
-    /// Takes a picture of its display, as a PNG file.
+    /// Saves a screenshot of its display as a PNG file.
     pub fn screenshot(&self, file: &Utf8Path) -> anyhow::Result<()> {
         let shot = self.block_on(self.session.client.screenshot(self.name()))?;
-        let png = shot.bytes().context("the picture is not in base64")?;
-        fs::write(file, png).with_context(|| format!("cannot write the picture of VM {}", self.name()))
+        let png = shot.bytes().context("the screenshot is not valid base64")?;
+        fs::write(file, png).with_context(|| format!("cannot write the screenshot of VM {}", self.name()))
     }
 
-    /// The last lines of its console.
+    /// Returns the last lines of its console.
     pub fn console_tail(&self) -> anyhow::Result<Vec<String>> {
         Ok(self.block_on(self.session.client.console_tail(self.name()))?)
     }
@@ -449,7 +450,7 @@ impl Vm {
         let why = client.vm(self.name()).await.ok().and_then(|status| status.silence());
         let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         let tail = client.console_tail(self.name()).await.unwrap_or_default();
-        let bound = if limit < self.limit { ", as long as its function may take" } else { "" };
+        let bound = if limit < self.limit { ", the time limit of its function" } else { "" };
         let (name, seconds) = (self.name(), limit.as_secs_f64());
         let text = format!("VM {name}: {what}: not within {seconds:.0} s{bound}{why}{}", console(&tail));
         Err(Unmet(text).into())
@@ -479,7 +480,7 @@ impl Vm {
                 Ok(ssh) => match ssh.run(line, input).await {
                     Ok(Ran { output, stdout, is_held }) => {
                         if is_held {
-                            let what = "has ended, and something that it started still holds its output";
+                            let what = "has ended, but a process that it started still holds its output";
                             let message = format!("VM {}: `{line}` {what}", self.name());
                             // A word about it is a comfort.
                             let _ = self
@@ -525,15 +526,15 @@ fn is_broken(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(SshError::Cut | SshError::Protocol(_) | SshError::NoAnswer))
 }
 
-/// How a command ended, as the end of a sentence.
+/// The status and output of a command, as the end of a sentence.
 fn shown(output: &CommandOutput) -> String {
-    let mut text = format!("ended with status {}", output.status);
-    for (what, said) in [("printed", &output.stdout), ("said", &output.stderr)] {
+    let mut text = format!("with exit status {}", output.status);
+    for (what, said) in [("standard output", &output.stdout), ("standard error", &output.stderr)] {
         let said = said.trim_end();
         if !said.is_empty() {
             let skip = said.chars().count().saturating_sub(SHOWN);
             let end: String = said.chars().skip(skip).collect();
-            text.extend(["; it ", what, ":\n", &end]);
+            text.extend(["\n", what, ":\n", &end]);
         }
     }
     text
@@ -541,7 +542,7 @@ fn shown(output: &CommandOutput) -> String {
 
 fn console(lines: &[String]) -> String {
     if lines.is_empty() {
-        return "\nits console has said nothing\nhint: consoles are the first serial port; a Linux guest speaks there with `console=ttyS0` on its kernel's command line".to_owned();
+        return "\nits console is empty\nhint: the console is the first serial port; add `console=ttyS0` to the kernel command line of a Linux guest".to_owned();
     }
     let skip = lines.len().saturating_sub(12);
     format!("\nthe last lines of its console:\n    {}", lines[skip..].join("\n    "))

@@ -51,7 +51,7 @@ impl WarmEntry {
         waiting: &mut dyn FnMut(),
     ) -> anyhow::Result<Self> {
         let cache = cache_dir();
-        make_private(&cache).with_context(|| format!("cannot make the directory {cache}"))?;
+        make_private(&cache).with_context(|| format!("cannot create the directory {cache}"))?;
         let key = key(plan, prepared)?;
         let lock = Lock::take(&cache, &lock_name(&key.to_string()), waiting)
             .with_context(|| format!("cannot lock the warm start {key} in {cache}"))?;
@@ -69,9 +69,9 @@ impl WarmEntry {
         }
         let mut opened = open_directory(&self.path())?;
         let kept = &opened.description().plan;
-        anyhow::ensure!(unmeasured(kept) == unmeasured(plan), "{} is of another testnet", self.path());
+        anyhow::ensure!(unmeasured(kept) == unmeasured(plan), "{} belongs to another testnet", self.path());
         if let Some(error) = kept.qemu.clock_error(plan.qemu.tsc_mhz) {
-            anyhow::bail!("its guests' clocks would go at {error:.3} times their rate here");
+            anyhow::bail!("its guests' clocks would run at {error:.3} times the real rate here");
         }
         opened.complete(plan, prepared)?;
         touch(&self.cache, &lock_name(&self.key.to_string()));
@@ -91,7 +91,7 @@ impl WarmEntry {
         let opened = wait_for(async {
             tokio::time::timeout(BOOT_LIMIT, booted(client, report))
                 .await
-                .context("not all guests have booted")??;
+                .context("not all guests booted in time")??;
             client.freeze(&request).await?;
             let opened = frozen::open(client, ID).await?;
             client.forget(ID).await?;
@@ -246,20 +246,20 @@ fn host_cpu() -> String {
     format!("{}\n{}", cpu(), steading_sys::sysctl::read("kernel/osrelease").unwrap_or_default())
 }
 
-/// One kept testnet, for a listing.
+/// One cached testnet, for a list.
 #[derive(Debug)]
 pub struct WarmStart {
-    /// What it is called in the cache.
+    /// Its key in the cache.
     pub key: String,
     /// The group's name, if its index can be read.
     pub group: Option<String>,
-    /// Bytes that it takes on the file system.
+    /// Its size on the file system, in bytes.
     pub bytes: u64,
-    /// When a run last began there.
+    /// When a run last started from it.
     pub used: SystemTime,
 }
 
-/// What is kept, the least recently used first.
+/// Returns the cached testnets, the least recently used first.
 ///
 /// # Errors
 ///
@@ -291,8 +291,8 @@ fn group_of(path: &Utf8Path) -> Option<String> {
     Some(index.get("group")?.get("plan")?.get("group")?.as_str()?.to_owned())
 }
 
-/// Removes the least recently used until no more than `limit` bytes are taken; what runs from
-/// there goes on. `spared` is not removed. Returns what was.
+/// Removes the least recently used testnets until the cache has at most `limit` bytes, but not `spared`.
+/// Running groups are not affected. Returns what was removed.
 ///
 /// # Errors
 ///
@@ -319,11 +319,11 @@ pub fn collect(limit: u64, spared: Option<&str>) -> anyhow::Result<Vec<WarmStart
     Ok(removed)
 }
 
-/// How many bytes the cache may take.
+/// Returns the limit of the cache in bytes.
 ///
 /// # Errors
 ///
-/// When `$STEADING_WARM_MIB` is no number of MiB.
+/// When `$STEADING_WARM_MIB` is not an integer.
 pub fn limit() -> Result<u64, VariableError> {
     let mib = integer_variable(env_vars::STEADING_WARM_MIB, &variable)?;
     Ok(mib.unwrap_or(LIMIT_MIB) << 20)

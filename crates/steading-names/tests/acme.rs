@@ -8,7 +8,7 @@ use rcgen::{CertificateParams, KeyPair};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
-use steading_names::acme::{Acme, Asker, Body, Jwk, Reply};
+use steading_names::acme::{Acme, Asker, Jwk, Reply, ReplyBody};
 use steading_names::{Authority, AuthorityKey, SharedZone};
 use steading_plan::{HostFacts, Plan, Record, Testnet};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -101,14 +101,14 @@ impl Client {
 
 fn value(reply: &Reply) -> Value {
     match &reply.body {
-        Body::Json(value) => value.clone(),
+        ReplyBody::Json(value) => value.clone(),
         other => panic!("no object: {other:?}"),
     }
 }
 
 fn kind(reply: &Reply) -> &str {
     match &reply.body {
-        Body::Problem(problem) => problem.kind(),
+        ReplyBody::Problem(problem) => problem.kind(),
         other => panic!("no problem: {other:?}"),
     }
 }
@@ -195,7 +195,7 @@ async fn a_client_that_serves_its_name_gets_a_certificate_of_the_group() {
     let done = value(&client.post(&acme, text(&order, "/finalize"), request(&["web.g.test"])).await);
     assert_eq!(text(&done, "/status"), "valid");
     let certificate = client.post(&acme, text(&done, "/certificate"), Value::Null).await;
-    let Body::Pem(pem) = certificate.body else { panic!("no certificate: {certificate:?}") };
+    let ReplyBody::Pem(pem) = certificate.body else { panic!("no certificate: {certificate:?}") };
     assert!(pem.ends_with(authority.certificate()), "the authority's is behind it");
     assert_eq!(pem.matches("BEGIN CERTIFICATE").count(), 2);
     // Nobody else's.

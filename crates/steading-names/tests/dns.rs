@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
-use steading_names::{DnsListener, SharedZone, Transport, answer};
+use steading_names::{DnsListener, DnsTransport, SharedZone, answer};
 use steading_plan::{Boot, HostFacts, Plan, Record, Testnet, VmSpec, Zone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -29,7 +29,7 @@ fn question(name: &str, kind: RecordType) -> Message {
     message
 }
 
-fn answered(zone: &Zone, question: &Message, transport: Transport) -> Message {
+fn answered(zone: &Zone, question: &Message, transport: DnsTransport) -> Message {
     let bytes = question.to_vec().expect("it can be written");
     Message::from_vec(&answer(zone, &bytes, transport).expect("it is answered")).expect("a message")
 }
@@ -41,16 +41,16 @@ fn data(answer: &Message) -> Vec<String> {
 #[test]
 fn a_vm_is_found_and_what_is_not_there_is_said_not_to_be() {
     let zone = zone(&[]);
-    let found = answered(&zone, &question("N1.g.test.", RecordType::AAAA), Transport::Udp);
+    let found = answered(&zone, &question("N1.g.test.", RecordType::AAAA), DnsTransport::Udp);
     assert_eq!(found.metadata.response_code, ResponseCode::NoError);
     // As it was asked for: resolvers look at the case (draft-vixie-dnsext-dns0x20).
     assert_eq!(data(&found), [format!("N1.g.test. {}", plan().vms[0].address)]);
     assert_eq!((found.metadata.id, found.answers[0].ttl), (77, 0));
     assert!(found.metadata.authoritative && found.metadata.recursion_available);
-    let none = answered(&zone, &question("n1.g.test.", RecordType::A), Transport::Udp);
+    let none = answered(&zone, &question("n1.g.test.", RecordType::A), DnsTransport::Udp);
     assert_eq!((none.metadata.response_code, none.answers.len()), (ResponseCode::NoError, 0));
     for name in ["n2.g.test.", "www.debian.org.", "."] {
-        let nothing = answered(&zone, &question(name, RecordType::AAAA), Transport::Udp);
+        let nothing = answered(&zone, &question(name, RecordType::AAAA), DnsTransport::Udp);
         assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain, "{name}");
         assert!(nothing.authorities.is_empty(), "with a SOA it would be kept");
     }
@@ -59,12 +59,12 @@ fn a_vm_is_found_and_what_is_not_there_is_said_not_to_be() {
 #[test]
 fn an_alias_is_answered_with_what_it_leads_to() {
     let zone = zone(&[Record::cname("www", "n1"), Record::cname("lost", "nobody.example.com")]);
-    let found = answered(&zone, &question("www.g.test.", RecordType::AAAA), Transport::Udp);
+    let found = answered(&zone, &question("www.g.test.", RecordType::AAAA), DnsTransport::Udp);
     let address = plan().vms[0].address;
     assert_eq!(data(&found), ["www.g.test. n1.g.test.".to_owned(), format!("n1.g.test. {address}")]);
-    let alias = answered(&zone, &question("www.g.test.", RecordType::CNAME), Transport::Udp);
+    let alias = answered(&zone, &question("www.g.test.", RecordType::CNAME), DnsTransport::Udp);
     assert_eq!(data(&alias), ["www.g.test. n1.g.test."]);
-    let lost = answered(&zone, &question("lost.g.test.", RecordType::A), Transport::Udp);
+    let lost = answered(&zone, &question("lost.g.test.", RecordType::A), DnsTransport::Udp);
     // RFC 6604, section 3: the status is that of the last.
     assert_eq!((lost.metadata.response_code, lost.answers.len()), (ResponseCode::NXDomain, 1));
 }
@@ -74,16 +74,16 @@ fn a_long_text_is_cut_in_strings_and_asked_for_again_over_tcp() {
     let text = "0123456789".repeat(300);
     let zone = zone(&[Record::txt("long", text.clone())]);
     let mut asked = question("long.g.test.", RecordType::TXT);
-    let cut = answered(&zone, &asked, Transport::Udp);
+    let cut = answered(&zone, &asked, DnsTransport::Udp);
     assert!(cut.metadata.truncation && cut.answers.is_empty());
-    let whole = answered(&zone, &asked, Transport::Tcp);
+    let whole = answered(&zone, &asked, DnsTransport::Tcp);
     let RData::TXT(record) = &whole.answers[0].data else { panic!("{whole:?}") };
     assert_eq!(record.txt_data.iter().map(|part| part.len()).max(), Some(255));
     assert_eq!(record.txt_data.concat(), text.as_bytes());
     let mut edns = Edns::new();
     edns.set_max_payload(4096);
     asked.set_edns(edns);
-    let cut = answered(&zone, &asked, Transport::Udp);
+    let cut = answered(&zone, &asked, DnsTransport::Udp);
     assert!(cut.metadata.truncation, "no datagram that would be cut into pieces");
     assert!(cut.edns.is_some());
 }
@@ -93,21 +93,21 @@ fn what_is_asked_wrongly_is_told_so() {
     let zone = zone(&[]);
     let mut update = question("n1.g.test.", RecordType::A);
     update.metadata.op_code = OpCode::Update;
-    assert_eq!(answered(&zone, &update, Transport::Udp).metadata.response_code, ResponseCode::NotImp);
+    assert_eq!(answered(&zone, &update, DnsTransport::Udp).metadata.response_code, ResponseCode::NotImp);
     let mut chaos = question("version.bind.", RecordType::TXT);
     chaos.queries[0].set_query_class(DNSClass::CH);
-    assert_eq!(answered(&zone, &chaos, Transport::Udp).metadata.response_code, ResponseCode::Refused);
+    assert_eq!(answered(&zone, &chaos, DnsTransport::Udp).metadata.response_code, ResponseCode::Refused);
     let mut two = question("n1.g.test.", RecordType::A);
     two.add_query(Query::query(Name::root(), RecordType::A));
-    assert_eq!(answered(&zone, &two, Transport::Udp).metadata.response_code, ResponseCode::FormErr);
+    assert_eq!(answered(&zone, &two, DnsTransport::Udp).metadata.response_code, ResponseCode::FormErr);
     let mut bytes = question("n1.g.test.", RecordType::A).to_vec().expect("bytes");
     bytes.truncate(15);
     let told =
-        Message::from_vec(&answer(&zone, &bytes, Transport::Udp).expect("an answer")).expect("a message");
+        Message::from_vec(&answer(&zone, &bytes, DnsTransport::Udp).expect("an answer")).expect("a message");
     assert_eq!((told.metadata.id, told.metadata.response_code), (77, ResponseCode::FormErr));
     // An answer to an answer would go on for ever.
-    let answered = answered(&zone, &question("n1.g.test.", RecordType::A), Transport::Udp);
-    assert_eq!(answer(&zone, &answered.to_vec().expect("bytes"), Transport::Udp), None);
+    let answered = answered(&zone, &question("n1.g.test.", RecordType::A), DnsTransport::Udp);
+    assert_eq!(answer(&zone, &answered.to_vec().expect("bytes"), DnsTransport::Udp), None);
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ proptest! {
     #[test]
     fn whatever_is_sent_breaks_nothing(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let zone = zone(&[Record::txt("*", "x")]);
-        for transport in [Transport::Udp, Transport::Tcp] {
+        for transport in [DnsTransport::Udp, DnsTransport::Tcp] {
             if let Some(answer) = answer(&zone, &bytes, transport) {
                 prop_assert!(Message::from_vec(&answer).is_ok());
                 prop_assert_eq!(&answer[..2], &bytes[..2]);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use steading_plan::{
-    Boot, DnsName, Found, HostFacts, Plan, PlanError, Record, RecordData, RecordError, StrangeNameError,
+    Boot, DnsName, HostFacts, Lookup, Plan, PlanError, Record, RecordData, RecordError, StrangeNameError,
     Testnet, VmSpec, Zone, ZoneData,
 };
 
@@ -42,10 +42,10 @@ fn every_vm_has_its_name_by_one_label_and_whole_in_any_case() {
         addresses(&zone, "gateway"),
         [plan.addresses.gateway.to_string(), plan.addresses.ipv4_gateway.to_string()]
     );
-    assert_eq!(zone.find("n3"), Found::Nothing);
-    assert_eq!(zone.find("www.debian.org"), Found::Nothing);
-    assert_eq!(zone.find(""), Found::Nothing);
-    assert_eq!(zone.find("g.test"), Found::Data(&[]), "the domain is there");
+    assert_eq!(zone.find("n3"), Lookup::Nothing);
+    assert_eq!(zone.find("www.debian.org"), Lookup::Nothing);
+    assert_eq!(zone.find(""), Lookup::Nothing);
+    assert_eq!(zone.find("g.test"), Lookup::Data(&[]), "the domain is there");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn addresses_of_vms_lead_back_to_them() {
         .collect();
     let name = digits.into_iter().rev().collect::<Vec<_>>().join(".") + ".ip6.arpa";
     let zone = zone(&[]).expect("a zone");
-    let Found::Data([ZoneData::Ptr(vm)]) = zone.find(&name) else { panic!("{name} leads nowhere") };
+    let Lookup::Data([ZoneData::Ptr(vm)]) = zone.find(&name) else { panic!("{name} leads nowhere") };
     assert_eq!(vm.as_str(), "n1.g.test");
 }
 
@@ -90,14 +90,14 @@ fn a_wildcard_is_for_what_is_not_there_below_it() {
     assert_eq!(addresses(&zone, "foo.bar.example."), ["10.0.0.1"]);
     // It is there, and has no address.
     assert_eq!(addresses(&zone, "host1.example."), [""; 0]);
-    assert!(matches!(zone.find("host1.example."), Found::Data([_])));
+    assert!(matches!(zone.find("host1.example."), Lookup::Data([_])));
     // It is there, since something is below it.
-    assert_eq!(zone.find("down.example"), Found::Data(&[]));
+    assert_eq!(zone.find("down.example"), Lookup::Data(&[]));
     // What is next to something that is there below one that is there is not of the pattern above.
-    assert_eq!(zone.find("other.down.example"), Found::Nothing);
-    assert_eq!(zone.find("x.host1.example"), Found::Nothing);
+    assert_eq!(zone.find("other.down.example"), Lookup::Nothing);
+    assert_eq!(zone.find("x.host1.example"), Lookup::Nothing);
     // A name of one label is of the domain, so `example` itself is another.
-    assert_eq!(zone.find("example"), Found::Nothing);
+    assert_eq!(zone.find("example"), Lookup::Nothing);
 }
 
 #[test]
@@ -252,8 +252,8 @@ proptest! {
             }
         };
         let found = match zone.find(&asked) {
-            Found::Nothing => None,
-            Found::Data(data) => Some(
+            Lookup::Nothing => None,
+            Lookup::Data(data) => Some(
                 data.iter()
                     .map(|data| match data {
                         ZoneData::Txt(text) => text.clone(),

@@ -63,9 +63,10 @@ impl Recipe {
     pub(crate) fn manifest<T: DeserializeOwned>(&self, dir: &Utf8Path) -> anyhow::Result<T> {
         let Self { what, program, .. } = self;
         let file = dir.join("manifest.json");
-        let text = fs_err::read_to_string(&file)
-            .with_context(|| format!("{dir} holds no {what}\nhint: {program} makes one and prints where"))?;
-        serde_json::from_str(&text).with_context(|| format!("cannot understand {file}"))
+        let text = fs_err::read_to_string(&file).with_context(|| {
+            format!("{dir} has no {what}\nhint: build one with {program}, which prints its directory")
+        })?;
+        serde_json::from_str(&text).with_context(|| format!("cannot parse {file}"))
     }
 
     fn newest(&self) -> anyhow::Result<Utf8PathBuf> {
@@ -79,9 +80,9 @@ impl Recipe {
         });
         match built.max() {
             Some((_, dir)) => Ok(dir),
-            None => bail!(
-                "there is no {what} in {dir}\nhint: build it: {program}; or set {variable} to its directory"
-            ),
+            None => {
+                bail!("no {what} in {dir}\nhint: build it with {program}, or set {variable} to its directory")
+            }
         }
     }
 }

@@ -33,40 +33,40 @@ const RECIPE: Recipe = Recipe {
 /// Enough for a small guest inside it.
 const MEMORY_MIB: u32 = 1024;
 
-/// The files of a built host guest: a disk with its version 1, and updates to that and others.
+/// A built host guest: a disk with its version 1, and updates to that and others.
 #[derive(Clone, Debug)]
 pub struct HostGuest(Slots);
 
-/// Finds the host guest: in `$STEADING_HOST_GUEST`, else the one that was built last in the cache.
+/// Finds the host guest: in `$STEADING_HOST_GUEST`, or the last one built in the cache.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest() -> anyhow::Result<HostGuest> {
     Slots::find(&RECIPE).map(HostGuest)
 }
 
-/// The host guest in the directory that `guest/host/build` printed.
+/// Opens the host guest in the directory that `guest/host/build` printed.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest_in(dir: &Utf8Path) -> anyhow::Result<HostGuest> {
     Slots::open(&RECIPE, dir).map(HostGuest)
 }
 
 impl HostGuest {
-    /// A VM that boots its version 1 by UEFI, with 1024 MiB.
+    /// Declares a VM that boots its version 1 by UEFI, with 1024 MiB.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
         self.0.vm(name).memory_mib(MEMORY_MIB)
     }
 
-    /// Its disk.
+    /// Returns its disk image.
     pub fn disk(&self) -> ImageSource {
         self.0.disk()
     }
 
-    /// The update to a version, `1` or `2`, as a file for VMs to download: in the guest, `steading-update URL`
+    /// Returns the update to a version, `1` or `2`, as a file for VMs to download: in the guest, `steading-update URL`
     /// installs it, and the next boot is of it.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Write system tests of clusters of virtual machines.
 //!
-//! A system test is a program that declares a testnet and functions, and hands itself over to
-//! [`Suite::main`]. That brings the testnet up on this machine, runs each function in a process of
-//! its own inside the testnet's network, and leaves nothing behind.
+//! A system test is a program that declares a testnet and functions, and ends with
+//! [`Suite::main`]. This brings up the testnet on this machine, runs each function in its own
+//! process inside the testnet's network, and leaves nothing behind.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -30,7 +30,7 @@
 //! }
 //! ```
 //!
-//! The network between VMs can be broken, from outside of them:
+//! Tests can make faults of the network between VMs, from outside the guests:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -47,7 +47,7 @@
 //! }
 //! ```
 
-//! VMs download what the testnet declares from the group's own file server, which can misbehave:
+//! VMs download declared files from the group's file server, which can also have faults:
 //!
 //! ```no_run
 //! use steading::{Group, FileFault, Testnet, FileSource};
@@ -66,7 +66,7 @@
 //! }
 //! ```
 
-//! Names come and go, and servers have certificates that clients accept:
+//! Tests can add names, and issue certificates that clients accept:
 //!
 //! ```no_run
 //! use steading::{Group, Record};
@@ -92,12 +92,12 @@ mod slots;
 pub mod universal;
 pub mod upgradable;
 
-/// The image that was handed to this program by its environment under this name, as the rules for
-/// Bazel do: its path is in `STEADING_IMAGE_NAME`, its SHA-256 in `STEADING_IMAGE_NAME_SHA256`.
+/// Returns the image that the environment passes under this name, as the Bazel rules do: the path is in
+/// `STEADING_IMAGE_NAME`, the SHA-256 in `STEADING_IMAGE_NAME_SHA256`.
 ///
 /// # Errors
 ///
-/// When none was.
+/// When the environment has no such image.
 pub fn image(name: &str) -> Result<ImageSource, HandedError> {
     steading_plan::handed_image(name, |variable| std::env::var(variable).ok())
 }

@@ -12,55 +12,55 @@ const RECIPE: Recipe = Recipe {
     kind: "guest",
 };
 
-/// The files of a built reference guest.
+/// A built reference guest.
 #[derive(Clone, Debug)]
 pub struct ReferenceGuest(Built);
 
-/// Finds the reference guest: in `$STEADING_GUEST`, else the one that was built last in the cache.
+/// Finds the reference guest: in `$STEADING_GUEST`, or the last one built in the cache.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest() -> anyhow::Result<ReferenceGuest> {
     RECIPE.find().map(ReferenceGuest)
 }
 
-/// The reference guest in the directory that `guest/build` printed.
+/// Opens the reference guest in the directory that `guest/build` printed.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest_in(dir: &Utf8Path) -> anyhow::Result<ReferenceGuest> {
     RECIPE.open(dir).map(ReferenceGuest)
 }
 
 impl ReferenceGuest {
-    /// A VM that boots its kernel directly, which is quickest.
+    /// Declares a VM that boots its kernel directly, which is fastest.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
         self.0.vm(name)
     }
 
-    /// A VM that boots it by UEFI.
+    /// Declares a VM that boots it by UEFI.
     pub fn vm_uefi(&self, name: impl Into<String>) -> VmSpec {
         VmSpec::new(name, Boot::Uefi).disk(self.disk())
     }
 
-    /// A VM that boots it by BIOS.
+    /// Declares a VM that boots it by BIOS.
     pub fn vm_bios(&self, name: impl Into<String>) -> VmSpec {
         VmSpec::new(name, Boot::Bios).disk(self.disk())
     }
 
-    /// Its kernel.
+    /// Returns the path of its kernel.
     pub fn kernel(&self) -> Utf8PathBuf {
         self.0.kernel()
     }
 
-    /// Its initial RAM disk.
+    /// Returns the path of its initial RAM disk.
     pub fn initrd(&self) -> Utf8PathBuf {
         self.0.initrd()
     }
 
-    /// Its disk.
+    /// Returns its disk image.
     pub fn disk(&self) -> ImageSource {
         self.0.disk()
     }

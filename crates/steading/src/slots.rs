@@ -50,6 +50,10 @@ impl Slots {
             return Ok(FileSource::new(self.dir.join(file)));
         }
         let known: Vec<&str> = updates.keys().map(String::as_str).collect();
-        bail!("the {} has no update to version {version:?}\nhint: there are {}", self.what, known.join(", "))
+        bail!(
+            "the {} has no update to version {version:?}\nhint: choose one of: {}",
+            self.what,
+            known.join(", ")
+        )
     }
 }

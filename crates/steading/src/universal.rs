@@ -52,53 +52,53 @@ scrape_configs:
         refresh_interval: 2s
 ";
 
-/// The files of a built universal guest.
+/// A built universal guest.
 #[derive(Clone, Debug)]
 pub struct UniversalGuest(Built);
 
-/// Finds the universal guest: in `$STEADING_UNIVERSAL_GUEST`, else the one that was built last in the cache.
+/// Finds the universal guest: in `$STEADING_UNIVERSAL_GUEST`, or the last one built in the cache.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest() -> anyhow::Result<UniversalGuest> {
     RECIPE.find().map(UniversalGuest)
 }
 
-/// The universal guest in the directory that `guest/universal/build` printed.
+/// Opens the universal guest in the directory that `guest/universal/build` printed.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest_in(dir: &Utf8Path) -> anyhow::Result<UniversalGuest> {
     RECIPE.open(dir).map(UniversalGuest)
 }
 
 impl UniversalGuest {
-    /// A VM that boots its kernel directly, with 768 MiB.
+    /// Declares a VM that boots its kernel directly, with 768 MiB.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
         self.0.vm(name).memory_mib(MEMORY_MIB)
     }
 
-    /// A VM with a Prometheus that scrapes what VMs of the testnet declare by [`VmSpec::metrics`], while
-    /// they are on. `Group::metrics` asks it.
+    /// Declares a VM with a Prometheus that scrapes the ports declared by [`VmSpec::metrics`], while their VMs
+    /// are on. `Group::metrics` queries it.
     pub fn metrics_vm(&self, name: impl Into<String>) -> VmSpec {
         self.metrics_vm_with(name, PROMETHEUS)
     }
 
-    /// The same, with another configuration than [`PROMETHEUS`].
+    /// Declares the same VM with another configuration than [`PROMETHEUS`].
     pub fn metrics_vm_with(&self, name: impl Into<String>, configuration: impl Into<String>) -> VmSpec {
         let mut vm = self.vm(name);
         vm.config.credentials.insert("prometheus.yml".to_owned(), configuration.into());
         vm
     }
 
-    /// Its kernel.
+    /// Returns the path of its kernel.
     pub fn kernel(&self) -> Utf8PathBuf {
         self.0.kernel()
     }
 
-    /// Its disk.
+    /// Returns its disk image.
     pub fn disk(&self) -> ImageSource {
         self.0.disk()
     }

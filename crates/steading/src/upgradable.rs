@@ -16,27 +16,26 @@ const RECIPE: Recipe = Recipe {
     kind: "upgradable",
 };
 
-/// The files of a built upgradable guest: a disk with its version 1, and updates to that and others.
+/// A built upgradable guest: a disk with its version 1, and updates to that and others.
 #[derive(Clone, Debug)]
 pub struct UpgradableGuest(Slots);
 
-/// Finds the upgradable guest: in `$STEADING_UPGRADABLE_GUEST`, else the one that was built last in the
-/// cache.
+/// Finds the upgradable guest: in `$STEADING_UPGRADABLE_GUEST`, or the last one built in the cache.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is no such guest.
 pub fn guest() -> anyhow::Result<UpgradableGuest> {
     Slots::find(&RECIPE).map(UpgradableGuest)
 }
 
 impl UpgradableGuest {
-    /// A VM that boots its version 1 by UEFI.
+    /// Declares a VM that boots its version 1 by UEFI.
     pub fn vm(&self, name: impl Into<String>) -> VmSpec {
         self.0.vm(name)
     }
 
-    /// The update to a version, as a file for VMs to download. There are `1` and `2`; and `broken`, whose
+    /// Returns the update to a version, as a file for VMs to download. There are `1` and `2`; and `broken`, whose
     /// kernel finds nothing to start, and panics.
     ///
     /// # Errors

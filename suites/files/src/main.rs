@@ -196,7 +196,7 @@ fn http(testnet: &Group) -> anyhow::Result<()> {
     let missing = testnet.http()?.get(n1.url(8000, "/nothing"))?;
     ensure!(missing.status() == 404, "{missing:?}");
     let said = missing.succeed().err().context("404 is success")?.to_string();
-    ensure!(said.contains("answered with status 404"), "{said}");
+    ensure!(said.contains("returned status 404"), "{said}");
     let unknown = testnet.http()?.get("http://nobody:8000/").err().context("there is a VM nobody")?;
     ensure!(format!("{unknown:#}").contains("nobody"), "{unknown:#}");
     testnet.http()?.get(n1.url(8001, "/")).err().context("somebody listens at port 8001")?;

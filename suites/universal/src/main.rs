@@ -126,7 +126,7 @@ fn no_tarball(testnet: &Group) -> anyhow::Result<()> {
     fs::write(file.path(), "this is no archive")?;
     let refused = testnet.vm("helper").load_container(utf8(file.path())?);
     let said = format!("{:#}", refused.err().context("it was loaded")?);
-    ensure!(said.contains("podman says: ") && said.contains("hint: is it an archive"), "{said}");
+    ensure!(said.contains("podman failed: ") && said.contains("hint: check that it is an archive"), "{said}");
     ensure!(testnet.files()?.is_empty(), "the file is still served");
     let missing = testnet.vm("helper").load_container("/no/such/file.tar");
     let said = format!("{:#}", missing.err().context("it was loaded")?);
@@ -138,7 +138,7 @@ fn broken(testnet: &Group) -> anyhow::Result<()> {
     let vm = testnet.vm("broken");
     let failed = vm.wait_until_activated();
     let said = format!("{:#}", failed.err().context("it is said to have been activated")?);
-    ensure!(said.contains("`activate` has failed"), "{said}");
+    ensure!(said.contains("`activate` failed"), "{said}");
     ensure!(said.contains("the licence server is not in the mood"), "{said}");
     let none = testnet.vm("n1").wait_until_activated();
     let said = format!("{:#}", none.err().context("it has no configuration disk")?);
@@ -196,7 +196,7 @@ fn metrics(testnet: &Group) -> anyhow::Result<()> {
     n1.succeed(ETCD)?;
     metrics.wait_until("up", is_up)?;
     let wrong = metrics.query("up{").err().context("a query that is none is answered")?;
-    ensure!(format!("{wrong:#}").contains("Prometheus says: "), "{wrong:#}");
+    ensure!(format!("{wrong:#}").contains("Prometheus reported: "), "{wrong:#}");
     let saved = metrics.save()?;
     let size = fs::metadata(&saved)?.len();
     ensure!(size > 1000, "{saved} has {size} bytes");

@@ -95,6 +95,7 @@ fn pages(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<Vec<Page>> 
     let steading = help::of(program(programs, STEADING)?)?;
     let test_program = help::of(program(programs, TEST_PROGRAM)?)?;
     let source = |path: &str| -> anyhow::Result<String> { Ok(fs::read_to_string(root.join(path))?) };
+    let sources = |paths: &[&str]| paths.iter().map(|path| source(path)).collect::<anyhow::Result<String>>();
     let reference =
         |name: &str, text: String| Page { path: format!("docs/reference/{name}.md").into(), text };
     let mut pages = vec![
@@ -105,7 +106,10 @@ fn pages(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<Vec<Page>> 
             "testnet",
             page::testnet(&page::TestnetSources {
                 file: source("crates/steading-plan/src/testnet_file.rs")?,
-                declared: source("crates/steading-plan/src/testnet.rs")?,
+                declared: sources(&[
+                    "crates/steading-plan/src/testnet.rs",
+                    "crates/steading-plan/src/image_source.rs",
+                ])?,
                 served: source("crates/steading-plan/src/file.rs")?,
                 record: source("crates/steading-plan/src/names/record.rs")?,
                 addressing: source("crates/steading-plan/src/addressing.rs")?,
@@ -115,8 +119,8 @@ fn pages(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<Vec<Page>> 
             "events",
             page::events(
                 &source("crates/steading-logs/src/record.rs")?,
-                &source("crates/steading-report/src/summary.rs")?,
-                &source("crates/steading-report/src/event.rs")?,
+                &sources(&["crates/steading-report/src/summary.rs", "crates/steading-report/src/row.rs"])?,
+                &source("crates/steading-report/src/outcome.rs")?,
             )?,
         ),
     ];

@@ -29,16 +29,19 @@ impl Label {
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let Some((repository, path)) = text.split_once("//") else {
             bail!(
-                "{text:?} is no label: it has no //\nhint: targets are meant, as `bazel query` prints them, and not files"
+                "{text:?} is not a label: it has no //\nhint: give targets, as `bazel query` prints them, not files"
             );
         };
-        ensure!(OURS.contains(&repository), "{text:?} is of another repository");
+        ensure!(OURS.contains(&repository), "{text:?} is in another repository");
         let (package, name) = match path.split_once(':') {
             Some((package, name)) => (package, name),
             None => (path, path.rsplit('/').next().unwrap_or(path)),
         };
-        ensure!(!name.is_empty() && !name.contains([':', ' ']), "{text:?} is no label: it names no target");
-        ensure!(!name.contains("...") && !package.contains("..."), "{text:?} is a pattern, and not a label");
+        ensure!(
+            !name.is_empty() && !name.contains([':', ' ']),
+            "{text:?} is not a label: it names no target"
+        );
+        ensure!(!name.contains("...") && !package.contains("..."), "{text:?} is a pattern, not a label");
         Ok(Self { package: package.to_owned(), name: name.to_owned() })
     }
 
@@ -71,7 +74,7 @@ mod tests {
     fn what_is_no_target_of_this_repository_is_refused() {
         assert!(Label::is_foreign("@other//a:b") && !Label::is_foreign("@@//a:b"));
         for (text, why) in [
-            ("a/b.rs", "hint: targets are meant"),
+            ("a/b.rs", "hint: give targets"),
             ("@other//a:b", "another repository"),
             ("//a:", "names no target"),
             ("//a/...", "a pattern"),

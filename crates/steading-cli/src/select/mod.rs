@@ -27,16 +27,16 @@ const STANDARD_INPUT: &str = "-";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// All local tests, a label a line, as `bazel query 'attr(tags, "\blocal_system_test\b", //...)'` prints
-    /// them.
+    /// File with all local tests, one label per line: the output of `bazel query 'attr(tags,
+    /// "\blocal_system_test\b", //...)'`.
     #[arg(long, value_name = "FILE")]
     local: Utf8PathBuf,
-    /// The targets that are selected, or that a change concerns, a label a line; `-` is standard input. A test
-    /// counts by its own name and by that of its target on the farm.
+    /// File with the targets that are selected or affected by the change, one label per line; `-` for
+    /// standard input. A test counts under its own name and under that of its target on the farm.
     #[arg(long, value_name = "FILE", default_value = STANDARD_INPUT)]
     selected: Utf8PathBuf,
-    /// Have a local test count by its own label, too: what a change concerns is then run whether or not its
-    /// sibling on the farm is selected.
+    /// Also select a local test by its own label, so that a change runs the tests that it affects even if
+    /// their siblings on the farm are not selected.
     #[arg(long)]
     own: bool,
     /// What to print.
@@ -49,11 +49,11 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Part {
-    /// Each label after the word `smoke` or `night`.
+    /// Each label, after the word `smoke` or `night`.
     Both,
-    /// The labels to be run for the change, for `bazel test --target_pattern_file`.
+    /// The tests to run for the change, for `bazel test --target_pattern_file`.
     Smoke,
-    /// The labels that are left for the night.
+    /// The tests to run at night.
     Night,
 }
 
@@ -67,13 +67,13 @@ struct Divided {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     ensure!(
         arguments.local != STANDARD_INPUT || arguments.selected != STANDARD_INPUT,
-        "--local and --selected cannot both be read from standard input"
+        "cannot read both --local and --selected from standard input"
     );
     let local = read(&arguments.local, "--local")?;
     for label in &local {
         ensure!(
             label.sibling(LOCAL, FARM).is_some(),
-            "{label} in --local is no local test: the names of those end in {LOCAL}\n\
+            "{label} in --local is not a local test: their names end in {LOCAL}\n\
              hint: bazel query 'attr(tags, \"\\blocal_system_test\\b\", //...)' lists them"
         );
     }
@@ -115,8 +115,8 @@ fn read(file: &Utf8Path, option: &str) -> anyhow::Result<BTreeSet<Label>> {
     } else {
         fs::read_to_string(file).map_err(anyhow::Error::from)
     };
-    parse(&text.with_context(|| format!("no labels for {option}"))?)
-        .with_context(|| format!("cannot understand {file}, which {option} names"))
+    parse(&text.with_context(|| format!("cannot read labels for {option}"))?)
+        .with_context(|| format!("cannot parse `{file}`, given by {option}"))
 }
 
 fn parse(text: &str) -> anyhow::Result<BTreeSet<Label>> {
@@ -166,6 +166,6 @@ mod tests {
     #[test]
     fn a_line_that_is_no_label_is_told_with_its_number() {
         let error = parse("//a:b\nsrc/main.rs\n").unwrap_err();
-        assert!(format!("{error:#}").starts_with("line 2: \"src/main.rs\" is no label"), "{error:#}");
+        assert!(format!("{error:#}").starts_with("line 2: \"src/main.rs\" is not a label"), "{error:#}");
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates of a group, from outside.
+//! The command `cert`.
 
 use std::io::Write as _;
 
@@ -13,19 +13,19 @@ use steading_report::output::{Stderr, Stdout};
 use crate::exit_code;
 use crate::groups::LiveGroup;
 
-/// What certificate is wanted.
+/// Arguments of `cert`.
 #[derive(Args, Clone, Debug)]
 pub struct CertArgs {
-    /// Names and addresses of the group.
+    /// Names and addresses in the group.
     #[arg(required_unless_present_any = ["authority", "acme"])]
     names: Vec<String>,
     /// Write cert.pem, key.pem and ca.pem into this directory instead.
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
-    /// Print the certificate of the group's authority: what is to be trusted.
+    /// Print the certificate of the group's authority, for clients that must trust it.
     #[arg(long, conflicts_with_all = ["names", "out"])]
     authority: bool,
-    /// Print the URL at which ACME clients begin.
+    /// Print the directory URL for ACME clients.
     #[arg(long, conflicts_with_all = ["names", "out", "authority"])]
     acme: bool,
 }

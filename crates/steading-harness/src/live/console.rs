@@ -1,4 +1,4 @@
-//! A VM's console in this terminal, both ways.
+//! The command `console`: a VM's console in this terminal, both ways.
 
 use anyhow::Context as _;
 use rustix::process::Signal;

@@ -1,4 +1,4 @@
-//! The names of a group, from outside.
+//! The commands `dns`.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -12,46 +12,46 @@ use steading_report::output::Stdout;
 use crate::exit_code;
 use crate::groups::LiveGroup;
 
-/// What is to be done about names.
+/// Commands for the names of a group.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DnsCommand {
-    /// Print every name, and what it leads to; and where resolvers were claimed.
+    /// List names and their records, and claimed resolver addresses.
     Ls,
     /// Add a name.
     Add {
-        /// The name. One of one label is of the group's domain, for which a last label @ stands; the first
+        /// Name. A name of one label is in the group's domain, which `@` as the last label stands for; the first
         /// label may be *.
         name: String,
-        /// What it leads to.
+        /// Its record.
         #[command(flatten)]
         target: Target,
     },
-    /// Remove a name that was added.
+    /// Remove an added name.
     Rm {
-        /// The name.
+        /// Name.
         name: String,
-        /// Only the record that leads to this [default: all].
+        /// Remove only the record with this value [default: all].
         #[command(flatten)]
         target: Target,
     },
-    /// Answer at the address of a resolver that guests have built in, such as 2001:4860:4860::8888.
+    /// Answer DNS at an address that guests have built in, such as 2001:4860:4860::8888.
     Claim {
-        /// The address.
+        /// Address.
         address: IpAddr,
     },
 }
 
-/// What a name leads to.
+/// The record of a name.
 #[derive(Args, Clone, Debug)]
 #[group(multiple = false)]
 pub struct Target {
-    /// An address, or a VM.
+    /// Address, or name of a VM.
     #[arg(value_name = "ADDRESS|VM")]
     host: Option<String>,
-    /// Another name.
+    /// Another name (CNAME).
     #[arg(long, value_name = "NAME")]
     cname: Option<String>,
-    /// A text.
+    /// Text (TXT).
     #[arg(long, value_name = "TEXT")]
     txt: Option<String>,
 }
@@ -83,9 +83,7 @@ pub(crate) async fn run(group: &LiveGroup, command: &DnsCommand) -> anyhow::Resu
         }
         DnsCommand::Add { name, target } => {
             let data = target.data().with_context(|| {
-                format!(
-                    "it is not said what {name} leads to\nhint: an address, a VM, --cname NAME or --txt TEXT"
-                )
+                format!("no record given for {name}\nhint: give an address, a VM, --cname NAME or --txt TEXT")
             })?;
             group.client.add_record(&Record { name: name.clone(), data }).await?;
         }

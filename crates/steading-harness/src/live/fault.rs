@@ -1,4 +1,4 @@
-//! Faults of a group's network, from outside.
+//! The commands `fault`.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -14,93 +14,93 @@ use steading_report::output::{Stderr, Stdout};
 use crate::exit_code;
 use crate::groups::LiveGroup;
 
-/// What is to be done about faults.
+/// Commands for faults of the network.
 #[derive(Subcommand, Clone, Debug)]
 pub enum FaultCommand {
-    /// Let nothing pass between VMs and everybody else, the driver included.
+    /// Cut VMs off from everything else, including the driver.
     Cut {
-        /// The VMs, with commas between them.
+        /// VMs, separated by commas.
         vms: VmNames,
-        /// Between whom.
+        /// Scope of the fault.
         #[command(flatten)]
         scope: Scope,
     },
-    /// Let nothing pass between VMs of one set and those of another.
+    /// Cut two sets of VMs off from each other.
     Partition {
-        /// The one set, with commas between its VMs.
+        /// First set of VMs, separated by commas.
         vms: VmNames,
-        /// The other.
+        /// Second set of VMs.
         others: VmNames,
-        /// Only what the first set sends to the second is lost.
+        /// Drop only what the first set sends to the second.
         #[arg(long)]
         one_way: bool,
     },
-    /// Lose frames by chance.
+    /// Drop frames at random.
     Loss {
-        /// The VMs, with commas between them.
+        /// VMs, separated by commas.
         vms: VmNames,
-        /// How many frames, in percent.
+        /// Share of frames, in percent.
         percent: f64,
-        /// Between whom.
+        /// Scope of the fault.
         #[command(flatten)]
         scope: Scope,
     },
-    /// Let frames arrive later.
+    /// Delay frames.
     Delay {
-        /// The VMs, with commas between them.
+        /// VMs, separated by commas.
         vms: VmNames,
-        /// How much later: a number and us, ms or s. There and back takes twice that.
+        /// Delay in one direction, with us, ms or s; a round trip takes twice that.
         #[arg(value_parser = parse_delay)]
         delay: Duration,
-        /// Give or take up to so much, by chance, frame by frame.
+        /// Random deviation of each frame, at most this much in both directions.
         #[arg(long, value_parser = parse_delay, default_value = "0us")]
         jitter: Duration,
-        /// Between whom.
+        /// Scope of the fault.
         #[command(flatten)]
         scope: Scope,
     },
-    /// Let frames arrive twice, by chance.
+    /// Duplicate frames at random.
     Duplicate {
-        /// The VMs, with commas between them.
+        /// VMs, separated by commas.
         vms: VmNames,
-        /// How many frames, in percent.
+        /// Share of frames, in percent.
         percent: f64,
-        /// Between whom.
+        /// Scope of the fault.
         #[command(flatten)]
         scope: Scope,
     },
-    /// Hold frames back, by chance, while others overtake them.
+    /// Reorder frames: hold some back at random, so that others overtake them.
     Reorder {
-        /// The VMs, with commas between them.
+        /// VMs, separated by commas.
         vms: VmNames,
-        /// How many frames, in percent.
+        /// Share of frames, in percent.
         percent: f64,
-        /// For how long: a number and us, ms or s.
+        /// How long they are held back, with us, ms or s.
         #[arg(value_parser = parse_delay)]
         by: Duration,
-        /// Between whom.
+        /// Scope of the fault.
         #[command(flatten)]
         scope: Scope,
     },
-    /// Let no more through than a rate. What waits too long for that is lost.
+    /// Limit the rate. Frames that would wait too long are dropped.
     Rate {
-        /// The VMs, with commas between them.
+        /// VMs, separated by commas.
         vms: VmNames,
-        /// The rate: a number and bit, kbit, mbit or gbit (a second).
+        /// Rate per second, with bit, kbit, mbit or gbit.
         #[arg(value_parser = parse_rate)]
         rate: u64,
-        /// Between whom.
+        /// Scope of the fault.
         #[command(flatten)]
         scope: Scope,
     },
-    /// Print the faults that are active.
+    /// List active faults.
     Ls,
-    /// Undo a fault.
+    /// Undo faults.
     Undo {
-        /// Its number.
+        /// Number of the fault.
         #[arg(required_unless_present = "all")]
         id: Option<u32>,
-        /// All of them.
+        /// Undo all faults.
         #[arg(long, conflicts_with = "id")]
         all: bool,
     },
@@ -118,19 +118,19 @@ impl FromStr for VmNames {
     }
 }
 
-/// Between whom a fault is.
+/// The scope of a fault.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Scope {
-    /// Only what they send to these VMs.
+    /// Only frames that they send to these VMs.
     #[arg(long, value_name = "VMS")]
     to: Option<VmNames>,
-    /// Only what they and these VMs send each other.
+    /// Only frames between them and these VMs.
     #[arg(long, value_name = "VMS", conflicts_with = "to")]
     with: Option<VmNames>,
-    /// Only what they send.
+    /// Only frames that they send.
     #[arg(long, conflicts_with_all = ["to", "incoming"])]
     one_way: bool,
-    /// Only what they receive.
+    /// Only frames that they receive.
     #[arg(long, conflicts_with = "to")]
     incoming: bool,
 }

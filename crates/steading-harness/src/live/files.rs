@@ -12,73 +12,73 @@ use steading_report::output::{Stderr, Stdout};
 use crate::exit_code;
 use crate::groups::LiveGroup;
 
-/// What is to be done about the file server.
+/// Commands for the file server.
 #[derive(Subcommand, Clone, Debug)]
 pub enum FilesCommand {
-    /// Print what is served: digest, size, name; and how the server misbehaves.
+    /// List served files (digest, size, name) and active faults of the server.
     Ls,
-    /// Serve one more file, and print its URL.
+    /// Serve another file, and print its URL.
     Add {
-        /// The file.
+        /// File.
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: Utf8PathBuf,
-        /// What it is called [default: the name of the file].
+        /// Name to serve it under [default: the name of the file].
         #[arg(long)]
         name: Option<String>,
-        /// Refuse it unless its SHA-256 is this.
+        /// Fail unless its SHA-256 is this.
         #[arg(long)]
         sha256: Option<Sha256>,
     },
-    /// Serve a file no longer.
+    /// Stop serving a file.
     Rm {
-        /// Its name or digest.
+        /// Name or digest of the file.
         file: String,
     },
-    /// Print the URL at which VMs find a file, by its digest.
+    /// Print the URL of a file for VMs, by its digest.
     Url {
-        /// Its name or digest.
+        /// Name or digest of the file.
         file: String,
-        /// The URL by its name.
+        /// Print the URL by its name instead.
         #[arg(long)]
         named: bool,
     },
-    /// Refuse connections; of one file, reset those by which it is asked for.
+    /// Refuse connections; for one file, reset the connections that request it.
     Refuse {
-        /// Its name or digest [default: the whole server].
+        /// Name or digest of the file [default: the whole server].
         file: Option<String>,
     },
     /// Answer with an error.
     Fail {
-        /// The status, such as 404 or 503.
+        /// Status, such as 404 or 503.
         status: u16,
-        /// The file's name or digest [default: all files].
+        /// Name or digest of the file [default: all files].
         file: Option<String>,
     },
-    /// Break off each answer.
+    /// Cut each response off.
     Cut {
-        /// After so many bytes of its body.
+        /// Number of bytes of the body to send before.
         bytes: u64,
-        /// The file's name or digest [default: all files].
+        /// Name or digest of the file [default: all files].
         file: Option<String>,
     },
-    /// Answer slowly.
+    /// Send responses slowly.
     Slow {
-        /// So many bytes a second.
+        /// Bytes per second.
         bytes_per_second: u64,
-        /// The file's name or digest [default: all files].
+        /// Name or digest of the file [default: all files].
         file: Option<String>,
     },
-    /// Send wrong bytes, as many as there are.
+    /// Send wrong bytes, in the right number.
     Corrupt {
-        /// The file's name or digest [default: all files].
+        /// Name or digest of the file [default: all files].
         file: Option<String>,
     },
-    /// Undo what the server does wrong.
+    /// Undo faults of the server.
     Undo {
-        /// Its number.
+        /// Number of the fault.
         #[arg(required_unless_present = "all")]
         id: Option<u32>,
-        /// All of it.
+        /// Undo all faults of the server.
         #[arg(long, conflicts_with = "id")]
         all: bool,
     },

@@ -1,4 +1,4 @@
-//! Forks: groups that begin where another was frozen.
+//! The command `fork`: a group that starts where another was frozen.
 
 use camino::Utf8PathBuf;
 use clap::Args;
@@ -14,29 +14,29 @@ use crate::groups::LiveGroup;
 use crate::run;
 use crate::up_args::GraceArgs;
 
-/// A group to be made from what was kept of another.
+/// Arguments of `fork`.
 #[derive(Args, Clone, Debug)]
 pub struct ForkArgs {
-    /// What to fork from [default: freeze the group now].
+    /// Freeze to fork from [default: freeze the group now].
     #[arg(long, value_name = "ID")]
     from: Option<String>,
-    /// What guests' clocks show.
+    /// Time that guests' clocks show.
     #[arg(long, value_enum, value_name = "TIME", default_value_t)]
     clock: ClockArg,
-    /// Where logs go [default: out/GROUP/TIME].
+    /// Log directory [default: out/GROUP/TIME].
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
     #[command(flatten)]
     grace: GraceArgs,
     #[command(flatten)]
     broker: BrokerOptions,
-    /// A program to run in the fork, which is torn down afterwards; see `run`. Without one the
-    /// fork stays until Ctrl-C or `down`.
+    /// Program to run in the fork, which is torn down afterwards (see `run`). Without a program, the fork
+    /// stays up until Ctrl-C or `down`.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
-/// Forks a group that runs, and stays or runs a program.
+/// Forks a running group, and stays up or runs a program.
 pub(crate) fn fork(group: &LiveGroup, args: &ForkArgs) -> anyhow::Result<u8> {
     let report = Report::new();
     let id = match &args.from {

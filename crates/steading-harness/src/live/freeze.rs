@@ -1,4 +1,4 @@
-//! Freezing a group from outside.
+//! The commands `freeze` and `thaw`.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use crate::exit_code;
 use crate::groups::LiveGroup;
 use crate::limit::limit;
 
-/// How a group is to be frozen, or what is to be told of that.
+/// Arguments of `freeze`.
 #[derive(Args, Clone, Debug)]
 pub struct FreezeArgs {
-    /// The name of the freeze [default: one is made].
+    /// Name of the freeze [default: a new one].
     id: Option<String>,
-    /// The group stands still afterwards, until `thaw`.
+    /// Keep the group frozen until `thaw`.
     #[arg(long)]
     stay: bool,
-    /// First wait until the guests have come to rest, for so long at most (5s): what they are about to
-    /// do, each fork does anew.
+    /// First wait until the guests are idle, at most this long (5s). Each fork repeats what guests were about
+    /// to do.
     #[arg(long, value_name = "TIME", value_parser = limit)]
     settle: Option<Duration>,
-    /// Print what was kept of the group up to now; nothing is frozen.
+    /// List the freezes of the group; freeze nothing.
     #[arg(long, conflicts_with_all = ["id", "stay", "settle", "forget"])]
     list: bool,
-    /// Keep it no longer. Forks of it go on.
+    /// Delete the freeze. Running forks of it are not affected.
     #[arg(long, requires = "id", conflicts_with_all = ["stay", "settle"])]
     forget: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) async fn freeze(group: &LiveGroup, args: &FreezeArgs) -> anyhow::Resu
     let request = FreezeRequest { id: args.id.clone(), stay: args.stay, ..FreezeRequest::default() };
     let request = request.settled_within(args.settle.unwrap_or_default());
     let freeze = group.client.freeze(&request).await?;
-    let stood = freeze.stood_seconds.map(|stood| format!("; it stood still for {stood:.3} s"));
+    let stood = freeze.stood_seconds.map(|stood| format!("; paused for {stood:.3} s"));
     writeln!(out, "{}", freeze.id)?;
     let (seconds, mib) = (freeze.kept_seconds, mib(freeze.bytes));
     let said = format!("frozen in {seconds:.3} s, {mib:.1} MiB{}", stood.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Prints a group's log: all of it or a part, and what comes.
+//! The command `logs`: prints a group's log, and follows it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,28 +15,28 @@ use steading_report::output::{Stderr, Stdout};
 use crate::exit_code;
 use crate::groups::LiveGroup;
 
-/// Which lines are wanted.
+/// Arguments of `logs`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LogsArgs {
-    /// Go on as the log grows, until the group ends.
+    /// Follow the log until the group ends.
     #[arg(long, short)]
     follow: bool,
-    /// Only of this VM; may be given more than once.
+    /// Only lines of this VM; can be repeated.
     #[arg(long, value_name = "VM")]
     vm: Vec<String>,
-    /// Only of this systemd unit.
+    /// Only lines of this systemd unit.
     #[arg(long, short, value_name = "UNIT")]
     unit: Option<String>,
-    /// Only of this stream: console, journal, driver or test.
+    /// Only lines of this stream: console, journal, driver or test.
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
     /// Only lines that match this regular expression.
     #[arg(long, value_name = "PATTERN")]
     grep: Option<Regex>,
-    /// Only what is newer: a duration before now (10s, 5min, 2h), or a time (2026-01-31T12:00:00Z).
+    /// Only lines newer than a duration ago (10s, 5min, 2h) or a time (2026-01-31T12:00:00Z).
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
-    /// As JSON, one record a line, as it stands in log.jsonl.
+    /// Print JSON, one record per line, as in log.jsonl.
     #[arg(long)]
     json: bool,
 }
@@ -46,7 +46,7 @@ fn since(text: &str) -> Result<Timestamp, String> {
         return Ok(time);
     }
     let before: SignedDuration =
-        text.parse().map_err(|_| "neither a duration (10s, 5min, 2h) nor a time (RFC 3339)".to_owned())?;
+        text.parse().map_err(|_| "expected a duration (10s, 5min, 2h) or a time (RFC 3339)".to_owned())?;
     Timestamp::now().checked_sub(before).map_err(|error| error.to_string())
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn print(group: &LiveGroup, args: &LogsArgs) -> anyhow::Result<
     }
     let streams = [Stream::Console, Stream::Journal, Stream::Driver, Stream::Test].map(Stream::as_str);
     if let Some(stream) = args.stream.as_deref().filter(|stream| !streams.contains(stream)) {
-        anyhow::bail!("there is no stream named {stream:?}\nhint: there are: {}", streams.join(", "));
+        anyhow::bail!("unknown stream {stream:?} (expected one of: {})", streams.join(", "));
     }
     let stream =
         if args.follow { group.client.log_from(0).await } else { group.client.log_until_now(0).await };

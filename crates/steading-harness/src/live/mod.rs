@@ -1,4 +1,4 @@
-//! Looks into groups that run: the commands that a test program and `steading` have in common.
+//! Commands for running groups, which test programs and `steading` have in common.
 
 mod cert;
 mod console;
@@ -24,114 +24,113 @@ use crate::groups;
 use fork::ForkArgs;
 use resume::ResumeOptions;
 
-/// A command for a group that runs.
+/// A command for a running group.
 #[derive(Subcommand, Clone, Debug)]
 pub enum LiveCommand {
-    /// Run a shell command in a guest as root, with this program's input and output.
+    /// Run a shell command in a guest as root.
     Exec {
-        /// The VM.
+        /// VM.
         vm: String,
-        /// Give the command no input. Else it gets this program's, unless that is a terminal whose keys
-        /// another program has. Of a file, what the command does not read is left for the next program.
+        /// Give the command no input. By default it gets the standard input of this program, except in the
+        /// background of a terminal. What the command does not read of a file stays for the next program.
         #[arg(long, short)]
         no_stdin: bool,
-        /// Leave the command running when this program ends first. Else it gets the signal that ends this
-        /// program, and is killed 10 s later, or at a second one.
+        /// Leave the command running when this program ends first. By default the command gets the signal that
+        /// ends this program, and is killed after 10 s or at a second signal.
         #[arg(long)]
         detach: bool,
-        /// The command.
+        /// Command.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
     /// Open a shell in a guest.
     Ssh {
-        /// The VM.
+        /// VM.
         vm: String,
     },
-    /// Look at a VM's console, and type on it; Ctrl-] ends that.
+    /// Attach to a VM's console; Ctrl-] detaches.
     Console {
-        /// The VM.
+        /// VM.
         vm: String,
     },
-    /// Wait until a guest is ready: until commands can be run there, unless something else is named.
+    /// Wait until a guest is ready: by default, until it runs commands.
     Wait(wait::WaitArgs),
-    /// Print the group's log. A line is in it after a second at most.
+    /// Print the group's log, which is at most one second behind.
     Logs(logs::LogsArgs),
-    /// Save a picture of a VM's display, as a PNG file.
+    /// Save a screenshot of a VM's display as a PNG file.
     Screenshot {
-        /// The VM.
+        /// VM.
         vm: String,
-        /// The file.
+        /// File.
         file: Utf8PathBuf,
     },
-    /// Turn VMs on, with their disks as they were left.
+    /// Start VMs, with their disks as they were left.
     Start {
-        /// The VMs.
+        /// VMs.
         #[arg(required = true)]
         vms: Vec<String>,
     },
-    /// Pull the plug of VMs.
+    /// Cut the power of VMs.
     Kill {
-        /// The VMs.
+        /// VMs.
         #[arg(required = true)]
         vms: Vec<String>,
     },
-    /// Press the power button of VMs, and boot them again.
+    /// Reboot VMs (ACPI).
     Reboot {
-        /// The VMs.
+        /// VMs.
         #[arg(required = true)]
         vms: Vec<String>,
     },
-    /// Press the power button of VMs, and wait until they are off.
+    /// Shut VMs down (ACPI), and wait until they are off.
     Shutdown {
-        /// The VMs.
+        /// VMs.
         #[arg(required = true)]
         vms: Vec<String>,
     },
-    /// Let the CPUs of VMs stand still.
+    /// Pause VMs.
     Pause {
-        /// The VMs.
+        /// VMs.
         #[arg(required = true)]
         vms: Vec<String>,
     },
-    /// Let the CPUs of VMs run again; or open a testnet as it was when a test failed, and stay until
-    /// Ctrl-C or `down`.
+    /// Resume paused VMs; or open the testnet of a failed test, and keep it until Ctrl-C or `down`.
     Resume {
-        /// The VMs; or the file that a run with --freeze-on-failure has written.
+        /// VMs, or the file written by a run with --freeze-on-failure.
         #[arg(required = true, value_name = "VM|FILE")]
         targets: Vec<String>,
-        /// What is to be said about a file.
+        /// Options for a file.
         #[command(flatten)]
         options: ResumeOptions,
     },
-    /// Make faults of the group's network, and undo them.
+    /// Make and undo faults of the group's network.
     #[command(subcommand)]
     Fault(fault::FaultCommand),
-    /// Look at and change what the group's file server serves, and have it misbehave.
+    /// Manage the group's file server: its files and faults.
     #[command(subcommand)]
     Files(files::FilesCommand),
-    /// Look at and change the names of the group, and where they are answered for.
+    /// Manage the group's DNS: names, and resolver addresses.
     #[command(subcommand)]
     Dns(dns::DnsCommand),
-    /// Make a certificate for names of the group, and print it with its key (PEM).
+    /// Issue a certificate for names in the group, and print it with its key (PEM).
     Cert(cert::CertArgs),
-    /// Run virsh with the libvirt of a group that was brought up with --engine libvirt.
+    /// Run virsh on the libvirt of a group that uses --engine libvirt.
     Virsh(virsh::VirshArgs),
-    /// Freeze the group: all VMs at one instant, to fork from. It goes on at once.
+    /// Freeze all VMs of the group at one instant, for forks. The group then continues.
     Freeze(freeze::FreezeArgs),
-    /// Let a group that was frozen with --stay go on.
+    /// Let a group continue that was frozen with --stay.
     Thaw,
-    /// Bring up a fork of the group: another one that begins where this one was frozen.
+    /// Bring up a fork: a new group that starts where this one was frozen.
     Fork(ForkArgs),
     /// Tear the group down.
     Down,
 }
 
-/// Does it, and returns the exit status.
+/// Runs the command, and returns the exit status.
 ///
 /// # Errors
 ///
-/// When there is no such group, or it does not work.
+/// When there is no such group, or the command fails.
 pub fn run(command: &LiveCommand, wanted: Option<&str>) -> anyhow::Result<u8> {
     if let LiveCommand::Resume { targets, options } = command
         && let [file] = targets.as_slice()

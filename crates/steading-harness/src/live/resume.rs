@@ -1,4 +1,4 @@
-//! Opens a testnet that was kept in a file when a test failed.
+//! The command `resume FILE`: opens a testnet that was saved when a test failed.
 
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -18,31 +18,31 @@ use crate::ending::fail;
 use crate::frozen::ClockArg;
 use crate::{prepare, run};
 
-/// How a kept testnet is to be opened.
+/// Options of `resume FILE`.
 #[derive(Args, Clone, Debug)]
 pub struct ResumeOptions {
-    /// Of a file: what guests' clocks show.
+    /// For a file: time that guests' clocks show.
     #[arg(long, value_enum, value_name = "TIME", default_value_t)]
     clock: ClockArg,
-    /// Of a file: where logs go, and the run that the testnet comes from [default: out/GROUP/TIME].
+    /// For a file: directory for logs and for the original run [default: out/GROUP/TIME].
     #[arg(long, value_name = "DIR")]
     out: Option<Utf8PathBuf>,
     #[command(flatten)]
     broker: BrokerOptions,
 }
 
-/// Opens the testnet, and stays until Ctrl-C or `down`.
+/// Opens the testnet, and keeps it until Ctrl-C or `down`.
 ///
 /// # Errors
 ///
-/// When the file is no good, or does not match this host.
+/// When the file is damaged, or does not match this host.
 pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8> {
     let report = Report::new();
     let archive = Archive::open(file)?;
     let group = archive.description().clone();
     let name = group.plan.group.to_string();
-    let warnings =
-        check(&group, prepare::host_resources()).with_context(|| format!("cannot resume {file} here"))?;
+    let warnings = check(&group, prepare::host_resources())
+        .with_context(|| format!("cannot resume `{file}` on this host"))?;
     for message in warnings {
         report.tell(&Event::Warning { message });
     }
@@ -50,7 +50,7 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
     let (scratch, log_dir) = prepare::directories(&log_dir)?;
     let run_dir = log_dir.join("run");
     fs::create_dir_all(&run_dir).context("cannot make the directory for the logs of the frozen run")?;
-    report.tell(&Event::Warm { what: format!("it is unpacked from {file}") });
+    report.tell(&Event::Warm { what: format!("unpacking {file}") });
     let mut opened = archive.unpack(&scratch, &run_dir)?;
     opened.boots_here(FIRMWARE_CODE, tsc::frequency_mhz());
     add_images(&mut opened)?;
@@ -60,10 +60,10 @@ pub(crate) fn resume(file: &Utf8Path, args: &ResumeOptions) -> anyhow::Result<u8
         Ok(up) => up,
         Err((code, error)) => return Ok(fail(&report, code, &error)),
     };
-    report.tell(&Event::Warm { what: format!("it goes on from where it was frozen, at {frozen_at}") });
+    report.tell(&Event::Warm { what: format!("continuing from {frozen_at}, when it was frozen") });
     match steading_report::write(&run_dir) {
         Ok(page) => {
-            report.tell(&Event::Warm { what: format!("the report of the run it comes from: {page}") });
+            report.tell(&Event::Warm { what: format!("report of the original run: {page}") });
         }
         Err(error) => report.tell(&Event::Warning { message: steading_api::chain(&error) }),
     }
@@ -76,12 +76,12 @@ fn check(group: &FrozenGroup, host: HostResources) -> anyhow::Result<Vec<String>
     if group.plan.qemu.acceleration == Acceleration::Kvm {
         ensure!(
             fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
-            "it ran under KVM, which cannot be used here\nhint: open it on a host with KVM and the same kind of CPU"
+            "it ran under KVM, which does not work here\nhint: open it on a host with KVM and the same kind of CPU"
         );
         let (had, has) = (group.cpu.as_deref().unwrap_or_default(), cpu());
         ensure!(
             had == has,
-            "it ran on another kind of CPU:\n{had}\nand this host has:\n{has}\nhint: under KVM guests see the host's own CPU; open it on a host of the same kind"
+            "it ran on another CPU model:\n{had}\nthis host has:\n{has}\nhint: under KVM guests see the host's own CPU; open it on a host with the same model"
         );
     }
     if group.vms.iter().all(|vm| vm.files.files.is_empty()) {
@@ -97,19 +97,20 @@ fn other_qemu(group: &FrozenGroup, has: &str) -> anyhow::Result<Option<String>> 
     let kind = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
     if kind(had) != kind(has) {
         bail!(
-            "its VMs were frozen by QEMU {had}, and this host has QEMU {has}\nhint: open it where QEMU {} is installed",
+            "its VMs were frozen by QEMU {had}, but this host has QEMU {has}\nhint: open it on a host with QEMU {}",
             kind(had)
         );
     }
-    let other =
-        || format!("its VMs were frozen by QEMU {had}, and this host has QEMU {has}; that mostly works");
+    let other = || {
+        format!("its VMs were frozen by QEMU {had}, but this host has QEMU {has}; this works in most cases")
+    };
     Ok((had != has).then(other))
 }
 
 fn other_clock(group: &FrozenGroup, here_mhz: Option<u32>) -> Option<String> {
     let error = group.plan.qemu.clock_error(here_mhz)?;
     Some(format!(
-        "its guests learned another frequency of the time stamp counter than this host's: until they boot again, their clocks go at {error:.3} times their rate"
+        "its guests calibrated the time stamp counter on another host: until they reboot, their clocks run at {error:.3} times the real rate"
     ))
 }
 
@@ -127,7 +128,7 @@ fn add_images(opened: &mut OpenedGroup) -> anyhow::Result<()> {
         vm.spec.disk = Some(ImageSource { path: disk.path.clone(), sha256 });
         let prepared = prepare_vm(&vm, &cache, &mut |_| {}).with_context(|| {
             format!(
-                "the file was written without images, and that of VM {} is not here{}\nhint: put it where the testnet names it, or write the file with images",
+                "the file has no images, and the image of VM {} is missing on this host{}\nhint: put it at the path in the testnet, or write the file without --without-images",
                 vm.name,
                 sha256.map(|digest| format!(" (SHA-256 {digest})")).unwrap_or_default()
             )
@@ -207,7 +208,7 @@ mod tests {
         let mut group = group();
         group.qemu_version = "7.2.22".to_owned();
         assert_eq!(other_qemu(&group, "7.2.22").unwrap(), None);
-        assert!(other_qemu(&group, "7.2.23").unwrap().unwrap().contains("mostly works"));
+        assert!(other_qemu(&group, "7.2.23").unwrap().unwrap().contains("in most cases"));
         assert!(other_qemu(&group, "8.0.0").unwrap_err().to_string().contains("QEMU 7.2"));
     }
 }

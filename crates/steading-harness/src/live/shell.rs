@@ -77,7 +77,7 @@ fn run(group: &LiveGroup, vm: &str, wanted: &Wanted) -> anyhow::Result<u8> {
                 let Ended { reason, console } = ended?;
                 let console = console.join("\n    ");
                 anyhow::bail!(
-                    "VM {vm}: {reason} before the command had ended; the last lines of its console:\n    {console}"
+                    "VM {vm}: {reason} before the command ended; the last lines of its console:\n    {console}"
                 )
             }
         }
@@ -86,8 +86,7 @@ fn run(group: &LiveGroup, vm: &str, wanted: &Wanted) -> anyhow::Result<u8> {
 
 async fn connect(address: Ipv6Addr, key: &str, vm: &str) -> anyhow::Result<Ssh> {
     let connected = Ssh::connect(address, key).await;
-    connected
-        .with_context(|| format!("VM {vm}: cannot log in\nhint: `console {vm}` shows how far it has come"))
+    connected.with_context(|| format!("VM {vm}: cannot log in\nhint: check its boot with `console {vm}`"))
 }
 
 /// Enters the group's network, unless this program runs in it.
@@ -98,7 +97,7 @@ pub(crate) fn enter(group: &LiveGroup) -> anyhow::Result<()> {
         return Ok(());
     }
     namespace::enter_network(owner)
-        .with_context(|| format!("cannot enter the network of the group {}", group.name()))
+        .with_context(|| format!("cannot enter the network of group {}", group.name()))
 }
 
 /// A command or a shell that runs in a guest.
@@ -222,7 +221,7 @@ impl<'a> ShellSession<'a> {
                     if self.ending.quiet_until.is_some_and(|until| until <= Instant::now()) =>
                 {
                     drop(self.raw.take());
-                    self.note("the command has ended, and something that it started still holds its output");
+                    self.note("the command has ended, but a process that it started still holds its output");
                     break;
                 }
                 SessionEvent::Time if self.is_killed => break,
@@ -310,7 +309,7 @@ impl<'a> ShellSession<'a> {
             return true;
         }
         if self.detach {
-            self.note("the command goes on, and its output is lost");
+            self.note("the command continues; its output is lost");
             return true;
         }
         if count > 1 {

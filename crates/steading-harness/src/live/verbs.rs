@@ -25,8 +25,8 @@ pub(crate) async fn act(group: &LiveGroup, verb: VmVerb, vms: &[String]) -> anyh
 pub(crate) async fn screenshot(group: &LiveGroup, vm: &str, file: &Utf8Path) -> anyhow::Result<u8> {
     group.vm(vm)?;
     let shot = group.client.screenshot(vm).await?;
-    let picture = shot.bytes().context("the picture is not in base64")?;
-    fs::write(file, picture).with_context(|| format!("cannot write the picture of {vm}"))?;
+    let picture = shot.bytes().context("the screenshot is not valid base64")?;
+    fs::write(file, picture).with_context(|| format!("cannot write the screenshot of {vm}"))?;
     Ok(exit_code::PASSED)
 }
 
@@ -39,8 +39,8 @@ pub(crate) async fn down(group: &LiveGroup) -> anyhow::Result<u8> {
         while records.next().await?.is_some() {}
         return Ok(exit_code::PASSED);
     };
-    let pidfd = rustix::process::pidfd_open(owner, PidfdFlags::empty())
-        .context("the group has ended by itself meanwhile")?;
+    let pidfd =
+        rustix::process::pidfd_open(owner, PidfdFlags::empty()).context("the group has already ended")?;
     group.client.tear_down().await?;
     // It is readable when the process has ended (pidfd_open(2)).
     poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)?;

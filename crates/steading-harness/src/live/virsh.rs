@@ -1,4 +1,4 @@
-//! `virsh` with the libvirt of a group.
+//! The command `virsh`.
 
 use std::io::Write as _;
 
@@ -14,16 +14,16 @@ use crate::groups::LiveGroup;
 /// The Debian package of `virsh`.
 const PACKAGE: &str = "libvirt-clients";
 
-/// What is wanted of libvirt.
+/// Arguments of `virsh`.
 #[derive(Args, Clone, Debug)]
 pub struct VirshArgs {
-    /// Print the URI of the group's libvirt instead, for virsh and other clients.
+    /// Print the URI of the group's libvirt instead, for other clients.
     #[arg(long)]
     uri: bool,
-    /// Reach it by ssh: this machine as it is called there, such as me@host.
+    /// Reach it over SSH: name of this machine, such as me@host.
     #[arg(long, value_name = "HOST")]
     ssh: Option<String>,
-    /// What virsh is told, such as `list` or `dumpxml n1`; nothing for its own prompt.
+    /// Arguments for virsh, such as `list` or `dumpxml n1`; without any, virsh shows its prompt.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -32,7 +32,7 @@ pub(crate) fn run(group: &LiveGroup, args: &VirshArgs) -> anyhow::Result<u8> {
     let engine = group.status.plan.engine;
     ensure!(
         engine == Engine::Libvirt,
-        "the group {} has no libvirt: its engine is {engine}\nhint: bring it up with --engine libvirt",
+        "group {} has no libvirt: its engine is {engine}\nhint: bring it up with --engine libvirt",
         group.name()
     );
     let directory = group.client.endpoint().local_path().and_then(|path| Utf8Path::new(path).parent());

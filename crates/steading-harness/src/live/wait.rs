@@ -1,4 +1,4 @@
-//! Waits for something in a guest, with the verbs that tests use.
+//! The command `wait`, with the verbs of tests.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::groups::LiveGroup;
 use crate::limit::limit;
 use crate::live::shell::enter;
 
-/// What is waited for; everything that is named.
+/// Arguments of `wait`. It waits for everything that is named.
 #[derive(Args, Clone, Debug)]
 pub struct WaitArgs {
-    /// The VM.
+    /// VM.
     vm: String,
-    /// Until it is in boot N, or a later one, and answers; `ps` shows the number of the present boot.
+    /// Wait until it answers in boot N or a later one; `ps` shows the current boot.
     #[arg(long, value_name = "N")]
     boot: Option<u32>,
-    /// Until this TCP port takes connections.
+    /// Wait until this TCP port accepts connections.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Until this systemd unit is active.
+    /// Wait until this systemd unit is active.
     #[arg(long, value_name = "UNIT")]
     unit: Option<String>,
-    /// Until the console has said this in its present boot, a regular expression.
+    /// Wait until the console matches this regular expression in the current boot.
     #[arg(long, value_name = "PATTERN")]
     console: Option<Regex>,
-    /// Until this command succeeds in the guest.
+    /// Wait until this command succeeds in the guest.
     #[arg(long, value_name = "COMMAND")]
     command: Option<String>,
-    /// How long for each, at most (10s, 5min) [default: 5min].
+    /// Time limit of each wait (10s, 5min) [default: 5min].
     #[arg(long, value_name = "TIME", value_parser = limit)]
     limit: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! What may be asked of a run on the command line.
+//! The options of a run on the command line.
 
 use clap::Args;
 
@@ -6,50 +6,50 @@ use crate::up_args::{GraceArgs, UpArgs};
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
-    /// Run only tests whose name contains one of these.
+    /// Run only tests whose name contains one of these strings.
     pub(crate) filter: Vec<String>,
-    /// Names must be equal to a filter, not contain it.
+    /// Match whole names instead of parts.
     #[arg(long)]
     pub(crate) exact: bool,
-    /// Leave out tests whose name contains this; may be given more than once.
+    /// Skip tests whose name contains this; can be repeated.
     #[arg(long, value_name = "FILTER")]
     pub(crate) skip: Vec<String>,
-    /// Run only tests that are declared as ignored.
+    /// Run only ignored tests.
     #[arg(long)]
     pub(crate) ignored: bool,
-    /// Run tests that are declared as ignored, too.
+    /// Run ignored tests, too.
     #[arg(long, conflicts_with = "ignored")]
     pub(crate) include_ignored: bool,
-    /// How many functions may run at once in parallel sections [default: as many as there are].
+    /// Number of functions that run at the same time in parallel sections [default: all].
     #[arg(long, short, alias = "test-threads", value_name = "N", value_parser = count)]
     pub(crate) jobs: Option<usize>,
-    /// How many forks of the testnet may run at once, for tests that get one each [default: by CPUs
-    /// and memory].
+    /// Number of forks that run at the same time, for tests that get a fork each [default: by CPUs and
+    /// memory].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) forks: Option<u32>,
-    /// Make no forks: tests that ask for one are skipped, or get a testnet that is booted anew, as they
-    /// have chosen.
+    /// Make no forks: a test that asks for one is skipped, or gets a freshly booted testnet, as the suite
+    /// declares.
     #[arg(long, conflicts_with = "forks")]
     pub(crate) no_forks: bool,
-    /// How often each test that fails is tried again, at least.
+    /// Number of retries of each failed test; a test can declare more.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) retries: u32,
-    /// After the first test that fails, begin no other.
+    /// Start no test after the first failure.
     #[arg(long)]
     pub(crate) fail_fast: bool,
-    /// When a function fails, freeze its testnet at that moment; after the run, the first that was
-    /// frozen is written to the file failure.steading in the directory of the logs, for `steading
-    /// resume`. Whoever may read it may log in to the guests.
+    /// When a function fails, freeze its testnet. After the run, the first frozen testnet is written to
+    /// failure.steading in the log directory, for `steading resume`. Anyone who can read this file can log
+    /// in to the guests.
     #[arg(long)]
     pub(crate) freeze_on_failure: bool,
-    /// Write that file without the images of the VMs' disks: it can be opened only where they are.
+    /// Write this file without disk images; to open it, a host must have the same images.
     #[arg(long, requires = "freeze_on_failure")]
     pub(crate) without_images: bool,
-    /// A pattern (a regular expression) that some line of the log must match, beside the suite's own;
-    /// may be given more than once.
+    /// Regular expression that a line of the log must match, in addition to the rules of the suite; can
+    /// be repeated.
     #[arg(long, value_name = "REGEX")]
     pub(crate) log_require: Vec<String>,
-    /// A pattern that no line of the log may match; may be given more than once.
+    /// Regular expression that no line of the log may match; can be repeated.
     #[arg(long, value_name = "REGEX")]
     pub(crate) log_forbid: Vec<String>,
     /// A filter that matches no test selects none, and that is no error.
@@ -58,7 +58,7 @@ pub(crate) struct RunArgs {
     /// The part of the tests that is run.
     #[arg(skip)]
     pub(crate) shard: Option<Shard>,
-    /// Keep the testnet up after the tests, until Ctrl-C.
+    /// Keep the testnet after the tests until Ctrl-C.
     #[arg(long)]
     pub(crate) keepalive: bool,
     #[command(flatten)]

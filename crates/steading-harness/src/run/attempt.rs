@@ -95,7 +95,10 @@ impl Attempt {
     /// It is told to end, for this reason, and gets this time for it.
     pub(crate) fn cut_short(&mut self, failure: Failure, grace: Duration) {
         if let Some((what, since)) = &self.waits {
-            let line = format!("when it was ended, for {:.0} s: {what}", since.elapsed().as_secs_f64());
+            let line = format!(
+                "when it was ended, it had waited for {:.0} s: {what}",
+                since.elapsed().as_secs_f64()
+            );
             self.said(line);
         }
         self.cut_short.get_or_insert(failure);

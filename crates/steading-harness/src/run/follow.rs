@@ -115,7 +115,7 @@ impl FunctionFollower {
             match event {
                 ProcessEvent::Ended { status, .. } if !has_failed(status) => return Ok(()),
                 ProcessEvent::Ended { .. } => {
-                    return Err(format!("{setup} failed in the testnet that was booted anew"));
+                    return Err(format!("{setup} failed in the freshly booted testnet"));
                 }
                 // As long as a setup runs, that is what is ended when the time is over.
                 event @ (ProcessEvent::Started { .. } | ProcessEvent::Line { .. }) => {
@@ -164,7 +164,7 @@ impl FunctionFollower {
             Ok(Some(opened)) => self.tell(RunnerInput::Frozen(self.id, Box::new(opened))).await,
             Err(error) => {
                 let why = chain(error.as_ref());
-                let what = format!("the testnet of {} is not kept: {why}", self.spec.name);
+                let what = format!("cannot freeze the testnet of {}: {why}", self.spec.name);
                 self.tell(RunnerInput::Problem(what)).await;
             }
         }
@@ -177,7 +177,7 @@ impl FunctionFollower {
 }
 
 fn gone(error: &ClientError) -> String {
-    format!("its own testnet is gone: {}", chain(error))
+    format!("its testnet has ended: {}", chain(error))
 }
 
 fn has_failed(status: Option<i32>) -> bool {

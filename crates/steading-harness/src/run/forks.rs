@@ -44,13 +44,13 @@ pub(crate) enum ForkError {
     #[error("cannot freeze the testnet to fork from it")]
     Freeze(#[source] ClientError),
     /// The testnet cannot be booted anew.
-    #[error("cannot boot the testnet anew")]
+    #[error("cannot boot another testnet")]
     Boot(#[source] ClientError),
     /// The process that is to hold it.
-    #[error("cannot start the process that holds a fork")]
+    #[error("cannot start the process for a fork")]
     Start(#[from] RunError),
     /// Nothing can be reserved for it.
-    #[error("cannot reserve room for a fork of the testnet")]
+    #[error("cannot reserve CPUs and memory for a fork of the testnet")]
     Reserve(#[from] BrokerError),
     /// It is ended, or does not speak.
     #[error("cannot make a fork of the testnet: {0}")]

@@ -39,7 +39,7 @@ const INPUTS_WAITING: usize = 256;
 const INTERRUPTED: &str = "interrupted";
 
 /// Why a test that makes faults is not run.
-const NO_FAULTS: &str = "it makes faults of the network, and without namespaces that cannot be changed";
+const NO_FAULTS: &str = "it makes faults of the network, which need namespaces";
 
 /// Runs the functions of one group.
 pub(crate) struct Runner<'a> {
@@ -269,7 +269,7 @@ impl<'a> Runner<'a> {
         }
         let task = match (self.suite.tree.place(id), &self.unforkable) {
             (RunsIn::Fork(_, ForkFallback::Skip), Some(reason)) => {
-                let reason = format!("it asks for a fork of the testnet: {reason}");
+                let reason = format!("it needs a fork of the testnet: {reason}");
                 self.running.insert(id, Attempt::new(attempt, function.limit));
                 self.end(id, Outcome::Skipped { reason });
                 return;
@@ -357,7 +357,7 @@ impl<'a> Runner<'a> {
         self.summary.add(Row { name, kind, outcome, began, seconds, fork, lines: attempt.lines() });
         self.schedule.ended(id, !has_failed);
         if has_failed && self.selection.fail_fast && function.role == Role::Test {
-            self.schedule.stop("a test has failed before, and --fail-fast was given");
+            self.schedule.stop("a test has failed and --fail-fast was given");
         }
     }
 
@@ -382,7 +382,7 @@ impl<'a> Runner<'a> {
         let is_overall = self.is_overall_limited() && now >= self.overall_end;
         let overall_limit = self.suite.overall_limit.as_secs();
         if is_overall {
-            self.schedule.stop(&format!("the whole run's limit of {overall_limit} s is over"));
+            self.schedule.stop(&format!("the time limit of the whole run ({overall_limit} s) is reached"));
         }
         let mut late: Vec<FunctionId> = self.running.keys().copied().collect();
         late.retain(|id| {

@@ -47,7 +47,7 @@ impl Selection {
         }
         anyhow::ensure!(
             is_any || args.may_match_none || mode == Mode::SetupOnly,
-            "no test is selected by {}\nhint: `list` shows what there is",
+            "no test matches {}\nhint: show all tests with `list`",
             args.filter.join(" ")
         );
         Ok(Self {
@@ -71,7 +71,7 @@ impl Shard {
     /// Why this part does not run the test of this index, if so.
     fn leaves_out(self, index: usize) -> Option<String> {
         let other = index % self.total;
-        (other != self.index).then(|| format!("it is in part {other} of the {} of the tests", self.total))
+        (other != self.index).then(|| format!("it is in shard {other} of {}", self.total))
     }
 }
 
@@ -92,17 +92,17 @@ fn is_named(args: &RunArgs, name: &str) -> bool {
 /// Why a test is not run, if so.
 fn reason(args: &RunArgs, mode: Mode, name: &str, ignored: Option<&str>) -> Option<String> {
     if mode == Mode::SetupOnly {
-        return Some("only setup is run".to_owned());
+        return Some("only setup runs".to_owned());
     }
     if !is_named(args, name) {
         return Some("not selected by the filter".to_owned());
     }
     if args.skip.iter().any(|skip| is_match(args, name, skip)) {
-        return Some("left out by --skip".to_owned());
+        return Some("skipped by --skip".to_owned());
     }
     match ignored {
         Some(reason) if !args.ignored && !args.include_ignored => Some(reason.to_owned()),
-        None if args.ignored => Some("not ignored, and only ignored tests are asked for".to_owned()),
+        None if args.ignored => Some("not ignored, and --ignored was given".to_owned()),
         _ => None,
     }
 }

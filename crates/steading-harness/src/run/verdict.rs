@@ -16,7 +16,7 @@ pub(crate) fn check_patterns(rules: &Rules) -> anyhow::Result<()> {
 
 fn compiled(rule: &LogRule) -> anyhow::Result<Regex> {
     Regex::new(&rule.pattern).with_context(|| {
-        format!("the pattern {:?} for the log is no regular expression that this program knows", rule.pattern)
+        format!("the pattern {:?} for the log is not a valid regular expression", rule.pattern)
     })
 }
 
@@ -44,10 +44,10 @@ fn broken(reason: String) -> Outcome {
 fn metric(rule: &MetricRule, summary: &Summary) -> Outcome {
     let mut values = summary.metrics().iter().filter(|metric| metric.name == rule.name).peekable();
     if values.peek().is_none() {
-        return broken("no test measured it".to_owned());
+        return broken("no test recorded a value".to_owned());
     }
     match values.find(|metric| !rule.allows(metric.value)) {
-        Some(metric) => broken(format!("{} measured {}", metric.function, metric.value)),
+        Some(metric) => broken(format!("{} recorded {}", metric.function, metric.value)),
         None => Outcome::Passed,
     }
 }

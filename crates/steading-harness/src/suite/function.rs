@@ -1,4 +1,4 @@
-//! One function of a suite, and what may be said about it.
+//! One function of a suite, and its options.
 
 use crate::limit::bounded;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Function {
     pub(crate) body: FunctionBody,
 }
 
-/// What may be said about one test beside its name.
+/// The options of a test.
 #[derive(Clone, Debug, Default)]
 pub struct TestOptions {
     pub(crate) limit: Option<Duration>,
@@ -35,34 +35,34 @@ pub struct TestOptions {
 }
 
 impl TestOptions {
-    /// Nothing special.
+    /// Creates the default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long one attempt may take.
+    /// Sets the time limit of one attempt.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(bounded(limit));
         self
     }
 
-    /// How often it is tried again after a failure. A test that passes at a later attempt is
-    /// reported as flaky.
+    /// Sets the number of retries after a failure. A test that passes at a later attempt is reported as
+    /// flaky.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// Left out, for this reason, unless `--include-ignored` or `--ignored` is given.
+    /// Ignores the test for this reason, unless `--include-ignored` or `--ignored` is given.
     #[must_use]
     pub fn ignored(mut self, reason: impl Into<String>) -> Self {
         self.ignored = Some(reason.into());
         self
     }
 
-    /// Makes faults of the network: skipped where the group's network cannot be changed
+    /// Declares that the test makes faults of the network. It is skipped where this is not possible
     /// (`--isolation launcher`).
     #[must_use]
     pub fn needs_faults(mut self) -> Self {

@@ -1,4 +1,4 @@
-//! What a test program declares: a testnet, sections of functions, limits, rules.
+//! The declarations of a test program: a testnet, sections of functions, limits, rules.
 
 mod function;
 mod rules;
@@ -48,7 +48,7 @@ pub(crate) struct Declared {
 }
 
 impl Suite {
-    /// A suite of this name, which is also the name of its group.
+    /// Creates a suite of this name, which is also the default name of its group.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -60,50 +60,49 @@ impl Suite {
         }
     }
 
-    /// Declares the testnet. It is asked for once, before anything is touched.
+    /// Declares the testnet. The function is called once, before anything is started.
     #[must_use]
     pub fn testnet(mut self, testnet: impl Fn() -> anyhow::Result<Testnet> + 'static) -> Self {
         self.testnet = Box::new(testnet);
         self
     }
 
-    /// Begins with the testnet as it had booted in an earlier run, of this program or of another
-    /// with the same testnet and the same name of the group, if nothing that shaped it has changed
-    /// since. Else it boots, and is kept. So setup finds booted guests, and must not
-    /// count on seeing them boot.
+    /// Starts from the cached testnet of an earlier run, if nothing that affects its boot has changed.
+    /// Otherwise the testnet boots, and is cached. The earlier run can be one of another program with the
+    /// same testnet and group name. Setup therefore finds booted guests, and must not rely on seeing them
+    /// boot.
     #[must_use]
     pub fn warm_start(mut self) -> Self {
         self.warm_start = true;
         self
     }
 
-    /// The limit of the functions that are declared after it; 10 minutes at first.
+    /// Sets the time limit of the functions declared after this call [default: 10 minutes].
     #[must_use]
     pub fn limit(self, limit: Duration) -> Self {
         self.root(|root| root.limit(limit))
     }
 
-    /// The limit of the whole run; an hour at first. Teardowns may go beyond it by their own limits.
+    /// Sets the time limit of the whole run [default: 1 hour]. Teardowns have their own limits in addition.
     #[must_use]
     pub fn overall_limit(mut self, limit: Duration) -> Self {
         self.overall_limit = bounded(limit);
         self
     }
 
-    /// Gives each test a testnet of its own: a fork of the one that setup left; see
-    /// [`Section::fork_each`].
+    /// Gives each test its own fork of the testnet as setup left it; see [`Section::fork_each`].
     #[must_use]
     pub fn fork_each(self, otherwise: ForkFallback) -> Self {
         self.root(|root| root.fork_each(otherwise))
     }
 
-    /// What is done first. Without its success no test is run.
+    /// Adds a setup, which runs first. If it fails, no test runs.
     #[must_use]
     pub fn setup(self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         self.root(|root| root.setup(body))
     }
 
-    /// A test, run after those that were declared before it. It succeeds by returning `Ok`.
+    /// Adds a test, which runs after those declared before it. It passes by returning `Ok`.
     #[must_use]
     pub fn test(
         self,
@@ -113,7 +112,7 @@ impl Suite {
         self.root(|root| root.test(name, body))
     }
 
-    /// A test of which more is to be said.
+    /// Adds a test with options.
     #[must_use]
     pub fn test_with(
         self,
@@ -124,41 +123,41 @@ impl Suite {
         self.root(|root| root.test_with(name, options, body))
     }
 
-    /// A section whose tests run one after the other.
+    /// Adds a section whose tests run one after the other.
     #[must_use]
     pub fn sequential(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
         self.root(|root| root.sequential(name, fill))
     }
 
-    /// A section whose tests run side by side.
+    /// Adds a section whose tests run in parallel.
     #[must_use]
     pub fn parallel(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
         self.root(|root| root.parallel(name, fill))
     }
 
-    /// What is done last, whatever happened before.
+    /// Adds a teardown, which runs last, whatever happened before.
     #[must_use]
     pub fn teardown(self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         self.root(|root| root.teardown(body))
     }
 
-    /// A pattern (a regular expression) that no line of the log may match, be it of a console, a
-    /// journal or a test.
+    /// Adds a regular expression that no line of the log may match, whether of a console, a journal or a
+    /// test.
     #[must_use]
     pub fn forbid_log(mut self, pattern: impl Into<String>) -> Self {
         self.rules.log.push(LogRule::forbid(pattern));
         self
     }
 
-    /// A pattern (a regular expression) that some line of the log must match.
+    /// Adds a regular expression that a line of the log must match.
     #[must_use]
     pub fn require_log(mut self, pattern: impl Into<String>) -> Self {
         self.rules.log.push(LogRule::require(pattern));
         self
     }
 
-    /// The range in which every value of this name must lie that a test gave to
-    /// [`Group::metric`]. One must have been given.
+    /// Limits the values of this name that tests pass to [`Group::metric`] to a range. At least one value must
+    /// be recorded.
     #[must_use]
     pub fn limit_metric(mut self, name: impl Into<String>, range: impl RangeBounds<f64>) -> Self {
         self.rules.metrics.push(MetricRule::new(name, &range));

@@ -1,4 +1,4 @@
-//! A part of a suite: setups, tests and further parts, teardowns.
+//! A section of a suite: setups, tests and other sections, teardowns.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use crate::suite::function::{Function, FunctionBody, Role, TestOptions};
 /// How long a function may take unless it says otherwise.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(600);
 
-/// In what order the tests and sections of a section run.
+/// The order in which the members of a section run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SectionOrder {
     /// One after the other, as declared.
     Sequential,
-    /// Side by side, so many at most.
+    /// In parallel, at most this many.
     Parallel(usize),
 }
 
-/// What becomes of a test that asks for a fork of the testnet where none can be made: because the
-/// engine cannot, or because of `--no-forks`.
+/// What happens to a test that asks for a fork of the testnet when there are no forks: the engine cannot
+/// make them, or `--no-forks` was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForkFallback {
-    /// It is skipped, with that reason.
+    /// The test is skipped, with the reason.
     Skip,
-    /// It gets a testnet that is booted anew, in which the setups before it are run again.
+    /// The test gets a freshly booted testnet, in which the setups before it run again.
     Boot,
 }
 
-/// A part of a suite, with its own setup and teardown, whose tests run in an order of their own.
+/// A section of a suite, with its own setup, teardown and order of tests.
 pub struct Section {
     pub(crate) name: String,
     pub(crate) order: SectionOrder,
@@ -57,14 +57,14 @@ impl Section {
         Self::new("", SectionOrder::Sequential, FUNCTION_LIMIT)
     }
 
-    /// The limit of the functions that are declared after it; 10 minutes at first.
+    /// Sets the time limit of the functions declared after this call [default: 10 minutes].
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = bounded(limit);
         self
     }
 
-    /// How many of its tests and sections may run at once, if they run side by side.
+    /// Limits how many members of a parallel section run at the same time.
     #[must_use]
     pub fn at_most(mut self, count: usize) -> Self {
         if let SectionOrder::Parallel(at_most) = &mut self.order {
@@ -73,27 +73,27 @@ impl Section {
         self
     }
 
-    /// Gives each test, of this section and of those in it, a testnet of its own: a fork of the one
-    /// that the setups left. Nothing that a test does to its VMs is seen by another. Where the tests
-    /// run side by side, so many do as CPUs and memory allow.
+    /// Gives each test of this section and of sections in it its own fork of the testnet as the setups left
+    /// it. No test sees what another does to its VMs. Parallel tests run at the same time as far as CPUs
+    /// and memory allow.
     ///
-    /// Setups and teardowns run in the group itself. `otherwise` says what becomes of the tests where
-    /// there can be no forks.
+    /// Setups and teardowns run in the group itself. `otherwise` decides what happens to the tests when there
+    /// are no forks.
     #[must_use]
     pub fn fork_each(mut self, otherwise: ForkFallback) -> Self {
         self.forks_each = Some(otherwise);
         self
     }
 
-    /// Says that the tests declared after it, and those of sections in it, make faults of the network. Where the
-    /// group's network cannot be changed (`--isolation launcher`) they are skipped, before anything starts for them.
+    /// Declares that the tests after this call, including those of sections in it, make faults of the network. They
+    /// are skipped where this is not possible (`--isolation launcher`), before anything starts for them.
     #[must_use]
     pub fn needs_faults(mut self) -> Self {
         self.needs_faults = true;
         self
     }
 
-    /// What is done first. Without its success no test of this section is run.
+    /// Adds a setup, which runs first. If it fails, no test of this section runs.
     #[must_use]
     pub fn setup(mut self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         let setup = self.function("setup", Role::Setup, TestOptions::new(), Box::new(body));
@@ -101,7 +101,7 @@ impl Section {
         self
     }
 
-    /// A test. It succeeds by returning `Ok`.
+    /// Adds a test. It passes by returning `Ok`.
     #[must_use]
     pub fn test(
         self,
@@ -111,7 +111,7 @@ impl Section {
         self.test_with(name, TestOptions::new(), body)
     }
 
-    /// A test of which more is to be said.
+    /// Adds a test with options.
     #[must_use]
     pub fn test_with(
         mut self,
@@ -124,19 +124,19 @@ impl Section {
         self
     }
 
-    /// A section whose tests run one after the other.
+    /// Adds a section whose tests run one after the other.
     #[must_use]
     pub fn sequential(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
         self.section(name, SectionOrder::Sequential, fill)
     }
 
-    /// A section whose tests run side by side.
+    /// Adds a section whose tests run in parallel.
     #[must_use]
     pub fn parallel(self, name: impl Into<String>, fill: impl FnOnce(Section) -> Section) -> Self {
         self.section(name, SectionOrder::Parallel(usize::MAX), fill)
     }
 
-    /// What is done last, whatever happened before.
+    /// Adds a teardown, which runs last, whatever happened before.
     #[must_use]
     pub fn teardown(mut self, body: impl Fn(&Group) -> anyhow::Result<()> + 'static) -> Self {
         let teardown = self.function("teardown", Role::Teardown, TestOptions::new(), Box::new(body));

@@ -185,7 +185,7 @@ impl Tree {
                 None => return None,
             };
             Some(format!(
-                "a function of the suite {why}: {}\nhint: use 1 to {NAME_MAX} bytes of text, without line ends and other control characters",
+                "a function of the suite {why}: {}\nhint: use 1 to {NAME_MAX} bytes of text without control characters",
                 Shown(name)
             ))
         };

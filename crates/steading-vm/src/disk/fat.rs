@@ -291,6 +291,7 @@ fn entry(name: [u8; 11], attribute: u8, cluster: u32, size: u32) -> [u8; ENTRY] 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::disk::fat_node::FILE_MAX;
     use fatfs::{FileSystem, FsOptions};
     use std::collections::BTreeMap;
 

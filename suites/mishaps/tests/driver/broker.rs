@@ -165,7 +165,7 @@ fn one_that_waits_says_for_what_and_ends_at_the_first_interrupt() {
         ran.assert_code(i32::from(steading::exit_code::INTERRUPTED));
         let said = "waiting for 1 CPU and 160 MiB: place 1 of 1; 1 CPU and 160 MiB of 1 CPU and ";
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
-        assert!(ran.stderr.contains(" are held: g1 (1 CPU and 160 MiB, since "), "{}", ran.stderr);
+        assert!(ran.stderr.contains(" are reserved: g1 (1 CPU and 160 MiB, since "), "{}", ran.stderr);
         signal(&first.child, Signal::INT);
         first.run.wait(first.child).assert_code(PASSED);
     }
@@ -188,7 +188,7 @@ fn more_memory_than_groups_may_have_is_refused_with_the_sum_before_anything_wait
     third.command.env("STEADING_BROKER_MEMORY_MIB", "100");
     let ran = third.run();
     ran.assert_code(HOST);
-    let said = "needs 160 MiB of memory, and groups may reserve 100 MiB in all: a 64 + 96 for each of 1 QEMU";
+    let said = "needs 160 MiB of memory, but groups can reserve only 100 MiB: a 64 + 96 for each of 1 QEMU";
     ran.assert_told(&[said], "--broker-memory-mib");
     for group in [first, second] {
         signal(&group.child, Signal::INT);

@@ -29,7 +29,7 @@ fn a_failing_test_leaves_a_file_that_opens_its_testnet_on_a_fresh_account() {
     resume.command.args(["--clock", "still"]);
     let (child, stderr) = start(resume);
     let frozen = std::fs::metadata(&file).expect("the file").modified().expect("its time");
-    wait_for_text(&child.1, &stderr, "it goes on from where it was frozen", LIMIT);
+    wait_for_text(&child.1, &stderr, "continuing from ", LIMIT);
     let ask = Command::new(program())
         .args(["exec", "--group", "late-whole", "a", "cat /run/kept /root/kept; date +%s"])
         .env("MISHAP", "image")
@@ -65,7 +65,10 @@ fn a_file_without_images_is_opened_only_where_they_are() {
     copy.close().expect("the copy is removed");
     let ran = Mishap::resume(&kept.path("out/failure.steading")).run();
     ran.assert_code(USAGE);
-    ran.assert_told(&["was written without images, and that of VM a is not here (SHA-256 "], "with images");
+    ran.assert_told(
+        &["has no images, and the image of VM a is missing on this host (SHA-256 "],
+        "--without-images",
+    );
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn a_file_that_is_damaged_or_does_not_match_is_refused_before_anything_starts() 
         let ran = Mishap::resume(&file).run();
         ran.assert_code(USAGE);
         assert!(ran.stderr.contains(said), "{name}: {said:?} is not in {}", ran.stderr);
-        assert!(!ran.stderr.contains("goes on"), "{name}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("continuing from"), "{name}: {}", ran.stderr);
     };
     refused("cut.steading", &whole[..whole.len() * 2 / 3], "is damaged");
     refused("cut-short.steading", &whole[..100], "is damaged");
@@ -95,7 +98,7 @@ fn a_file_that_is_damaged_or_does_not_match_is_refused_before_anything_starts() 
     let path = std::env::var("PATH").expect("PATH");
     other.command.env("PATH", format!("{}:{path}", bin.path().display()));
     let ran = other.run();
-    ran.assert_code(USAGE).assert_told(&["this host has QEMU 99.1.0"], "is installed");
+    ran.assert_code(USAGE).assert_told(&["this host has QEMU 99.1.0"], "on a host with QEMU");
     let ran = Mishap::resume(Path::new("none.steading")).run();
     ran.assert_code(USAGE);
     assert!(ran.stderr.contains("none.steading"), "{}", ran.stderr);
@@ -144,7 +147,7 @@ fn a_warm_start_that_was_killed_while_it_was_kept_or_that_is_damaged_becomes_a_c
     warm().run().assert_code(PASSED);
     let ran = warm().run();
     ran.assert_code(PASSED);
-    assert!(ran.stderr.contains("it goes on from where it had booted"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("continuing from the cached testnet"), "{}", ran.stderr);
     let entry = entry(cache.path());
     let memory = entry.join("a.memory");
     let mut content = std::fs::read(&memory).expect("the memory");

@@ -22,7 +22,7 @@ fn a_wait_for_a_guest_that_never_boots_ends_in_time_to_say_what_it_saw() {
     let said = &ran.stdout;
     assert!(said.contains("waits returned an error"), "it ends before its limit of 20 s: {said}");
     assert!(
-        said.contains("VM a: waiting for its SSH server: not within 16 s, as long as its function may take"),
+        said.contains("VM a: waiting for its SSH server: not within 16 s, the time limit of its function"),
         "{said}"
     );
     assert!(said.contains("the last lines of its console:"), "{said}");

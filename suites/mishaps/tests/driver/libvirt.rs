@@ -166,7 +166,7 @@ fn what_the_engine_cannot_do_is_said_before_anything_starts() {
     run.command.args(["--engine", "libvirt"]);
     let ran = run.run();
     let said = format!("{}{}", ran.stdout, ran.stderr);
-    let reason = "forked::one skipped: it asks for a fork of the testnet: the engine is libvirt";
+    let reason = "forked::one skipped: it needs a fork of the testnet: the engine is libvirt";
     assert!(said.contains(reason), "{said}");
     assert_ne!(ran.status.code(), Some(FAILED), "{said}");
 }

@@ -92,7 +92,7 @@ fn the_limit_of_the_whole_run_ends_a_test_and_skips_the_rest() {
     let ran = Scenario::new("overall_in_test", &[]).run();
     ran.assert_code(FAILED).assert_passed(&["teardown"]);
     assert_eq!(ran.failure("hangs")["timed_out"]["overall"], true);
-    ran.assert_skipped("after", "the whole run's limit of 1 s is over");
+    ran.assert_skipped("after", "the time limit of the whole run (1 s) is reached");
     assert_eq!(ran.trace, ["teardown"]);
 }
 
@@ -152,7 +152,7 @@ fn a_skip_has_a_reason_wherever_it_comes_from() {
 fn a_filter_that_selects_nothing_is_a_mistake() {
     let ran = Scenario::new("success", &["no_such_test"]).run();
     ran.assert_code(USAGE);
-    assert!(ran.stderr.contains("no test is selected by no_such_test"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no test matches no_such_test"), "{}", ran.stderr);
     assert!(ran.trace.is_empty());
 }
 
@@ -163,7 +163,7 @@ fn rules_for_log_and_measurements_are_checked_at_the_end() {
     let forbidden = ran.failure("log has no /disk is on fire/")["rule"]["reason"].as_str();
     assert!(forbidden.is_some_and(|reason| reason.contains("the disk is on fire")), "{forbidden:?}");
     ran.failure("log has /all is well/");
-    assert_eq!(ran.failure("latency_ms < 10")["rule"]["reason"], "measures measured 12.5");
+    assert_eq!(ran.failure("latency_ms < 10")["rule"]["reason"], "measures recorded 12.5");
     assert_eq!(ran.results["metrics"][0]["value"], 12.5);
     let kept = Scenario::new("rules_kept", &[]).run();
     kept.assert_code(PASSED);

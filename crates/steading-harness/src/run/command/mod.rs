@@ -87,7 +87,7 @@ pub(crate) fn command_in(up: RunningGroup, grace: Duration, argv: &[String], rep
 /// of standard error nobody can be told.
 fn with_output_lost(status: u8, report: &Report) -> u8 {
     let Some(lost) = Output::Stdout.failure().filter(|lost| !lost.is_reader_gone()) else { return status };
-    report.tell(&Event::Error { message: format!("the program's output is not complete: {lost}") });
+    report.tell(&Event::Error { message: format!("the output of the program is incomplete: {lost}") });
     if status == exit_code::PASSED { exit_code::RUN_FAILED } else { status }
 }
 
