@@ -16,7 +16,7 @@ use steading_harness::exit_code;
 use steading_report::output::print;
 use steading_sys::process;
 
-/// How often nextest tells that a test still runs, in seconds.
+/// How often nextest reports that a test still runs, in seconds.
 const PERIOD: u64 = 60;
 
 /// How long a test has after SIGTERM, in seconds: to end its functions and tear its testnet down.

@@ -1,4 +1,4 @@
-//! The pause between two tries of something that tells nobody when it is ready: a command's
+//! The pause between two tries of something that gives no event when it is ready: a command's
 //! success, a port's opening. The only place of this crate that sleeps.
 
 use std::time::Duration;

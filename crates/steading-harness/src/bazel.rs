@@ -1,4 +1,4 @@
-//! What Bazel tells its tests by their environment, and what it wants to be told ("Test encyclopedia",
+//! The protocol between Bazel and its tests: environment variables and files ("Test encyclopedia",
 //! bazel.build/reference/test-encyclopedia).
 
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ const RESERVE: Duration = Duration::from_secs(20);
 /// Of a short limit, one in so many parts is left for that.
 const SHORT_RESERVE: u32 = 4;
 
-/// Has the run do as the environment says. Arguments on the command line go before it.
+/// Applies the variables of Bazel to the run. Arguments on the command line take precedence.
 ///
 /// # Errors
 ///
-/// When a variable cannot be understood.
+/// When a variable has an invalid value.
 pub(crate) fn obey(
     suite: &mut Declared,
     args: &mut RunArgs,
@@ -66,7 +66,7 @@ pub(crate) fn obey(
     Ok(())
 }
 
-/// What of a limit is for setup and tests.
+/// The part of a limit that is for setup and tests.
 fn limit_within(limit: Duration) -> Duration {
     limit.saturating_sub(RESERVE.min(limit / SHORT_RESERVE))
 }

@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::exit_code;
 use crate::host::host_resources;
 
-/// How long until those who wait are told again where nothing moves on the screen.
+/// The time between two messages to those who wait, where nothing moves on the screen.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// How many holders are named in one line.
@@ -45,7 +45,7 @@ pub struct BrokerOptions {
     oversubscription: Option<u64>,
 }
 
-/// Why a testnet is not admitted, and never will be.
+/// A testnet that can never be admitted.
 #[derive(Debug, Error)]
 #[error(
     "the testnet needs {needed} MiB of memory, but groups can reserve only {limit} MiB: {sum}\nhint: declare less memory_mib or fewer VMs, or raise --broker-memory-mib"
@@ -56,16 +56,16 @@ pub(crate) struct Refused {
     sum: String,
 }
 
-/// What came of waiting.
+/// The result of waiting.
 #[derive(Debug)]
 pub(crate) enum Admitted {
-    /// There is room, and it is reserved unless nothing is to be.
+    /// There is room, and it is reserved unless the broker is off.
     Yes(Box<Room>),
-    /// A signal came before.
+    /// A signal came first.
     Interrupted,
 }
 
-/// What is reserved, and the way to more.
+/// The reservation of a group, and the way to more.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     pub(crate) lease: Option<Lease>,
@@ -81,8 +81,8 @@ pub(crate) struct More {
 }
 
 impl More {
-    /// Reserves it if nobody has to wait for that. Who holds something already must not queue: two of
-    /// them would wait for each other.
+    /// Reserves it if nobody has to wait for that. A group that already holds a reservation must not queue, since two
+    /// such groups would wait for each other.
     pub(crate) fn try_take(&self) -> Result<Option<Lease>, BrokerError> {
         self.queue.try_take(&Request::new(&self.group, self.needs, None))
     }
@@ -98,12 +98,12 @@ pub(crate) enum Copies {
 }
 
 impl BrokerOptions {
-    /// Groups do not wait for each other.
+    /// Returns options that turn the broker off.
     pub fn off() -> Self {
         Self { no_broker: true, ..Self::default() }
     }
 
-    /// What may be reserved in all.
+    /// Returns how much all groups together can reserve.
     pub fn limits(&self) -> Limits {
         let host = host_resources();
         Limits {
@@ -113,7 +113,7 @@ impl BrokerOptions {
         }
     }
 
-    /// The queue, if groups are to wait for each other.
+    /// Returns the queue, unless the broker is off.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl BrokerOptions {
         self.broker_dir.as_ref().is_some_and(|dir| !dir.as_str().is_empty())
     }
 
-    /// Refuses what can never fit.
+    /// Refuses a testnet that can never fit.
     pub(crate) fn check(&self, plan: &Plan) -> Result<(), Refused> {
         let (needed, limit) = (plan.resources.total_mib(), self.limits().memory_mib);
         if self.no_broker || needed <= limit {
@@ -176,7 +176,7 @@ impl BrokerOptions {
 }
 
 impl Room {
-    /// What the results tell of it.
+    /// The reservation for the results.
     pub(crate) fn reserved(&self) -> Option<Reserved> {
         self.lease.as_ref().map(|lease| Reserved {
             ticket: lease.number,
@@ -209,7 +209,7 @@ impl Reservation<'_> {
         }
     }
 
-    /// Refuses what can never fit.
+    /// Refuses a testnet that can never fit.
     pub(crate) fn check(self, plan: &Plan) -> Result<(), Refused> {
         match self {
             Self::Broker(options, _) => options.check(plan),
@@ -291,7 +291,7 @@ fn holder(ticket: &Ticket) -> String {
     }
 }
 
-/// A time of the day, for people.
+/// Returns the time of day as text.
 pub fn clock(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
 }

@@ -60,7 +60,7 @@ struct Options {
     libtest: LibtestArgs,
 }
 
-/// What libtest has beside, as far as `cargo test` and nextest use it (`rustc` book, "Tests").
+/// The other options of libtest, as far as `cargo test` and nextest use it (`rustc` book, "Tests").
 #[derive(Args, Default)]
 struct LibtestArgs {
     /// List the tests, as libtest does.
@@ -113,13 +113,13 @@ enum Command {
     Up(RunArgs),
     #[command(flatten)]
     Live(live::LiveCommand),
-    /// Print what those need to know who schedule several test programs.
+    /// Print the description for schedulers of several test programs.
     #[command(name = describe::COMMAND, hide = true)]
     Describe,
     /// Make a fork of a group, and hold it.
     #[command(name = "__fork", hide = true)]
     Fork(HoldArgs),
-    /// Boot the testnet anew, and hold it.
+    /// Boot another testnet, and hold it.
     #[command(name = "__boot", hide = true)]
     Boot(BootArgs),
     /// Run one function inside a group.

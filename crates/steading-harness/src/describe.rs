@@ -10,13 +10,13 @@ use crate::ending::fail;
 use crate::exit_code;
 use crate::suite::{Declared, Role};
 
-/// The version of what is told.
+/// The version of the description.
 const VERSION: u32 = 1;
 
-/// The command that tells it.
+/// The command that prints it.
 pub const COMMAND: &str = "__describe";
 
-/// How long a group may take to come up, beside the limits of its functions.
+/// How long a group can take to come up, in addition to the limits of its functions.
 const BRING_UP: Duration = Duration::from_secs(120);
 
 /// The description of a test program.
@@ -63,7 +63,7 @@ pub(crate) fn print(suite: &Declared, report: &Report) -> u8 {
     }
 }
 
-/// The longest time of one test, alone.
+/// The longest time of one test alone.
 pub(crate) fn limit(suite: &Declared) -> Duration {
     let of = |role: Role| suite.tree.all().filter(move |function| function.role == role);
     let sum = |role| of(role).map(|function| function.limit).fold(Duration::ZERO, Duration::saturating_add);

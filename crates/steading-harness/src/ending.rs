@@ -1,4 +1,4 @@
-//! How a program of ours ends: what it still says, and its exit status.
+//! How a program of Steading ends: its last messages, and its exit status.
 
 use std::ffi::OsString;
 
@@ -13,7 +13,7 @@ use crate::unmet::Unmet;
 /// Why no relative path leads anywhere, whatever an error says of it.
 const GONE: &str = "hint: the working directory of this program was removed; change to one that exists";
 
-/// What a command is for, which decides what its exit status tells.
+/// The purpose of a command, which decides the meaning of its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// It prints, or changes something: its output is what counts.
@@ -29,8 +29,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// That of a command of `steading`, or of a test program with its [`Self::Hold`] verb `run`, by all
-    /// words of the command line but the first.
+    /// Returns the purpose of a command of `steading` (`runs_programs`) or of a test program, from all words of the
+    /// command line except the first.
     pub fn of(words: &[OsString], runs_programs: bool) -> Self {
         let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
         let mut rest = words.iter();
@@ -54,7 +54,7 @@ impl Purpose {
         }
     }
 
-    /// The status for an error of the command's own, which has this one elsewhere.
+    /// Returns the status for an error of Steading itself, which is `code` for most commands.
     pub const fn own(self, code: u8) -> u8 {
         match self {
             Self::Program => exit_code::RUN_FAILED,
@@ -63,7 +63,7 @@ impl Purpose {
         }
     }
 
-    /// The exit status of a command that has done what it could.
+    /// Returns the exit status of a command that has run.
     pub fn done(self, code: u8) -> u8 {
         match self {
             Self::Print | Self::Wait | Self::Remote => output::status(code, self.own(exit_code::HOST)),
@@ -73,7 +73,7 @@ impl Purpose {
         }
     }
 
-    /// The exit status of a command that could not do it; the error is told with this.
+    /// Returns the exit status of a command that failed, and reports the error with `tell`.
     pub fn failed(self, error: &anyhow::Error, tell: impl FnOnce(&anyhow::Error)) -> u8 {
         if Output::Stdout.failure().is_some() {
             // That is the error, whatever became of it on its way.

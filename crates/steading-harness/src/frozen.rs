@@ -1,4 +1,4 @@
-//! What is kept of a frozen group: how it is opened, and what guests' clocks show when they go on from it.
+//! Freezes of groups: how they are opened, and the time that guests' clocks show afterwards.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use steading_api::Client;
 use steading_group::stored::Archive;
 use steading_group::{Clock, FrozenGroup, OpenedGroup};
 
-/// How long guests may take to come to rest before they are frozen for many forks.
+/// How long guests can take to become idle before they are frozen for many forks.
 pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What guests' clocks show when they go on.
+/// The time that guests' clocks show after a freeze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClockArg {
-    /// The host's time, to which guests are set when they go on.
+    /// The host's time.
     #[default]
     Host,
     /// The time at which they were frozen.
@@ -31,8 +31,8 @@ impl From<ClockArg> for Clock {
     }
 }
 
-/// Opens what the owner behind this client keeps as `id`. Its files are open in the owner's process,
-/// beside the directory of its socket.
+/// Opens the freeze `id` of the group behind this client. Its files are open in the owner's process, next to the
+/// directory of its socket.
 pub(crate) async fn open(client: &Client, id: &str) -> anyhow::Result<OpenedGroup> {
     let description: FrozenGroup = serde_json::from_value(client.frozen(id).await?)
         .context("the freeze was made by another version of Steading")?;
@@ -47,7 +47,7 @@ pub(crate) async fn open(client: &Client, id: &str) -> anyhow::Result<OpenedGrou
     Ok(OpenedGroup::open(description, files)?)
 }
 
-/// The name of the file that is written for a run.
+/// The name of the file for the testnet of a failure.
 pub(crate) fn file_name() -> String {
     format!("failure.{}", Archive::EXTENSION)
 }

@@ -21,7 +21,7 @@ use crate::frozen::open;
 use crate::suite::Declared;
 use crate::up_args::{EngineArgs, IsolationArgs};
 
-/// What the runner asks of a process of its own that makes and holds a fork.
+/// Arguments of the process that makes and holds a fork.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HoldArgs {
     /// Where the owner of the group that was frozen listens.
@@ -37,7 +37,7 @@ pub(crate) struct HoldArgs {
 }
 
 impl HoldArgs {
-    /// The arguments by which such a process is told.
+    /// The command line of such a process.
     pub(crate) fn argv(from: &Endpoint, id: &str, out: &Utf8Path) -> Vec<String> {
         let parent = std::process::id();
         [
@@ -56,7 +56,7 @@ impl HoldArgs {
     }
 }
 
-/// The same for a testnet that is booted anew.
+/// Arguments of the process that boots and holds another testnet.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BootArgs {
     /// The group's name.
@@ -73,7 +73,7 @@ pub(crate) struct BootArgs {
 }
 
 impl BootArgs {
-    /// The arguments by which such a process is told.
+    /// The command line of such a process.
     pub(crate) fn argv(
         name: &str,
         engine: Engine,
@@ -88,14 +88,14 @@ impl BootArgs {
     }
 }
 
-/// What such a process prints when its fork is up.
+/// Printed by such a process when its group is up.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Holding {
     /// Where the owner of the fork listens.
     pub(crate) endpoint: String,
 }
 
-/// Makes a fork, tells of it, and holds it until its end.
+/// Makes a fork, prints its owner, and holds it until its end.
 pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
     let made = || {
         end_with_parent(args.parent)?;
@@ -108,7 +108,7 @@ pub(crate) fn hold(args: &HoldArgs, report: &Report) -> u8 {
     hold_until_its_end(made(), report)
 }
 
-/// Boots the testnet anew, tells of it, and holds it until its end.
+/// Boots another testnet, prints its owner, and holds it until its end.
 pub(crate) fn hold_booted(suite: &Declared, args: &BootArgs, report: &Report) -> u8 {
     let made = || {
         end_with_parent(args.parent)?;

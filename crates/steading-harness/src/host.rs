@@ -1,4 +1,4 @@
-//! What this machine has for groups, as far as this process may use it.
+//! The resources of this machine that this process can use.
 
 use camino::Utf8Path;
 use fs_err as fs;
@@ -7,8 +7,8 @@ use steading_plan::HostResources;
 /// Where control groups are mounted (cgroups(7)).
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What this process may use: CPUs by its affinity and its control group, and of memory all that the
-/// machine or its control group has, whoever uses it now.
+/// Returns what this process can use: CPUs by its affinity and its control group, and the whole
+/// memory of the machine or of its control group, used or not.
 pub fn host_resources() -> HostResources {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     let total = meminfo_mib("MemTotal:").unwrap_or(u64::MAX);

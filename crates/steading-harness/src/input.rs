@@ -1,6 +1,6 @@
 //! This program's standard input, read only while somebody asks for it.
 //!
-//! A thread that reads ahead, as tokio's own input does, takes keys that are meant for whoever has the
+//! A thread that reads ahead, as tokio's own input does, takes keys that are meant for the program that has the
 //! terminal next, and is stopped by the kernel when this process is in the background of a shell.
 
 use std::io;
@@ -34,7 +34,7 @@ impl StandardInput {
 
     /// The next bytes; 0 at the end. May be dropped while it waits.
     ///
-    /// In the background of a shell's terminal it waits on. Whoever waits for it there waits for SIGCONT, too,
+    /// In the background of a shell's terminal it keeps waiting. Its caller then also waits for SIGCONT,
     /// and then asks again.
     pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Self::Watched(fd) = self else {

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// The same, where a line changes in place.
 const LIVE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Tells of steps now and then.
+/// Reports steps from time to time.
 pub(crate) struct ImageProgress<'a> {
     report: &'a Report,
     told: Option<Instant>,
@@ -24,7 +24,7 @@ impl<'a> ImageProgress<'a> {
         Self { report, told: None, began: Instant::now() }
     }
 
-    /// Takes a step. What is over at once is not told at all.
+    /// Takes a step. Steps that end at once are not reported.
     pub(crate) fn tell(&mut self, vm: &VmName, step: Step) {
         let interval = if self.report.is_live() { LIVE_INTERVAL } else { INTERVAL };
         if self.told.unwrap_or(self.began).elapsed() < interval && !matches!(step, Step::Waiting) {

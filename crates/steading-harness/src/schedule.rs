@@ -47,7 +47,7 @@ pub(crate) struct Schedule<'a> {
     abandoned: bool,
     /// The suite's own teardowns wait until this is taken back.
     held: bool,
-    /// Skips that are known but not told yet.
+    /// Skips that are known but not reported yet.
     skips: Vec<Step>,
 }
 

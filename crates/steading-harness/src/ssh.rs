@@ -16,24 +16,24 @@ use tokio::time::{timeout, timeout_at};
 /// its part of the key exchange, and its sshd may be starting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Why a command could not be run, or its end not be learnt.
+/// Why a command could not run, or its end is not known.
 #[derive(Debug, Error)]
 pub(crate) enum SshError {
-    /// The group's key is not one.
+    /// The group's key is invalid.
     #[error("cannot read the group's SSH key")]
     Key(#[from] russh::keys::Error),
-    /// The guest does not let us in.
+    /// The guest refuses the login.
     #[error(
         "the guest refuses the group's SSH key for root\nhint: check that the guest reads the systemd credential ssh.authorized_keys.root from SMBIOS (systemd 252 or later)"
     )]
     Refused,
-    /// Nobody answers in time.
+    /// No server answers in time.
     #[error("no SSH server answered within {} s", CONNECT_LIMIT.as_secs())]
     NoAnswer,
     /// The protocol, or the connection.
     #[error(transparent)]
     Protocol(#[from] russh::Error),
-    /// The command's end was not told.
+    /// The end of the command was not reported.
     #[error("the connection ended before the command did")]
     Cut,
 }
@@ -56,7 +56,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// The same for what goes on and on.
 const AT_MOST: Duration = Duration::from_secs(20);
 
-/// A status that the protocol cannot tell, or does not.
+/// The status of a command whose status is not known.
 const UNKNOWN: i32 = 255;
 
 /// How a command has ended, and until when its output is awaited.
@@ -80,7 +80,7 @@ impl ChannelEnd {
     }
 }
 
-/// The status that shells give a command that a signal has ended; the protocol tells the name (RFC 4254,
+/// The status that shells give a command that a signal has ended; the protocol has the name (RFC 4254,
 /// section 6.10).
 pub(crate) fn status_of_signal(signal: &Sig) -> i32 {
     let signal = match signal {

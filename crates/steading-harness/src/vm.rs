@@ -28,7 +28,7 @@ use crate::unmet::Unmet;
 /// How long one attempt to open a port may take.
 const PORT_ATTEMPT: Duration = Duration::from_secs(2);
 
-/// A wait that is over before is not told.
+/// A shorter wait is not reported.
 const ANNOUNCED_AFTER: Duration = Duration::from_secs(1);
 
 /// Succeeds in a guest that is not shutting down, with systemd or without. At the very end of a shutdown systemd is
@@ -267,7 +267,7 @@ impl Vm {
     }
 
     /// Waits until it is in boot `number` or a later one, and runs commands. After a command in the guest such as
-    /// `systemctl reboot`, a test can so tell the next boot from the current one.
+    /// `systemctl reboot`, this tells the next boot from the current one.
     ///
     /// ```no_run
     /// # fn test(vm: &steading_harness::Vm) -> anyhow::Result<()> {
@@ -392,7 +392,7 @@ impl Vm {
         Ok(self.block_on(self.session.client.console_tail(self.name()))?)
     }
 
-    /// Waits between two tries of something that tells nobody when it is ready, while the VM lives.
+    /// Waits between two tries of something that gives no event when it is ready, while the VM is on.
     pub(crate) fn pause_between(&self, what: &str, backoff: &mut Backoff) -> anyhow::Result<()> {
         self.wait(what, async {
             backoff.pause().await;
@@ -408,7 +408,7 @@ impl Vm {
         Ok(self.block_on(self.session.client.remove_file(name))?)
     }
 
-    /// How long a wait that begins now may take: no longer than the function may.
+    /// The time limit of a wait that starts now, within the limit of the function.
     pub(crate) fn limit(&self) -> Duration {
         let left = self.session.end.map(|end| end.saturating_duration_since(Instant::now()));
         left.map_or(self.limit, |left| self.limit.min(left))
@@ -422,7 +422,7 @@ impl Vm {
         self.session.runtime.block_on(future)
     }
 
-    /// Waits for this, but no longer than the limit, and no longer than the VM lives.
+    /// Waits for a future until the time limit, or until the VM ends.
     fn wait<T>(&self, what: &str, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         self.block_on(self.announced(what, async {
             let status = self.session.client.vm(self.name()).await?;
@@ -436,7 +436,7 @@ impl Vm {
         }))
     }
 
-    /// Waits for this, but no longer than the limit.
+    /// Waits for a future until the time limit.
     async fn limited<T>(
         &self,
         what: &str,
@@ -456,7 +456,7 @@ impl Vm {
         Err(Unmet(text).into())
     }
 
-    /// Tells the runner what is waited for, if it takes long enough to be of interest.
+    /// Reports a wait to the runner if it takes long.
     async fn announced<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
         if let Ok(done) = timeout(ANNOUNCED_AFTER, &mut future).await {
@@ -472,7 +472,7 @@ impl Vm {
         Unmet(format!("VM {}: {what}: {}{}", self.name(), ended.reason, console(&ended.console))).into()
     }
 
-    /// Runs a command over a connection that is made when it is needed, however long that takes.
+    /// Runs a command over SSH, and connects first if needed, however long that takes.
     async fn run(&self, line: &str, input: &[u8]) -> anyhow::Result<(CommandOutput, Vec<u8>)> {
         let mut backoff = Backoff::new();
         loop {

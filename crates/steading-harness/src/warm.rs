@@ -1,9 +1,9 @@
-//! Warm starts: a testnet that was booted once is kept, frozen, and later runs begin there.
+//! Warm starts: a booted testnet is frozen into a cache, and later runs start from it.
 //!
-//! An entry is a directory named after a key of everything that shaped it. Who finds none takes the
-//! entry's lock, boots, and keeps what came of it; who asks meanwhile waits for the lock. An entry is
-//! used as it lies, once every file was found to be as it was written. What is damaged, half-written
-//! or another user's is told, and replaced by a cold start.
+//! An entry is a directory named after a key of everything that affects its boot. A process that finds none
+//! takes the lock of the entry, boots, and stores the booted testnet; other processes wait for the lock. An
+//! entry is used in place, after a check that every file is as it was written. An entry that is damaged,
+//! incomplete or of another user is reported, and replaced by a cold start.
 
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::time::{Duration, SystemTime};
@@ -26,10 +26,10 @@ use crate::event_loop::wait_for;
 use crate::frozen;
 use crate::watch::{News, Watch, redrawing};
 
-/// How large the cache may get unless `$STEADING_WARM_MIB` says otherwise, in MiB.
+/// The limit of the cache unless `$STEADING_WARM_MIB` says otherwise, in MiB.
 const LIMIT_MIB: u64 = 4096;
 
-/// How long guests may take to boot before they are kept.
+/// How long guests can take to boot.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long the agent of a guest that answers may take to say that all is started. One without an
@@ -175,7 +175,7 @@ fn unmeasured(plan: &Plan) -> Plan {
     Plan { qemu: plan.qemu.unmeasured(), ..plan.clone() }
 }
 
-/// What tells that a file is the very same, unchanged.
+/// What identifies an unchanged file.
 #[derive(Serialize)]
 struct FileIdentity {
     path: Utf8PathBuf,

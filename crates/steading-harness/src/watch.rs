@@ -1,4 +1,4 @@
-//! What the group's log tells of VMs and of trouble, out of all that it tells.
+//! The records of the group's log that concern people: what happens to VMs, and problems.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use steading_logs::{Record, Stream, VmEvent, WARNING};
 use steading_report::{Report, VmSign};
 use tokio::time::timeout_at;
 
-/// What is told to people as it happens.
+/// What is reported to people as it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// Something happened to a VM.
@@ -16,7 +16,7 @@ pub(crate) enum News {
     Problem(String),
 }
 
-/// The problems that people were told. What an owner says at its end it may have told before.
+/// The problems that were reported. An owner may repeat at its end what it reported before.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedProblems(HashSet<String>);
 

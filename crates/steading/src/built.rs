@@ -59,7 +59,7 @@ impl Recipe {
         Ok(Built { dir: dir.to_owned(), manifest: self.manifest(dir)? })
     }
 
-    /// What the recipe tells of what it built into this directory.
+    /// The manifest that the recipe wrote into this directory.
     pub(crate) fn manifest<T: DeserializeOwned>(&self, dir: &Utf8Path) -> anyhow::Result<T> {
         let Self { what, program, .. } = self;
         let file = dir.join("manifest.json");

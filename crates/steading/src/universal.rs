@@ -40,7 +40,7 @@ const RECIPE: Recipe = Recipe {
 /// Its services are those of a whole Debian.
 const MEMORY_MIB: u32 = 768;
 
-/// The configuration of a metrics VM's Prometheus: it asks the group what tells metrics.
+/// The configuration of a metrics VM's Prometheus: it asks the group for the targets.
 pub const PROMETHEUS: &str = "\
 global:
   scrape_interval: 2s

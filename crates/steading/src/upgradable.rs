@@ -2,7 +2,7 @@
 //! them. It is built by `guest/upgradable/build`.
 //!
 //! Its updater is RAUC. A command `steading-update URL...` downloads and installs an update, of which the
-//! next boot is. `guest/upgradable/README.md` tells more.
+//! next boot is. See `guest/upgradable/README.md`.
 
 use steading_plan::{FileSource, VmSpec, env_vars};
 

@@ -45,7 +45,7 @@ impl Label {
         Ok(Self { package: package.to_owned(), name: name.to_owned() })
     }
 
-    /// The target beside it that has this name without `from`, and then `to`.
+    /// The target in the same package whose name ends in `to` in place of `from`.
     pub(crate) fn sibling(&self, from: &str, to: &str) -> Option<Self> {
         let stem = self.name.strip_suffix(from)?;
         Some(Self { package: self.package.clone(), name: format!("{stem}{to}") })

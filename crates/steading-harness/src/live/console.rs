@@ -13,7 +13,7 @@ use crate::terminal::Raw;
 /// Ctrl-], as in telnet(1).
 const ESCAPE: u8 = 0x1d;
 
-/// What a shell tells of a program that a signal has ended, less the signal's number.
+/// The exit status for a program that a signal has ended, less the number of the signal.
 const SIGNALLED: i32 = 128;
 
 /// Shows the console until its group ends, Ctrl-] is typed, or a signal comes.

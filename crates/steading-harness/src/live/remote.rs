@@ -1,7 +1,7 @@
-//! What a command in a guest is wrapped in, so that it ends with whoever asked for it, and so that input it
-//! has not read can be given back.
+//! The wrapper of a command in a guest. It ends the command when the client ends, and reports how much input the
+//! command has not read, so that it can be given back.
 //!
-//! SSH tells neither: when a connection breaks, sshd lets a command without a terminal run on, and input
+//! SSH supports neither: when a connection breaks, sshd lets a command without a terminal run on, and input
 //! that was sent is in a pipe of the guest whether the command reads it or not.
 
 use crate::vm::quoted;
@@ -13,7 +13,7 @@ const PLAIN: &str = r#"echo "$0 $$" >&2; exec "${SHELL:-/bin/sh}" -c "$1""#;
 const COUNTING: &str = r#"echo "$0 $$" >&2; "${SHELL:-/bin/sh}" -c "$1"; s=$?
 echo "$0 end" >&2; echo "$0 left $(wc -c)" >&2; exit $s"#;
 
-/// Waits beside the command. Its input has the command's process group, then names of signals for it, and
+/// Waits next to the command. Its input has the command's process group, then names of signals for it, and
 /// `ended`. When it ends without that, since the connection has broken or this program was killed, the group gets
 /// SIGTERM, and 10 s later SIGKILL. (The protocol has signals of its own, which sshd refuses for root.)
 pub(super) const GUARD: &str = "read group || exit 0
@@ -22,7 +22,7 @@ kill -TERM \"-$group\" 2>/dev/null || exit 0
 n=0; while [ $n -lt 100 ] && kill -0 \"-$group\" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
 kill -KILL \"-$group\" 2>/dev/null";
 
-/// A command, and how it talks about itself on its standard error.
+/// A wrapped command, which reports about itself on its standard error.
 #[derive(Debug)]
 pub(super) struct Wrapped {
     /// The line for the guest's login shell.
@@ -46,7 +46,7 @@ impl Wrapped {
     }
 }
 
-/// What a command tells about itself.
+/// What the wrapper reports about its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandNote {
     /// It runs, in this process group of the guest.
@@ -57,7 +57,7 @@ pub(super) enum CommandNote {
     Left(u64),
 }
 
-/// Takes what a command tells about itself out of its standard error.
+/// Removes the reports of the wrapper from the standard error of the command.
 #[derive(Debug)]
 pub(super) struct CommandFilter {
     token: Vec<u8>,
@@ -66,7 +66,7 @@ pub(super) struct CommandFilter {
 }
 
 impl CommandFilter {
-    /// What the command itself has written, and what it told.
+    /// Returns what the command itself has written, and the reports.
     pub(super) fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<CommandNote>) {
         self.held.extend_from_slice(bytes);
         let (mut passed, mut words) = (Vec::new(), Vec::new());

@@ -24,10 +24,10 @@ use crate::live::remote::{CommandFilter, CommandNote, GUARD, Wrapped};
 use crate::ssh::{ChannelEnd, Ssh, status_of_signal};
 use crate::terminal::{self, Raw};
 
-/// What a shell tells of a program that a signal has ended, less the signal's number.
+/// The exit status for a program that a signal has ended, less the number of the signal.
 const SIGNALLED: u8 = 128;
 
-/// How long a command that was interrupted may take before it is killed.
+/// The grace period of an interrupted command.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How long the end of a command that was killed may take.
@@ -352,7 +352,7 @@ impl<'a> ShellSession<'a> {
     }
 }
 
-/// Another command beside the first, which waits for the end of the connection.
+/// A second command next to the first, which waits for the end of the connection.
 async fn guard(ssh: &Ssh) -> anyhow::Result<Channel<Msg>> {
     let channel = ssh.open().await?;
     channel.exec(false, format!("exec /bin/sh -c {}", crate::vm::quoted(GUARD))).await?;

@@ -1,4 +1,4 @@
-//! What can be done to a group from outside, in one request each.
+//! Commands that are one request each.
 
 use anyhow::Context as _;
 use camino::Utf8Path;
@@ -10,7 +10,7 @@ use steading_api::VmVerb;
 use crate::exit_code;
 use crate::groups::LiveGroup;
 
-/// Does something to VMs, to all at once; tells the first error.
+/// Runs a verb on several VMs at the same time; returns the first error.
 pub(crate) async fn act(group: &LiveGroup, verb: VmVerb, vms: &[String]) -> anyhow::Result<u8> {
     for vm in vms {
         group.vm(vm)?;

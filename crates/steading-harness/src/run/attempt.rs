@@ -1,5 +1,4 @@
-//! One function that runs, as the runner knows it: what it said and noted, and how its end is to be
-//! understood.
+//! One attempt at a function, as the runner knows it: its output, its notes, and the meaning of its end.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -37,7 +36,7 @@ pub(crate) struct Attempt {
     pub(crate) fork: Option<(Client, String)>,
     /// The task that follows it.
     pub(crate) task: Option<AbortHandle>,
-    /// Why it was told to end, if it was.
+    /// Why it was asked to end, if it was.
     pub(crate) cut_short: Option<Failure>,
     lines: VecDeque<String>,
     waits: Option<(String, Instant)>,
@@ -92,7 +91,7 @@ impl Attempt {
         }
     }
 
-    /// It is told to end, for this reason, and gets this time for it.
+    /// It is asked to end for this reason, within this grace period.
     pub(crate) fn cut_short(&mut self, failure: Failure, grace: Duration) {
         if let Some((what, since)) = &self.waits {
             let line = format!(

@@ -74,7 +74,7 @@ impl FunctionFollower {
         }
     }
 
-    /// In a testnet of its own that is booted anew, after these setups.
+    /// In its own freshly booted testnet, after these setups.
     pub(crate) async fn in_anew(self, setups: Vec<String>, attempt: u32) {
         match self.forks.boot(&self.spec.name, attempt).await {
             Ok(fork) => self.in_own(fork, &setups).await,

@@ -43,7 +43,7 @@ pub(crate) enum ForkError {
     /// The testnet cannot be frozen.
     #[error("cannot freeze the testnet to fork from it")]
     Freeze(#[source] ClientError),
-    /// The testnet cannot be booted anew.
+    /// Another testnet cannot be booted.
     #[error("cannot boot another testnet")]
     Boot(#[source] ClientError),
     /// The process that is to hold it.
@@ -78,7 +78,7 @@ pub(crate) struct Forks {
     /// Functions that run in the group itself.
     in_group: AtomicUsize,
     freezes: tokio::sync::Mutex<ForkPoints>,
-    /// How many testnets were booted anew.
+    /// How many testnets were booted in place of forks.
     booted: AtomicUsize,
 }
 
@@ -141,7 +141,7 @@ impl Forks {
         Fork::start(HoldArgs::argv(self.client.endpoint(), &id, &log_dir), log_dir, slot).await
     }
 
-    /// Boots the testnet anew.
+    /// Boots another testnet in place of a fork.
     pub(crate) async fn boot(&self, name: &str, attempt: u32) -> Result<Fork, ForkError> {
         let slot = self.slot().await?;
         let status = self.client.status().await.map_err(ForkError::Boot)?;
@@ -201,14 +201,14 @@ impl Forks {
     }
 }
 
-/// The name of a group beside another, which it is like (a DNS label, as all names of groups).
+/// The name of a group next to another of the same testnet (a DNS label, as all names of groups).
 fn numbered(group: &str, number: usize) -> String {
     let number = format!("-{number}");
     let kept: String = group.chars().take(LABEL_MAX - number.len()).collect();
     format!("{}{number}", kept.trim_end_matches('-'))
 }
 
-/// How many forks of a testnet that needs this much may run at once on this host, beside the one
+/// How many forks of a testnet that needs this much may run at once on this host, in addition to the one
 /// that they are forked from: by its memory, and by its CPUs. One always may.
 pub(crate) fn at_most(needed: Resources) -> usize {
     let by_cpus = host_resources().cpus * VCPUS_PER_CPU / needed.vcpus.max(1);
@@ -216,7 +216,7 @@ pub(crate) fn at_most(needed: Resources) -> usize {
     usize::try_from(by_cpus.min(by_memory)).unwrap_or(usize::MAX).max(1)
 }
 
-/// This program, for those who start it again, even if it was built anew meanwhile: then its file
+/// This program, for those who start it again, even if it was built again meanwhile: then its file
 /// has no name any more (proc_pid_exe(5)), and who starts it is a copy of this process.
 pub(crate) fn this_program() -> String {
     let path = std::env::current_exe().ok().filter(|path| path.exists());

@@ -526,7 +526,7 @@ fn write_forks(summary: &Summary, log_dir: &Utf8Path) -> Result<(), ReportError>
     Ok(())
 }
 
-/// Writes the testnet of a failure beside the logs of its run.
+/// Writes the testnet of a failure next to the logs of its run.
 fn keep(opened: &OpenedGroup, log_dir: &Utf8Path, without_images: bool) -> Result<Utf8PathBuf, StoredError> {
     let file = log_dir.join(file_name());
     write_archive(opened, log_dir, &file, |handle| handle != Handle::Image || !without_images)?;

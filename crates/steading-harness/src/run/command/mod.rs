@@ -84,7 +84,7 @@ pub(crate) fn command_in(up: RunningGroup, grace: Duration, argv: &[String], rep
 }
 
 /// The program's status, but for a success whose output is lost. A reader that has gone wanted no more, and
-/// of standard error nobody can be told.
+/// an error of standard error cannot be reported.
 fn with_output_lost(status: u8, report: &Report) -> u8 {
     let Some(lost) = Output::Stdout.failure().filter(|lost| !lost.is_reader_gone()) else { return status };
     report.tell(&Event::Error { message: format!("the output of the program is incomplete: {lost}") });
