@@ -94,7 +94,8 @@ fn cards(testnet: &Group) -> anyhow::Result<()> {
 }
 
 fn config_disk(testnet: &Group) -> anyhow::Result<()> {
-    let greeting = testnet.vm("configured").wait_until_succeeds("grep . /run/greeting")?;
+    let greeting =
+        testnet.vm("configured").wait_until_succeeds("test -s /run/greeting && cat /run/greeting")?;
     ensure!(greeting == "good morning", "activate left {greeting:?}");
     Ok(())
 }

@@ -102,8 +102,9 @@ fn network_of(bridge: &IfName) -> String {
         network.push(std::fs::read_to_string(path).expect("a parameter"));
     }
     let all = network.iter().flat_map(|text| text.lines());
-    // Those of link-local addresses come a moment after a link is up.
-    all.filter(|line| !line.starts_with("fe80::")).collect::<Vec<_>>().join("\n")
+    // Those of link-local addresses come a moment after a link is up, and so does its state.
+    let lines = all.filter(|line| !line.starts_with("fe80::")).map(|line| line.replace(" linkdown", ""));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -169,12 +169,9 @@ pub(crate) fn everything() -> String {
     ["-o link", "-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule", "neigh"]
         .map(ip)
         .map(|listed| {
-            // Link-local addresses and their routes come a moment after a link is up, or a busy machine later.
-            listed
-                .lines()
-                .filter(|line| !line.contains("fe80::"))
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
+            // Link-local addresses and their routes come a moment after a link is up, and so does its state.
+            let lines: Vec<&str> = listed.lines().filter(|line| !line.contains("fe80::")).collect();
+            lines.join("\n").replace(" linkdown", "")
         })
         .join("--\n")
 }
