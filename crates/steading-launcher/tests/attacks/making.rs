@@ -103,8 +103,8 @@ fn network_of(bridge: &IfName) -> String {
     }
     let all = network.iter().flat_map(|text| text.lines());
     // Those of link-local addresses come a moment after a link is up, and so does its state.
-    let lines = all.filter(|line| !line.starts_with("fe80::")).map(|line| line.replace(" linkdown", ""));
-    lines.collect::<Vec<_>>().join("\n")
+    let kept = all.filter(|line| !line.starts_with("fe80::")).map(|line| line.replace(" linkdown", ""));
+    kept.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
