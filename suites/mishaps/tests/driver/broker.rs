@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use steading_testing::process::{ends_within, marked, signal, signal_to, wait_for_text};
 
-use crate::support::{HOST, Mishap, PASSED, random, seed};
+use crate::support::{HOST, Mishap, PASSED, Ran, random, seed};
 
 /// Groups, how many of them may run at once, and how many are killed.
 const GROUPS: usize = 20;
@@ -42,18 +42,36 @@ fn start(number: usize, cpus: usize, dir: &Path, meeting: &Path) -> Group {
     run.command.args(["--group", &format!("g{number}")]);
     let mark = format!("MISHAP_RUN={}", run.path("").display()).trim_end_matches('/').to_owned();
     run.command.env("STEADING_BROKER_CPUS", cpus.to_string());
-    run.command.env("MISHAP_CROWD", dir).env("MISHAP_MEETING", meeting);
+    run.command.env("MISHAP_MEETING", meeting);
     let child = run.command.spawn().expect("the program starts");
     Group { run, child, mark, victim_at: None, has_ended: false }
 }
 
-/// How many guests run, of those that have this in their environment.
-fn guests(mark: &str) -> usize {
-    let is_guest = |pid: &u32| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name.trim() == "vm-a"
-    };
-    marked(mark, 0).iter().filter(|pid| is_guest(pid)).count()
+/// When the guests of a run were on, from the first event of its VM to the last one in its log. The run holds its
+/// lease all the while. Returns `None` for a run that was killed before it started a VM.
+fn guests_were_on(ran: &Ran) -> Option<(String, String)> {
+    let log = std::fs::read_to_string(ran.path("out/log.jsonl")).ok()?;
+    let times = log.lines().filter_map(|line| {
+        // The log of a run that was killed may end within a line.
+        let record: Value = serde_json::from_str(line).ok()?;
+        record.get("event")?;
+        Some(sortable(record["time"].as_str()?))
+    });
+    let times: Vec<String> = times.collect();
+    Some((times.iter().min()?.clone(), times.iter().max()?.clone()))
+}
+
+/// A time in UTC (RFC 3339) with all digits of its fraction, so that texts have the order of times.
+fn sortable(time: &str) -> String {
+    let time = time.trim_end_matches('Z');
+    let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+    format!("{seconds}.{fraction:0<9}")
+}
+
+/// The largest number of spans that have a moment in common.
+fn most_at_once(spans: &[(String, String)]) -> usize {
+    let at = |moment: &String| spans.iter().filter(|(first, last)| first <= moment && moment <= last).count();
+    spans.iter().map(|(first, _)| at(first)).max().unwrap_or(0)
 }
 
 /// Lets functions stay for a while, and returns how many were there at the same time at most.
@@ -94,7 +112,6 @@ fn twenty_groups_never_exceed_the_limit_and_those_that_are_killed_hold_nothing()
         let delay = Duration::from_millis(random(&mut random_state) % KILLS);
         groups[victims.swap_remove(one)].victim_at = Some(delay);
     }
-    let mut guests_at_once = 0;
     let mut killed = Vec::new();
     while groups.iter().any(|group| !group.has_ended) {
         for (number, group) in groups.iter_mut().enumerate().filter(|(_, group)| !group.has_ended) {
@@ -110,26 +127,30 @@ fn twenty_groups_never_exceed_the_limit_and_those_that_are_killed_hold_nothing()
                 }
             }
         }
-        let running = guests(&format!("MISHAP_CROWD={}", dir.path().display()));
-        assert!(running <= LIMIT, "{running} guests run at once");
-        guests_at_once = guests_at_once.max(running);
     }
+    assert!(!killed.is_empty(), "no group was killed");
+    let mut spans = Vec::new();
     let mut reserved: Vec<(u64, String)> = Vec::new();
     for (number, group) in groups.into_iter().enumerate() {
         let ran = group.run.wait(group.child);
+        let were_on = guests_were_on(&ran);
+        let has_span = were_on.is_some();
+        spans.extend(were_on);
         if killed.contains(&number) {
             continue;
         }
         ran.assert_code(PASSED);
         let results = std::fs::read(ran.path("out/results.json")).expect("results");
         let results: Value = serde_json::from_slice(&results).expect("JSON");
-        let text = |key: &str| results["reserved"][key].to_string();
-        reserved.push((text("ticket").parse().expect("a number"), text("since")));
+        let ticket = results["reserved"]["ticket"].as_u64().expect("a number");
+        let since = results["reserved"]["since"].as_str().expect("a time");
+        assert!(has_span, "the log of g{number} has no event of its VM");
+        reserved.push((ticket, sortable(since)));
     }
-    assert!(reserved.len() >= GROUPS - KILLED);
     let functions_at_once = functions.load(Ordering::SeqCst);
     assert!((2..=LIMIT).contains(&functions_at_once), "{functions_at_once} functions ran at once");
-    assert!(guests_at_once > 1, "the guests of so many were seen: {guests_at_once}");
+    let guests_at_once = most_at_once(&spans);
+    assert!((2..=LIMIT).contains(&guests_at_once), "{guests_at_once} groups had guests at once: {spans:?}");
     reserved.sort();
     assert!(reserved.is_sorted_by_key(|(_, since)| since.clone()), "not in order: {reserved:?}");
     // Nothing is held any more, so one that needs all that there is passes.
@@ -138,6 +159,16 @@ fn twenty_groups_never_exceed_the_limit_and_those_that_are_killed_hold_nothing()
     last.run.wait(last.child).assert_code(PASSED);
     let left = std::fs::read_dir(dir.path()).expect("the directory").count();
     assert_eq!(left, 0, "tickets are left");
+}
+
+#[test]
+fn spans_that_share_a_moment_are_counted() {
+    let span = |first: &str, last: &str| (sortable(first), sortable(last));
+    let day = "2026-12-01T10:00:0";
+    let times = |seconds: [&str; 2]| span(&format!("{day}{}Z", seconds[0]), &format!("{day}{}Z", seconds[1]));
+    assert_eq!(most_at_once(&[]), 0);
+    assert_eq!(most_at_once(&[["1", "1.5"], ["1.51", "3"]].map(times)), 1);
+    assert_eq!(most_at_once(&[["1", "4"], ["2", "2.5"], ["2.45", "3"], ["3.1", "5"]].map(times)), 3);
 }
 
 /// A group that has all of the machine, and one that waits for it.
