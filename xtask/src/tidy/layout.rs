@@ -32,7 +32,7 @@ fn is_header(line: &str, name: &str) -> bool {
 }
 
 /// The lines of one table of a manifest.
-fn table<'a>(toml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+pub(super) fn table<'a>(toml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     toml.lines()
         .skip_while(move |line| !is_header(line, name))
         .skip(1)

@@ -4,6 +4,7 @@
 //! it can fail. An exception is an entry in a list, with its reason.
 
 mod circles;
+mod dependencies;
 mod items;
 mod layout;
 mod names;
@@ -108,6 +109,7 @@ fn find(files: &[File], foreign: &text::Foreign) -> Vec<Finding> {
     findings.extend(rust::check_exceptions(files));
     findings.extend(circles::check(files));
     findings.extend(names::check(files));
+    findings.extend(dependencies::check(files));
     for file in files {
         findings.extend(text::check(file, foreign));
         if file.is_rust() {
