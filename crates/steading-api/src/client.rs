@@ -468,11 +468,10 @@ fn encoded(word: &str) -> PercentEncode<'_> {
 fn failure(bytes: &[u8]) -> ClientError {
     match serde_json::from_slice(bytes) {
         Ok(failure) => ClientError::Failed(failure),
-        Err(_) => ClientError::Failed(Failure {
-            kind: FailureKind::BadRequest,
-            message: String::from_utf8_lossy(bytes).into_owned(),
-            console: Vec::new(),
-        }),
+        Err(_) => ClientError::Failed(Failure::new(
+            FailureKind::BadRequest,
+            String::from_utf8_lossy(bytes).into_owned(),
+        )),
     }
 }
 

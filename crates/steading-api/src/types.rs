@@ -615,3 +615,15 @@ pub struct Failure {
     #[serde(default)]
     pub console: Vec<String>,
 }
+
+impl Failure {
+    /// A failure that is about no VM's console.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), console: Vec::new() }
+    }
+
+    /// A request that makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::BadRequest, message)
+    }
+}

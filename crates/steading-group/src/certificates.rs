@@ -73,7 +73,7 @@ impl Certificates {
 
     /// A certificate for these names and addresses, if all are of the group.
     pub(crate) async fn issue(&self, request: &CertificateRequest) -> Result<Certificate, Failure> {
-        let failure = |kind, message| Failure { kind, message, console: Vec::new() };
+        let failure = |kind, message| Failure::new(kind, message);
         let names = certified(&self.zone.get(), &request.names)
             .map_err(|message| failure(FailureKind::BadRequest, message))?;
         let issued = self.authority.issue(&names);

@@ -30,7 +30,7 @@ impl IntoResponse for Failed {
 
 /// A failure of this kind.
 pub(crate) fn failed(kind: FailureKind, message: impl Into<String>) -> Failed {
-    Failed(Failure { kind, message: message.into(), console: Vec::new() })
+    Failed(Failure::new(kind, message.into()))
 }
 
 /// A request that makes no sense.

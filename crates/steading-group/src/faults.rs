@@ -103,7 +103,7 @@ impl Faults {
         name_of: impl Fn(i32) -> Option<String>,
     ) -> Result<ActiveFault, Failure> {
         let FaultRequest { fault, pid } = request;
-        fault.check(&self.plan).map_err(|error| bad_request(chain(&error)))?;
+        fault.check(&self.plan).map_err(|error| Failure::bad_request(chain(&error)))?;
         let mut table = self.table.lock().await;
         table.network.check_own().map_err(|error| failed(&error.into()))?;
         // Looked at with the table in hand: a program's end takes it after the program is forgotten.
@@ -238,13 +238,9 @@ fn unknown(id: u32, table: &Table) -> Failure {
     } else {
         format!("active are: {}", known.join(", "))
     };
-    bad_request(format!("no fault with the number {id} is active\nhint: {hint}"))
-}
-
-fn bad_request(message: String) -> Failure {
-    Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
+    Failure::bad_request(format!("no fault with the number {id} is active\nhint: {hint}"))
 }
 
 fn failed(error: &GroupError) -> Failure {
-    Failure { kind: FailureKind::Failed, message: chain(error), console: Vec::new() }
+    Failure::new(FailureKind::Failed, chain(error))
 }

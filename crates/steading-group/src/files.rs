@@ -145,7 +145,7 @@ impl Files {
         name_of: impl Fn(i32) -> Option<String>,
     ) -> Result<ActiveFileFault, Failure> {
         let FileFaultRequest { fault, pid } = request;
-        fault.check().map_err(|error| bad_request(chain(&error)))?;
+        fault.check().map_err(|error| Failure::bad_request(chain(&error)))?;
         if let Some(file) = &fault.file {
             self.server.find(file).map_err(refused)?;
         }
@@ -281,13 +281,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
 fn refused(error: FileError) -> Failure {
-    bad_request(chain(&error))
-}
-
-fn bad_request(message: String) -> Failure {
-    Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
+    Failure::bad_request(chain(&error))
 }
 
 fn failed(message: String) -> Failure {
-    Failure { kind: FailureKind::Failed, message, console: Vec::new() }
+    Failure::new(FailureKind::Failed, message)
 }

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steading_api::{Failure, FailureKind, Freeze, FreezeRequest, VmState, VmStatus, chain};
+use steading_api::{Failure, Freeze, FreezeRequest, VmState, VmStatus, chain};
 use steading_logs::VmEvent;
 use steading_logs::journal::JournalPosition;
 use steading_plan::{Acceleration, THAW_PORT};
@@ -27,7 +27,7 @@ const CLOCK_LIMIT: Duration = Duration::from_secs(30);
 /// Freezes the group. It goes on as the first fork of what was kept, unless it is to stand.
 pub(crate) async fn freeze(group: &OwnedGroup, request: FreezeRequest) -> Result<Freeze, Failure> {
     if let Some(why) = group.plan.no_freeze() {
-        return Err(bad_request(format!("the group cannot be frozen: {why}")));
+        return Err(Failure::bad_request(format!("the group cannot be frozen: {why}")));
     }
     let mut count = group.freezes.busy.lock().await;
     let id = group.freezes.name(request.id, &mut count)?;
@@ -195,8 +195,4 @@ fn allocated(file: &OwnedFd) -> u64 {
     // A file that cannot be looked at takes no less room, but nobody can tell.
     let data = file.try_clone().and_then(|file| File::from(file).metadata());
     data.map_or(0, |data| data.blocks() * 512)
-}
-
-fn bad_request(message: String) -> Failure {
-    Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
 }

@@ -39,10 +39,11 @@ impl Freezes {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = kept.get(id).ok_or_else(|| unknown(id, &kept))?;
         let vms = snapshot.vms.iter().map(FrozenVm::try_clone).collect::<std::io::Result<_>>();
-        let vms = vms.map_err(|error| Failure {
-            kind: FailureKind::Failed,
-            message: format!("cannot open what was kept of the group as {id}: {error}"),
-            console: Vec::new(),
+        let vms = vms.map_err(|error| {
+            Failure::new(
+                FailureKind::Failed,
+                format!("cannot open what was kept of the group as {id}: {error}"),
+            )
         })?;
         Ok(OpenedGroup { description: snapshot.description.clone(), vms })
     }
@@ -73,12 +74,12 @@ impl Freezes {
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > NAME_MAX || name.starts_with('.') || !name.chars().all(fits) {
-            return Err(bad_request(format!(
+            return Err(Failure::bad_request(format!(
                 "{name:?} cannot be the name of a freeze\nhint: names have up to {NAME_MAX} letters, digits, '-', '_' and '.'"
             )));
         }
         if kept.contains_key(&name) {
-            return Err(bad_request(format!(
+            return Err(Failure::bad_request(format!(
                 "the group was frozen as {name} already\nhint: give another name, or have that one forgotten"
             )));
         }
@@ -93,9 +94,5 @@ fn unknown(id: &str, kept: &BTreeMap<String, Snapshot>) -> Failure {
     } else {
         format!("there are: {}", names.join(", "))
     };
-    bad_request(format!("nothing was kept of the group as {id:?}\nhint: {hint}"))
-}
-
-fn bad_request(message: String) -> Failure {
-    Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
+    Failure::bad_request(format!("nothing was kept of the group as {id:?}\nhint: {hint}"))
 }

@@ -192,5 +192,5 @@ impl Answerer {
 }
 
 fn failure(kind: FailureKind, message: String) -> Failure {
-    Failure { kind, message, console: Vec::new() }
+    Failure::new(kind, message)
 }

@@ -40,7 +40,7 @@ impl Sources {
 
     /// Makes an address one of the driver's. To ask again changes nothing.
     pub(crate) async fn add(&self, address: Ipv6Addr) -> Result<(), Failure> {
-        let failure = |kind, message| Failure { kind, message, console: Vec::new() };
+        let failure = |kind, message| Failure::new(kind, message);
         let checked = self.addresses.check_source(address);
         checked.map_err(|error| failure(FailureKind::BadRequest, chain(&error)))?;
         let mut added = self.added.lock().await;

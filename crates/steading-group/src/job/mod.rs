@@ -181,12 +181,14 @@ impl Jobs {
     /// Writes to a program's input.
     pub(crate) async fn send_input(&self, pid: i32, bytes: &[u8]) -> Result<(), Failure> {
         let input = self.running().get(&pid).map(|job| job.input.clone()).ok_or_else(|| no_program(pid))?;
-        let input = input.ok_or_else(|| bad_request(format!("no input is sent to the program {pid}")))?;
+        let input =
+            input.ok_or_else(|| Failure::bad_request(format!("no input is sent to the program {pid}")))?;
         let written = input.write(bytes).await;
-        written.map_err(|error| Failure {
-            kind: FailureKind::Failed,
-            message: format!("cannot write to the input of the program {pid}: {error}"),
-            console: Vec::new(),
+        written.map_err(|error| {
+            Failure::new(
+                FailureKind::Failed,
+                format!("cannot write to the input of the program {pid}: {error}"),
+            )
         })
     }
 
@@ -195,9 +197,10 @@ impl Jobs {
         let running = self.running();
         let job = running.get(&pid).ok_or_else(|| no_program(pid))?;
         let terminal = job.terminal.as_ref();
-        let terminal = terminal.ok_or_else(|| bad_request(format!("the program {pid} has no terminal")))?;
+        let terminal =
+            terminal.ok_or_else(|| Failure::bad_request(format!("the program {pid} has no terminal")))?;
         pty::resize(terminal.get_ref(), size.columns, size.rows)
-            .map_err(|error| bad_request(error.to_string()))
+            .map_err(|error| Failure::bad_request(error.to_string()))
     }
 
     /// Reads an output of a program no further.
@@ -205,7 +208,8 @@ impl Jobs {
         let running = self.running();
         let job = running.get(&pid).ok_or_else(|| no_program(pid))?;
         let until = job.outputs.get(&stream);
-        let until = until.ok_or_else(|| bad_request(format!("the program {pid} has no such output")))?;
+        let until =
+            until.ok_or_else(|| Failure::bad_request(format!("the program {pid} has no such output")))?;
         until.closed.cancel();
         Ok(())
     }
@@ -260,10 +264,8 @@ async fn kill(pid: Pid, exit: &mut ExitWatch) -> Exit {
 }
 
 fn start(program: Program, streams: Streams) -> Result<Streaming, Failure> {
-    let failed = |error: io::Error| Failure {
-        kind: FailureKind::Failed,
-        message: format!("cannot connect the program's streams: {error}"),
-        console: Vec::new(),
+    let failed = |error: io::Error| {
+        Failure::new(FailureKind::Failed, format!("cannot connect the program's streams: {error}"))
     };
     let is_sent = streams == Streams::Bytes { input: Input::Sent };
     let mut terminal = None;
@@ -278,11 +280,8 @@ fn start(program: Program, streams: Streams) -> Result<Streaming, Failure> {
             process::ProgramStreams::Terminal { theirs, errors_apart }
         }
     };
-    let Connected { pid, stdin, stdout, stderr } = program.start_on(streams).map_err(|error| Failure {
-        kind: why_not_started(&error),
-        message: chain(&error),
-        console: Vec::new(),
-    })?;
+    let Connected { pid, stdin, stdout, stderr } =
+        program.start_on(streams).map_err(|error| Failure::new(why_not_started(&error), chain(&error)))?;
     // A pipe that the event loop does not take is one that nobody reads: it has no other errors.
     let pipes = [
         (OutputStream::Stdout, stdout.and_then(|stdout| OutputSource::pipe(stdout).ok())),
@@ -309,9 +308,5 @@ fn why_not_started(error: &RunError) -> FailureKind {
 }
 
 fn no_program(pid: i32) -> Failure {
-    bad_request(format!("no program with the number {pid} was started by this API, or it has ended"))
-}
-
-fn bad_request(message: String) -> Failure {
-    Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
+    Failure::bad_request(format!("no program with the number {pid} was started by this API, or it has ended"))
 }

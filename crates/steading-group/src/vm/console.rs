@@ -21,10 +21,8 @@ pub(crate) async fn wait(vm: &VmHandle, wait: &ConsoleWait) -> Result<ConsoleMat
         ConsoleFrom::Boot => positions.boot,
         ConsoleFrom::At(position) => position,
     };
-    let mut look = steading_logs::TextWait::new(&wait.pattern, from).map_err(|error| Failure {
-        kind: FailureKind::BadRequest,
-        message: format!("{:?} is no regular expression: {error}", wait.pattern),
-        console: Vec::new(),
+    let mut look = steading_logs::TextWait::new(&wait.pattern, from).map_err(|error| {
+        Failure::new(FailureKind::BadRequest, format!("{:?} is no regular expression: {error}", wait.pattern))
     })?;
     let mut progress = positions.progress;
     let search = async {
@@ -89,9 +87,5 @@ pub(crate) async fn booted(vm: &VmHandle, boot: u32) -> Result<VmStatus, Failure
 }
 
 fn ending(vm: &VmName) -> Failure {
-    Failure {
-        kind: FailureKind::VmEnded,
-        message: format!("VM {vm}: the group is ending"),
-        console: Vec::new(),
-    }
+    Failure::new(FailureKind::VmEnded, format!("VM {vm}: the group is ending"))
 }

@@ -96,11 +96,8 @@ impl VmHandle {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(ReplyTo<T>) -> Command) -> Result<T, Failure> {
-        let ending = || Failure {
-            kind: FailureKind::VmEnded,
-            message: format!("VM {}: the group is ending", self.plan.name),
-            console: Vec::new(),
-        };
+        let ending =
+            || Failure::new(FailureKind::VmEnded, format!("VM {}: the group is ending", self.plan.name));
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| ending())?;
         answer.await.unwrap_or_else(|_| Err(ending()))

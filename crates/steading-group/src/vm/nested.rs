@@ -162,7 +162,7 @@ impl Shown {
     fn answer(&self, command: Command) {
         let refused = |what: &str| {
             let message = format!("VM {}: {what}: another VM runs it", self.plan.name);
-            Failure { kind: FailureKind::BadRequest, message, console: Vec::new() }
+            Failure::bad_request(message)
         };
         match command {
             Command::Start(reply) | Command::Kill(reply) => drop(reply.send(Ok(()))),

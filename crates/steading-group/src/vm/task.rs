@@ -327,7 +327,7 @@ impl Tended {
     }
 
     pub(super) fn refusal(&self, kind: FailureKind, why: &str) -> Failure {
-        Failure { kind, message: format!("VM {}: {why}", self.plan.name), console: Vec::new() }
+        Failure::new(kind, format!("VM {}: {why}", self.plan.name))
     }
 
     pub(super) fn failure(&self, error: &EngineError) -> Failure {
@@ -336,6 +336,6 @@ impl Tended {
 
     fn ended_early(&self, message: String) -> Failure {
         self.view.send_modify(|view| view.status.ended = Some(message.clone()));
-        Failure { kind: FailureKind::Failed, message, console: Vec::new() }
+        Failure::new(FailureKind::Failed, message)
     }
 }
