@@ -45,7 +45,7 @@ pub enum VmState {
     Off,
     /// Its CPUs run.
     Running,
-    /// Its CPUs stand still.
+    /// Paused: its CPUs do not run.
     Paused,
     /// It is about to go on from where it was frozen.
     Frozen,
@@ -102,13 +102,13 @@ impl VmStatus {
 pub enum VmVerb {
     /// Turn it on, with the disk as it was left.
     Start,
-    /// Pull the plug.
+    /// Cut its power.
     Kill,
     /// Press the power button (ACPI), and turn it on again once it is off.
     Reboot,
     /// Press the power button (ACPI), and wait until it is off.
     Shutdown,
-    /// Let its CPUs stand still.
+    /// Pause its CPUs.
     Pause,
     /// Let them run again.
     Resume,
@@ -134,11 +134,11 @@ pub struct FreezeRequest {
     /// The name of the freeze; one is made if none is given.
     #[serde(default)]
     pub id: Option<String>,
-    /// Whether the group stands still afterwards, until it is told to go on.
+    /// Whether the group stays paused afterwards, until it is resumed.
     #[serde(default)]
     pub stay: bool,
     /// How long its guests may first take to come to rest, in ms: what they are about to do, each fork
-    /// does anew.
+    /// does again.
     #[serde(default)]
     pub settle_ms: u64,
 }
@@ -158,7 +158,7 @@ pub struct Freeze {
     pub id: String,
     /// Until all was kept, in seconds, from when the guests had come to rest if that was waited for.
     pub kept_seconds: f64,
-    /// From the first VM that stood still until all ran again, in seconds; none if they stand.
+    /// From the first VM that was paused until all ran again, in seconds; none if they stay paused.
     pub stood_seconds: Option<f64>,
     /// What was kept: bytes of memory and of device state.
     pub bytes: u64,
@@ -265,7 +265,7 @@ pub struct NamesStatus {
     pub names: Vec<NameStatus>,
     /// Those among them that were added, as they were asked for.
     pub records: Vec<Record>,
-    /// Addresses at which it answers beside the gateway's.
+    /// Addresses at which it answers in addition to the gateway's.
     pub resolvers: Vec<IpAddr>,
 }
 

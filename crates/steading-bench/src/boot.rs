@@ -1,4 +1,4 @@
-//! How long four guests take from the program's start to all journals answering, beside a plain
+//! How long four guests take from the program's start to all journals answering, next to a plain
 //! shell script that starts the very same QEMU command lines on a bridge made by hand.
 
 use std::net::{Ipv6Addr, SocketAddr};

@@ -1,5 +1,5 @@
 //! The same testnet by each engine, by turns: how soon it is there, how soon a VM is killed and started
-//! again, and what the group takes beside its guests.
+//! again, and what the group takes in addition to its guests.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ struct Figures {
     start: Vec<Duration>,
     answering_again: Vec<Duration>,
     torn_down: Vec<Duration>,
-    /// Of the last run: QEMUs, and what is beside them, with its names.
+    /// Of the last run: QEMUs, and the group's other processes, with their names.
     guests: Taken,
     beside: Taken,
     names: Vec<String>,
@@ -142,8 +142,8 @@ fn print(figures: &[Figures; 2]) {
     let (a, b) = (qemu.guests.private_kib / guests, libvirt.guests.private_kib / guests);
     size("private memory of a QEMU with its guest", a, b);
     let (a, b) = (qemu.beside.private_kib, libvirt.beside.private_kib);
-    size("private memory of all processes beside them", a, b);
+    size("private memory of all other processes", a, b);
     for (engine, figures) in compared().zip(figures) {
-        println!("processes beside QEMU with {engine}: {}", figures.names.join(", "));
+        println!("processes other than QEMU with {engine}: {}", figures.names.join(", "));
     }
 }

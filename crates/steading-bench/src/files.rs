@@ -1,4 +1,4 @@
-//! How fast the file server is, beside nginx: one large file, and many small ones with and without
+//! How fast the file server is, next to nginx: one large file, and many small ones with and without
 //! connections that are kept. Both serve the same files at the same address in one group, by turns, and
 //! both write down each access. What their processes take of the CPUs is counted by the kernel.
 

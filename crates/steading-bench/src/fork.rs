@@ -1,4 +1,4 @@
-//! Freezing, forking and warm starts, beside booting the same anew.
+//! Freezing, forking and warm starts, next to booting the same again.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ fn end(up: Up) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Freezes the group at rest, as a test program does; it stands still from then on. Says how long that took.
+/// Freezes the group at rest, as a test program does; it stays paused from then on. Returns how long that took.
 fn freeze(plan: Plan, up: Up) -> anyhow::Result<Frozen> {
     let request = FreezeRequest { stay: true, ..FreezeRequest::default() }.settled_within(SETTLE_LIMIT);
     let freeze = up.runtime.block_on(up.client.freeze(&request))?;

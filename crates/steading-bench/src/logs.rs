@@ -1,4 +1,4 @@
-//! How fast journals are read: an export of many entries, parsed, merged and written, beside
+//! How fast journals are read: an export of many entries, parsed, merged and written, next to
 //! journalctl(1) reading a file of the same entries.
 
 use std::fmt::Write as _;

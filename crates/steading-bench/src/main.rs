@@ -54,13 +54,13 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
-    /// Freezing, forking and warm starts, beside booting the same anew.
+    /// Freezing, forking and warm starts, next to booting the same again.
     Fork {
         /// How often each. Cold boots of a cluster differ by half, since its first election does.
         #[arg(long, default_value_t = 7)]
         runs: usize,
     },
-    /// Journals: an export parsed, merged and written, beside journalctl reading the same; and the
+    /// Journals: an export parsed, merged and written, next to journalctl reading the same; and the
     /// way of a line from a guest to the terminal.
     Logs {
         /// How many entries.
@@ -70,7 +70,7 @@ enum Bench {
         #[arg(long, default_value_t = 300)]
         lines: usize,
     },
-    /// The file server: one large file and many small ones, beside nginx.
+    /// The file server: one large file and many small ones, next to nginx.
     Files {
         /// How large the large file is, in MiB.
         #[arg(long, default_value_t = 1024)]

@@ -33,7 +33,7 @@ impl Limits {
         Needs { cpus: cpus.min(self.cpus), memory_mib: resources.total_mib() }
     }
 
-    /// Whether `more` fits beside what is held.
+    /// Whether `more` fits in addition to what is held.
     pub fn fits(&self, held: Needs, more: Needs) -> bool {
         held.cpus.saturating_add(more.cpus.min(self.cpus)) <= self.cpus
             && held.memory_mib.saturating_add(more.memory_mib) <= self.memory_mib

@@ -1,4 +1,4 @@
-//! What testnets were measured to take, beside what they declare: a small file for each.
+//! What testnets were measured to take, next to what they declare: a small file for each.
 
 use std::io;
 

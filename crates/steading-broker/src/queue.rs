@@ -1,7 +1,7 @@
 //! The queue: who holds, who waits, and whose turn it is.
 //!
 //! Tickets are numbered in the order in which they came. The first that waits is granted as soon as it
-//! fits beside those that are held; nobody passes it. What others do is told by the kernel (inotify(7));
+//! fits in addition to those that are held; nobody passes it. What others do is told by the kernel (inotify(7));
 //! since it tells of a file's end a moment before its lock is free, and of nothing at all where it has
 //! no more watches to give, the queue is looked at now and then as well.
 

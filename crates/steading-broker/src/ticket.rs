@@ -28,7 +28,7 @@ pub struct Request {
     pub group: String,
     /// The program that brings it up.
     pub program: String,
-    /// Its process number, in the PID namespace that is named beside.
+    /// Its process number, in the PID namespace of the next field.
     pub pid: u32,
     /// That PID namespace, as its link in `/proc` tells (pid_namespaces(7)).
     pub pid_namespace: String,

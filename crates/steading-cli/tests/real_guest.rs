@@ -130,7 +130,7 @@ fn a_guest_is_seen_coming_up_and_every_verb_does_to_it_what_it_says() {
     let history = watched.join().unwrap();
     assert_eq!(history.matches(" answers ").count(), 2, "a line for each boot is left:\n{history}");
     assert!(!history.contains(" booting "), "{history}");
-    assert!(history.contains("VM n1: it is off: its plug was pulled"), "{history}");
+    assert!(history.contains("VM n1: it is off: power cut"), "{history}");
     assert!(history.lines().all(|line| line.chars().count() <= 80), "{history}");
 }
 
@@ -245,7 +245,7 @@ fn kill_and_start(place: &Place) {
     place.succeed(&["kill", "n1"]);
     assert_eq!(place.state(), ("off".to_owned(), 1));
     let refused = place.fail(&["exec", "n1", "true"]);
-    assert!(refused.contains("VM n1 is off: its plug was pulled"), "{refused}");
+    assert!(refused.contains("VM n1 is off: power cut"), "{refused}");
     place.succeed(&["start", "n1"]);
     place.succeed(&["wait", "n1"]);
     assert_eq!(place.state(), ("running".to_owned(), 2));

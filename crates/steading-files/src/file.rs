@@ -84,7 +84,7 @@ impl ServedFile {
         }
     }
 
-    /// The same file, if it lies where it was, be it a copy: its digest is taken anew unless nothing has
+    /// The same file, if it lies where it was, be it a copy: its digest is computed again unless nothing has
     /// touched it. For a group that goes on, perhaps elsewhere.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ fn target(text: &str) -> String {
 }
 
 impl Range {
-    /// One range of bytes (RFC 9110, section 14.1.2). Whoever asks for several, or for what is no range,
+    /// One range of bytes (RFC 9110, section 14.1.2). A client that asks for several, or for what is no range,
     /// gets the whole: a server may pass over the field.
     pub fn parse(value: &str) -> Option<Self> {
         let range = value.strip_prefix("bytes=")?.trim();

@@ -16,7 +16,7 @@ pub(crate) struct Table {
     faults: BTreeMap<u32, FileFault>,
 }
 
-/// What is served under a name of the server's own, and made anew as things change.
+/// What is served under a name of the server's own, and replaced as things change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// What it is (RFC 9110, section 8.3).

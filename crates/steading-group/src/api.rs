@@ -207,7 +207,7 @@ async fn note(
         return Ok(Json(()));
     }
     Err(bad_request(format!(
-        "no program with the number {pid} was started by way of the control API\nhint: the number is the one inside the group"
+        "no program with the number {pid} was started through the control API\nhint: the number is the one inside the group"
     )))
 }
 

@@ -64,7 +64,7 @@ pub fn probe_faults() -> Option<bool> {
 }
 
 impl Faults {
-    /// Those that were active when the group was frozen are so again, with their numbers. Whoever had
+    /// Those that were active when the group was frozen are so again, with their numbers. Anyone who had
     /// asked for them is not here.
     pub(crate) async fn new(
         plan: &Plan,

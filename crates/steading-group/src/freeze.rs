@@ -70,7 +70,7 @@ pub(crate) async fn freeze(group: &OwnedGroup, request: FreezeRequest) -> Result
         go_on(&vms, &group.tasks, Clock::Host).await?;
         let stood = stopped.elapsed().as_secs_f64();
         summary.stood_seconds = Some(stood);
-        group.log.driver(None, &format!("it stood still for {stood:.3} s")).await;
+        group.log.driver(None, &format!("it was paused for {stood:.3} s")).await;
         let mut kept = group.freezes.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = kept.get_mut(&id) {
             kept.summary = summary.clone();
@@ -147,7 +147,7 @@ pub(crate) async fn go_on(vms: &[&VmHandle], tasks: &TaskTracker, clock: Clock) 
     Ok(())
 }
 
-/// Has the guest seed its random numbers anew and set its clock, if it has a program for that. (A kernel with a
+/// Has the guest reseed its random numbers and set its clock, if it has a program for that. (A kernel with a
 /// driver for the VM generation id has seeded them by itself.)
 async fn wake(vm: &VmHandle, clock: Clock) -> bool {
     let Some(control) = vm.view().borrow().control.clone() else { return false };
@@ -170,7 +170,7 @@ async fn wake(vm: &VmHandle, clock: Clock) -> bool {
     }
 }
 
-/// Sets the guest's clock, which stood still with it. A guest without an agent keeps its own.
+/// Sets the guest's clock, which stopped with it. A guest without an agent keeps its own.
 async fn set_clock(vm: VmHandle) {
     let Some(agent) = vm.view().borrow().agent.clone() else { return };
     if let Err(error) = agent.set_time(Timestamp::now(), CLOCK_LIMIT).await {

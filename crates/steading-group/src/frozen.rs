@@ -51,13 +51,13 @@ pub struct FrozenGroup {
     /// What that does wrong on purpose.
     #[serde(default)]
     pub file_faults: Vec<ActiveFileFault>,
-    /// Addresses that tests speak from, beside the driver's own.
+    /// Addresses that tests speak from, in addition to the driver's own.
     #[serde(default)]
     pub sources: Vec<Ipv6Addr>,
     /// What was added to its names.
     #[serde(default)]
     pub records: Vec<Record>,
-    /// Where its DNS answers beside the gateway's addresses.
+    /// Where its DNS answers in addition to the gateway's addresses.
     #[serde(default)]
     pub resolvers: Vec<IpAddr>,
     /// Its certificate authority.
@@ -192,7 +192,7 @@ pub enum Clock {
     /// The host's time.
     #[default]
     Host,
-    /// The time at which it was frozen: it stood still.
+    /// The time at which it was frozen, as if it had stopped.
     Still,
 }
 

@@ -60,7 +60,7 @@ pub struct ParseIsolationError(String);
 pub enum IsolationError {
     /// It is not there.
     #[error(
-        "there is no launcher\nhint: {} is looked for beside this program and on PATH, or named by {}; docs/guide/launcher.md tells how it is installed",
+        "there is no launcher\nhint: {} is looked for next to this program and on PATH, or named by {}; docs/guide/launcher.md says how to install it",
         LAUNCHER,
         env_vars::STEADING_LAUNCHER
     )]
@@ -118,7 +118,7 @@ impl FromStr for WantedIsolation {
 }
 
 impl Isolation {
-    /// What is to be had here of what is asked for. The caller must have one thread.
+    /// Chooses what is available here of what is asked for. The caller must have one thread.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The key by which the driver logs in to guests: made anew for each group, kept in memory only.
+//! The key by which the driver logs in to guests: made for each group, kept in memory only.
 
 use russh::keys::ssh_key::{Algorithm, LineEnding, PrivateKey};
 

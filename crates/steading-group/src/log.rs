@@ -146,7 +146,7 @@ impl Log {
     }
 
     /// Writes all that is left. Nothing is taken after it. Returns what went wrong with the log, also what was
-    /// told as a warning: whoever listened may have left a moment before.
+    /// told as a warning: those who listened may have left a moment before.
     pub(crate) async fn finish(&self) -> Vec<String> {
         self.ask(Message::Finish).await.unwrap_or_default()
     }

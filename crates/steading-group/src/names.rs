@@ -22,7 +22,7 @@ pub(crate) struct Names {
     network: Arc<Network>,
     listening: Listening,
     log: Log,
-    /// The addresses that were claimed. Whoever changes anything holds it meanwhile.
+    /// The addresses that were claimed. A task that changes anything holds it meanwhile.
     resolvers: Arc<Mutex<Vec<IpAddr>>>,
     listeners: mpsc::UnboundedSender<DnsListener>,
 }

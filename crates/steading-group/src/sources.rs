@@ -1,4 +1,4 @@
-//! Addresses that tests chose to speak from, beside the driver's own.
+//! Addresses that tests chose to speak from, in addition to the driver's own.
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;

@@ -33,7 +33,7 @@ impl Taken {
         })
     }
 
-    /// The same for people, beside what was declared.
+    /// The same for people, compared with what was declared.
     pub(crate) fn message(&self, plan: &Plan) -> String {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let vms = plan.vms.iter().filter_map(|vm| {

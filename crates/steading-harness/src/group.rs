@@ -153,7 +153,7 @@ impl Group {
         Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.session)))
     }
 
-    /// Returns all active faults of the network, whoever made them.
+    /// Returns all active faults of the network, no matter who made them.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.faults())?)
     }
 
-    /// Undoes all faults of the network, whoever made them.
+    /// Undoes all faults of the network, no matter who made them.
     ///
     /// # Errors
     ///
@@ -247,7 +247,7 @@ impl Group {
         Ok(FaultGuard::new(begun.id, begun, Arc::clone(&self.session)))
     }
 
-    /// Returns all active faults of the file server, whoever made them.
+    /// Returns all active faults of the file server, no matter who made them.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl Group {
         Ok(self.session.runtime.block_on(self.session.client.file_faults())?)
     }
 
-    /// Undoes all faults of the file server, whoever made them, and returns them.
+    /// Undoes all faults of the file server, no matter who made them, and returns them.
     ///
     /// # Errors
     ///

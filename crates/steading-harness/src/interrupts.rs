@@ -8,7 +8,7 @@ use steading_sys::signal::Received;
 /// process group.
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
-/// Signals within this time are one request whoever sends them: Ctrl-C reaches timeout(1) as well, which
+/// Signals within this time are one request, no matter who sends them: Ctrl-C reaches timeout(1) as well, which
 /// passes it on.
 const ONE_KEY: Duration = Duration::from_millis(100);
 

@@ -34,7 +34,7 @@ Usage: steading-launcher VERB
   check                         say whether it has what it needs
 ";
 
-/// An output that is full, or that nobody reads, is an error here: whoever asks has asked for what is in it.
+/// An output that is full, or that nobody reads, is an error here: the caller has asked for what is in it.
 const OUTPUT: &str = "cannot write to standard output";
 
 fn main() -> ExitCode {

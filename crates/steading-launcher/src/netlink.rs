@@ -87,7 +87,7 @@ impl Netlink {
         }
     }
 
-    /// All there is of a kind. What was changed meanwhile is asked for anew.
+    /// All objects of a kind. A dump that a change interrupted is requested again.
     fn list(&mut self, message: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         loop {
             match self.ask(message.clone(), NLM_F_DUMP) {

@@ -6,7 +6,7 @@
 //! nor before its boot began plus the guest's monotonic time. Between the two the guest is
 //! believed. Outside, the entry gets its monotonic time added to the boot's beginning as the
 //! promptest entry shows it: min(arrival − monotonic) over the boot. As entries that come live
-//! replace a backlog, that estimate gets better; earlier records are not written anew.
+//! replace a backlog, that estimate gets better; earlier records are not rewritten.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ impl GuestClock {
         self.started = Some(time);
     }
 
-    /// Marks that the guest stood still up to now: its monotonic clock with it, so what was learnt
+    /// Marks that the guest was paused up to now: its monotonic clock with it, so what was learnt
     /// about the beginnings of boots is too early from now on.
     pub fn stood_still(&mut self) {
         self.boots.values_mut().for_each(|boot| boot.epoch = None);

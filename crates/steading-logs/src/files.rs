@@ -294,7 +294,7 @@ fn human_line(record: &Record) -> String {
     out
 }
 
-/// Writes `test.log` anew from `log.jsonl`, both in `directory`, with every record in its place: a
+/// Rewrites `test.log` from `log.jsonl`, both in `directory`, with every record in its place: a
 /// boot's journal arrives only when the guest has a network, far behind its console.
 ///
 /// For the end of a run. The old file is replaced in one step, once the new one is whole; who is

@@ -58,7 +58,7 @@ pub enum VmEvent {
     Reachable,
     /// Its journal server answers: it is up.
     Answering,
-    /// Its CPUs stand still.
+    /// Paused: its CPUs do not run.
     Paused,
     /// They go on.
     Resumed,
@@ -91,7 +91,7 @@ impl fmt::Display for VmEvent {
             Self::On { boot } => write!(f, "it is on, boot {boot}"),
             Self::Reachable => f.write_str("its address is up"),
             Self::Answering => f.write_str("it answers; its journal is followed"),
-            Self::Paused => f.write_str("its CPUs stand still"),
+            Self::Paused => f.write_str("paused"),
             Self::Resumed => f.write_str("its CPUs go on"),
             Self::Panicked => f.write_str("its kernel has panicked"),
             Self::Suspended => f.write_str("the guest has suspended itself"),

@@ -21,7 +21,7 @@ use crate::random::random;
 /// How long certificates are good, in days from today: as long as those that ACME clients are used to.
 const DAYS: i64 = 90;
 
-/// How long ago they began: longer than a guest's clock can have stood still.
+/// How long ago they began: longer than a guest's clock can have been stopped.
 const YEARS_BEFORE: i64 = 1;
 
 /// How long the authority's own is good, in years.
@@ -135,7 +135,7 @@ impl Authority {
     }
 
     /// A certificate of the key of this request, in PEM and with the authority's behind it. What else the
-    /// request says is not heeded.
+    /// request says is ignored.
     ///
     /// # Errors
     ///

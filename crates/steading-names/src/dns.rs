@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How many connections there may be to one address. More wait in the kernel.
 const CONNECTIONS: usize = 64;
 
-/// The table that is answered from. Whoever changes it puts another in its place.
+/// The table of answers. A change puts another table in its place.
 #[derive(Clone, Debug)]
 pub struct SharedZone(Arc<RwLock<Arc<Zone>>>);
 

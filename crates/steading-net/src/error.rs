@@ -26,7 +26,7 @@ pub enum NetError {
     },
     /// The launcher has made it, once and for all.
     #[error(
-        "the group's network lies in this host's own, where the launcher has made it, and cannot be changed: there are no faults, no claimed resolvers and no addresses of choice\nhint: run where user namespaces are to be had (--isolation namespaces)"
+        "the group's network lies in this host's own, where the launcher has made it, and cannot be changed: there are no faults, no claimed resolvers and no addresses of choice\nhint: run where user namespaces are available (--isolation namespaces)"
     )]
     OfLauncher,
     /// An interface that should be there is not.

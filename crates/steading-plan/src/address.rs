@@ -118,7 +118,7 @@ impl AddressPlan {
         })
     }
 
-    /// Refuses an address that the driver cannot have beside its own.
+    /// Refuses an address that the driver cannot have in addition to its own.
     ///
     /// # Errors
     ///

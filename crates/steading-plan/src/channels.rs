@@ -19,7 +19,7 @@ pub const SMBIOS_MAX: usize = 4096;
 /// The most strings of one structure: they are counted in a byte.
 const STRINGS_MAX: usize = 255;
 
-/// Bytes of a structure beside the strings of credentials: type, length, handle, count, the NUL at the end, and
+/// Bytes of a structure without the strings of credentials: type, length, handle, count, the NUL at the end, and
 /// [`FW_CFG_MARK`].
 const STRUCTURE: usize = 6 + FW_CFG_MARK.len() + 1;
 

@@ -40,7 +40,7 @@ pub const STEADING_HOST_GUEST: &str = "STEADING_HOST_GUEST";
 /// `namespaces`, `launcher` or `auto`: how groups are kept apart from all else, as `--isolation`.
 pub const STEADING_ISOLATION: &str = "STEADING_ISOLATION";
 
-/// The launcher, for hosts without user namespaces. By default `steading-launcher` beside the program that
+/// The launcher, for hosts without user namespaces. By default `steading-launcher` next to the program that
 /// runs, else on `PATH`.
 pub const STEADING_LAUNCHER: &str = "STEADING_LAUNCHER";
 
@@ -87,7 +87,7 @@ pub const STEADING_IMAGE_SHA256_SUFFIX: &str = "_SHA256";
 /// it.
 pub const STEADING_DECLARED_VMS: &str = "STEADING_DECLARED_VMS";
 
-/// Where a test of Bazel finds its files. Without it, `TEST_TIMEOUT` and those below it are not heeded,
+/// Where a test of Bazel finds its files. Without it, `TEST_TIMEOUT` and those below it have no effect,
 /// but for `TEST_TMPDIR`, `TEST_UNDECLARED_OUTPUTS_DIR` and `XML_OUTPUT_FILE`.
 pub const TEST_SRCDIR: &str = "TEST_SRCDIR";
 

@@ -107,7 +107,7 @@ impl Handle {
         }
     }
 
-    /// A path that opens it anew, for options of QEMU that take a file's name.
+    /// A path that opens it again, for options of QEMU that take a file's name.
     pub fn path(self) -> String {
         format!("/proc/self/fd/{}", self.number())
     }

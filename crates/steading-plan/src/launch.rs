@@ -55,7 +55,7 @@ pub enum LaunchError {
     Engine(Engine),
     /// It derives addresses, and these are chosen.
     #[error(
-        "the launcher gives groups the addresses that follow from their names, and this testnet asks for {0}\nhint: leave that out, or run where user namespaces are to be had (--isolation namespaces)"
+        "the launcher gives groups the addresses that follow from their names, and this testnet asks for {0}\nhint: leave that out, or use a host with user namespaces (--isolation namespaces)"
     )]
     Chosen(&'static str),
 }

@@ -35,7 +35,7 @@ pub struct Plan {
     /// What the file server offers from the beginning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSource>,
-    /// Names that its DNS knows from the beginning, beside those of VMs.
+    /// Names that its DNS knows from the beginning, in addition to those of VMs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<Record>,
     /// Addresses of resolvers at which it answers from the beginning.

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::VmSpec;
 
-/// Memory of a QEMU process beside its guest's, in MiB: code, devices, translated blocks.
+/// Memory of a QEMU process without its guest's, in MiB: code, devices, translated blocks.
 /// Measured with QEMU 7.2 under emulation, rounded up.
 pub const OVERHEAD_MIB: u64 = 96;
 
@@ -21,7 +21,7 @@ pub struct Resources {
     pub vcpus: u64,
     /// Memory of all guests, in MiB.
     pub memory_mib: u64,
-    /// Memory of the processes beside their guests', in MiB.
+    /// Memory of the processes without their guests', in MiB.
     pub overhead_mib: u64,
 }
 

@@ -26,7 +26,7 @@ pub struct Testnet {
     /// What the group's file server offers to VMs.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSource>,
-    /// Names that the group's DNS knows beside those of VMs.
+    /// Names that the group's DNS knows in addition to those of VMs.
     #[serde(default, rename = "record", skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<Record>,
     /// Addresses at which the group's DNS answers, too: those of resolvers that guests have built in.

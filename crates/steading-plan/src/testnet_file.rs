@@ -1,5 +1,5 @@
 //! What a testnet in TOML says. It differs from a declared testnet in that a VM may name a guest
-//! that is to be found on a machine; a declared one knows the files, so its plan stays pure.
+//! that is looked for on a machine; a declared one knows the files, so its plan stays pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct TestnetFile {
     /// Files that VMs can download from the group's file server.
     #[serde(default, rename = "file")]
     files: Vec<FileSource>,
-    /// Names that the group's DNS knows beside those of VMs.
+    /// Names that the group's DNS knows in addition to those of VMs.
     #[serde(default, rename = "record")]
     records: Vec<RecordTable>,
     /// Addresses at which the group's DNS answers, too: those of resolvers that guests have built in.

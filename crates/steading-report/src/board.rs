@@ -210,7 +210,7 @@ impl Board {
     }
 }
 
-/// The first of them, and how many there are beside, in so many lines at most.
+/// The first of them, and the number of the others, in at most that many lines.
 fn cut(mut lines: Vec<String>, most: usize, width: usize) -> Vec<String> {
     if lines.len() > most {
         let more = lines.len() + 1 - most;

@@ -44,7 +44,7 @@ pub enum Event {
         /// The file.
         file: String,
     },
-    /// The group waits until this machine has room for it, beside those of others.
+    /// The group waits until this machine has room for it next to those of others.
     Queued {
         /// What it waits for.
         needs: String,

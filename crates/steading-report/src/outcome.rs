@@ -82,7 +82,7 @@ pub enum Failure {
 }
 
 impl Outcome {
-    /// A word for styles, and what there is to say beside.
+    /// A word for styles, and the details.
     pub(crate) fn class_and_detail(&self) -> (&'static str, String) {
         match self {
             Self::Passed => ("passed", String::new()),

@@ -26,7 +26,7 @@ pub struct Summary {
     functions: Vec<Row>,
     /// What was measured.
     metrics: Vec<Metric>,
-    /// What was not as it should be, beside the functions: kernels in trouble, full disks.
+    /// What went wrong outside of functions: kernels in trouble, full disks.
     warnings: Vec<String>,
     /// What was reserved on the machine, and how long that took. None if nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]

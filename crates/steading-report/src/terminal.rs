@@ -14,7 +14,7 @@ use crate::output::{eprintln, println};
 use crate::screen::{self, Screen};
 use crate::{Event, Outcome, Summary, VmSign, Wait};
 
-/// How often what stands on a screen is to be drawn anew while seconds pass on it.
+/// How often a screen that shows seconds is redrawn.
 const REDRAWN_EVERY: Duration = Duration::from_millis(250);
 
 /// Prints events as they come.

@@ -237,7 +237,7 @@ mod tests {
             (15, &VmEvent::Answering),
             (20, &VmEvent::Paused),
             (30, &VmEvent::Resumed),
-            (40, &VmEvent::Off { reason: "its plug was pulled".to_owned() }),
+            (40, &VmEvent::Off { reason: "power cut".to_owned() }),
             (60, &VmEvent::On { boot: 2 }),
         ];
         let found: Vec<_> = spans(&events, 99)

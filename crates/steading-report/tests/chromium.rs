@@ -30,7 +30,7 @@ fn run() -> (TempDir, Utf8PathBuf) {
     record(0, "n1", &format!("{driver},\"event\":{{\"on\":{{\"boot\":1}}}}"), "it is on, boot 1");
     record(1, "n2", &format!("{driver},\"event\":{{\"on\":{{\"boot\":1}}}}"), "it is on, boot 1");
     record(3, "n2", &format!("{driver},\"event\":\"answering\""), "it answers");
-    record(5, "n2", &format!("{driver},\"event\":\"paused\""), "its CPUs stand still");
+    record(5, "n2", &format!("{driver},\"event\":\"paused\""), "paused");
     for second in 2..40 {
         record(second, "n1", "\"stream\":\"console\"", &format!("line {second} of the console"));
     }

@@ -1,4 +1,4 @@
-//! A group's first process where there are no namespaces for it: beside its parent, in the host's.
+//! A group's first process where there are no namespaces for it: in the host's, like its parent.
 //!
 //! The kernel does less for such a group. It still ends each process that the first one starts when that
 //! one ends, and gives it whatever those leave behind.

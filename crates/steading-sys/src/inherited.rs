@@ -1,4 +1,4 @@
-//! What a process inherits from whoever has started it, and what would make a group fail in strange ways.
+//! What a process inherits from the one that started it, and what would make a group fail in strange ways.
 //!
 //! A shell, a CI agent or a daemon may have set any of it, mostly without knowing: SIGCHLD is ignored by
 //! programs that do not want to wait for their children, signals are blocked in a thread that starts another

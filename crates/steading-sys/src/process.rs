@@ -94,7 +94,7 @@ fn unblocked(command: &mut Command) -> &mut Command {
     }
 }
 
-/// A program to be started beside its caller, in a process group of its own.
+/// A program to start in the background, in a process group of its own.
 #[derive(Debug)]
 pub struct Program {
     /// The program and its arguments.
@@ -120,7 +120,7 @@ pub struct Started {
     pub stdin: ChildStdin,
     /// What it prints.
     pub stdout: ChildStdout,
-    /// What it says beside.
+    /// Its standard error.
     pub stderr: ChildStderr,
 }
 

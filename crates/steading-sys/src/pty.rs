@@ -9,7 +9,7 @@ use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr
 /// Both ends of a new terminal.
 #[derive(Debug)]
 pub struct Pty {
-    /// The end of whoever shows what the program writes, and types. It does not block.
+    /// The end of the one that shows what the program writes, and types. It does not block.
     pub ours: OwnedFd,
     /// The program's end.
     pub theirs: OwnedFd,

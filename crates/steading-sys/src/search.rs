@@ -1,7 +1,7 @@
 //! Where a program is that was named without a path.
 //!
 //! Debian keeps daemons like dnsmasq in `sbin` directories, which are on root's PATH only, although
-//! everybody may run them. So beside each `bin` on PATH its `sbin` is looked into, after all of PATH.
+//! everybody may run them. So the `sbin` next to each `bin` on PATH is searched, too, after all of PATH.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +31,7 @@ fn resolve_with(program: &str, path: Option<&OsStr>) -> OsString {
 enum Place {
     /// Where it was said, or on PATH.
     Named,
-    /// In an `sbin` beside a `bin` of PATH.
+    /// In an `sbin` next to a `bin` of PATH.
     Beside,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A handler would write into a pipe of its process, and that pipe is shared with the first process
 //! of a new group, which is made with no exec: each would take the other's wake-ups. A descriptor
-//! of signalfd(2) belongs to whoever reads it: it gives the signals of the reading process.
+//! of signalfd(2) belongs to its reader: it gives the signals of the reading process.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

@@ -44,7 +44,7 @@ impl Stat {
         Some(Self { pid, parent, state, ticks: user + system, start })
     }
 
-    /// Whether it has ended, whoever has yet to hear of it.
+    /// Whether it has ended, even if its parent has not waited for it yet.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }

@@ -1,5 +1,5 @@
 //! A place where the launcher is what it is on a host without user namespaces for users: it has its file
-//! capabilities, whoever starts it has none, and nobody can make a user namespace.
+//! capabilities, its caller has none, and nobody can make a user namespace.
 //!
 //! There are two user namespaces. In the outer one this user is root, and gives a copy of the launcher its
 //! capabilities (setcap(8)); the kernel remembers who did so (capabilities(7), "Namespaced file
@@ -38,7 +38,7 @@ exec setpriv --inh-caps=-all --ambient-caps=-all -- "$@"
 /// The uid and gid inside for who is root outside.
 const INNER_ID_OF_ROOT: u32 = 1000;
 
-/// A copy of the launcher, and the way to programs beside it.
+/// A copy of the launcher, and the path to the programs next to it.
 #[derive(Debug)]
 pub struct Arena {
     dir: TempDir,
@@ -93,7 +93,7 @@ impl Arena {
 const INSIDE: &str = "STEADING_TESTING_ARENA";
 
 /// Runs the body of a test in the arena, on a host whose administrator has run a script before: the
-/// executable of this test is started anew there, with this test alone (libtest's `--exact`).
+/// executable of this test is started again there, with this test alone (libtest's `--exact`).
 ///
 /// # Panics
 ///

@@ -1,5 +1,5 @@
 //! A terminal as a user has it: a pseudo-terminal (pty(7)) with a program at its other end, and what
-//! is to be seen on it, by a terminal emulator.
+//! it shows, by a terminal emulator.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -31,7 +31,7 @@ impl Terminal {
     ///
     /// # Panics
     ///
-    /// Where no pseudo-terminals are to be had.
+    /// Where no pseudo-terminals are available.
     pub fn new(columns: u16, rows: u16) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let ours = openpt(flags).expect("a pseudo-terminal");
@@ -122,7 +122,7 @@ impl Terminal {
         }
     }
 
-    /// What is to be seen.
+    /// What it shows.
     pub fn screen(&self) -> &Screen {
         self.emulator.screen()
     }

@@ -1,4 +1,4 @@
-//! Telling a guest that it goes on after a freeze, so that it seeds its random numbers anew and sets its clock.
+//! Telling a guest that it goes on after a freeze, so that it reseeds its random numbers and sets its clock.
 //!
 //! There is a port for it, [`THAW_PORT`](steading_plan::THAW_PORT), and not the guest agent: a fork's QEMU process has yet to translate all
 //! that its guest runs, and the agent starts a process, speaks JSON and writes to the journal for either.

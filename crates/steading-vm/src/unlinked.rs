@@ -25,7 +25,7 @@ pub(crate) fn in_memory(name: &str) -> io::Result<File> {
     Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?))
 }
 
-/// `open(dir, O_TMPFILE)`; `O_EXCL` beside it forbids to link the file in later (open(2)).
+/// `open(dir, O_TMPFILE)`; `O_EXCL` with it forbids to link the file in later (open(2)).
 pub(crate) fn open_tmpfile(dir: &Utf8Path, more: OFlags) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | more;
     Ok(File::from(rustix::fs::open(dir.as_std_path(), flags, Mode::RUSR | Mode::WUSR)?))

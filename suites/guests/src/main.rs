@@ -251,7 +251,7 @@ fn waiting_ends(testnet: &Group) -> anyhow::Result<()> {
         Ok(Err(error)) => format!("{error:#}"),
         other => anyhow::bail!("the wait came to {other:?}"),
     };
-    ensure!(error.contains("plug was pulled") && error.contains("console"), "the wait says only: {error}");
+    ensure!(error.contains("power cut") && error.contains("console"), "the wait says only: {error}");
     Ok(())
 }
 

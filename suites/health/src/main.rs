@@ -49,7 +49,7 @@ fn basic_health(testnet: &Group) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was written to the disk before the plug was pulled is still there.
+/// What was written to the disk before the power was cut is still there.
 fn kill_and_start(vm: &Vm) -> anyhow::Result<()> {
     let boot = vm.status()?.boot;
     let mark = format!("boot-{boot}");
@@ -58,7 +58,7 @@ fn kill_and_start(vm: &Vm) -> anyhow::Result<()> {
     let status = vm.status()?;
     ensure!(
         status.state == VmState::Off,
-        "{} is {} after its plug was pulled",
+        "{} is {} after its power was cut",
         vm.name(),
         status.state.as_str()
     );

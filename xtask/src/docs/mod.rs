@@ -64,7 +64,7 @@ pub(crate) fn check(root: &Utf8Path, programs: &[Executable]) -> anyhow::Result<
         }
     }
     if !stale.is_empty() {
-        bail!("out of date: {}; `cargo xtask docs` makes them anew", stale.join(", "));
+        bail!("out of date: {}; run `cargo xtask docs`", stale.join(", "));
     }
     Ok(())
 }

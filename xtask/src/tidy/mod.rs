@@ -11,6 +11,7 @@ mod names;
 mod rust;
 mod source;
 mod text;
+mod words;
 
 use std::{fmt, process::ExitCode};
 
@@ -110,6 +111,7 @@ fn find(files: &[File], foreign: &text::Foreign) -> Vec<Finding> {
     findings.extend(circles::check(files));
     findings.extend(names::check(files));
     findings.extend(dependencies::check(files));
+    findings.extend(words::check(files));
     for file in files {
         findings.extend(text::check(file, foreign));
         if file.is_rust() {

@@ -216,7 +216,7 @@ fn unfinished(file: &File, code: &str) -> Vec<Finding> {
 }
 
 /// A file of `tests/`, or one that holds a module's unit tests.
-fn is_test(path: &Utf8Path) -> bool {
+pub(super) fn is_test(path: &Utf8Path) -> bool {
     let name = path.file_stem().unwrap_or_default();
     path.components().any(|part| part.as_str() == "tests") || name == "tests" || name.ends_with("_tests")
 }

@@ -29,6 +29,37 @@ pub(super) fn code_only(source: &str) -> String {
     String::from_utf8(code).unwrap_or_default()
 }
 
+/// Replaces all but strings and doc comments with spaces.
+pub(super) fn prose_only(source: &str) -> String {
+    let mut prose = source.as_bytes().to_vec();
+    let is_doc =
+        |rest: &str| rest.starts_with("//!") || (rest.starts_with("///") && !rest.starts_with("////"));
+    let (mut at, mut blank_from) = (0, 0);
+    while at < source.len() {
+        match literal_or_comment(source, at) {
+            Some(end) => {
+                let rest = &source[at..end];
+                if is_doc(rest) {
+                    blank(&mut prose, blank_from..at + 3);
+                    blank_from = end;
+                } else if !rest.starts_with('/') && !rest.ends_with('\'') {
+                    blank(&mut prose, blank_from..at);
+                    blank_from = end;
+                }
+                at = end;
+            }
+            None if is_word(source.as_bytes()[at]) => {
+                while at < source.len() && is_word(source.as_bytes()[at]) {
+                    at += 1;
+                }
+            }
+            None => at += 1,
+        }
+    }
+    blank(&mut prose, blank_from..source.len());
+    String::from_utf8(prose).unwrap_or_default()
+}
+
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
@@ -159,6 +190,16 @@ mod tests {
         assert_eq!(code_only("a // unsafe\nb"), "a          \nb");
         assert_eq!(code_only("a /* x /* y */ z */ b"), "a                   b");
         assert_eq!(code_only("//! unsafe"), "          ");
+    }
+
+    #[test]
+    fn prose_is_strings_and_doc_comments() {
+        assert_eq!(
+            prose_only("/// Made.\nfn f() { g(\"x\"); } // no\n"),
+            "    Made.\n           \"x\"          \n"
+        );
+        assert_eq!(prose_only("//// no\nlet a = r#\"b\"#;"), "       \n        r#\"b\"# ");
+        assert_eq!(prose_only("// \"no\"\n'\"' c"), "       \n     ");
     }
 
     #[test]

@@ -31,7 +31,7 @@ const INDEX_MAX: u64 = 64 << 20;
 /// Writes a frozen group into a new file, with the directory of the run that it comes from, but for
 /// the files of which `is_kept` says no. The file gets its name once it is whole.
 ///
-/// Whoever may read the file may log in to the group's guests.
+/// Anyone who may read the file may log in to the group's guests.
 ///
 /// # Errors
 ///

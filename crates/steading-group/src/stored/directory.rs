@@ -14,7 +14,7 @@ use crate::frozen::OpenedGroup;
 
 /// Writes a frozen group into an empty directory, but for the files of which `is_kept` says no.
 ///
-/// Whoever may read the directory may log in to the group's guests.
+/// Anyone who may read the directory may log in to the group's guests.
 ///
 /// # Errors
 ///

@@ -123,7 +123,7 @@ impl Shown {
         }
     }
 
-    /// Its host is on, and will start it: whoever waits for it waits on.
+    /// Its host is on, and will start it: those who wait for it wait on.
     fn expected(&self) {
         if self.plan.spec.autostart {
             self.view.send_modify(|view| (view.status.state, view.status.ended) = (VmState::Running, None));

@@ -1,6 +1,6 @@
 //! What takes more than one step to do to a VM: pause and resume, soft reboot, shutdown, pictures.
 //!
-//! A soft reboot presses the power button (ACPI), as people do, so it works with every guest that heeds
+//! A soft reboot presses the power button (ACPI), as people do, so it works with every guest that reacts to
 //! it, and the same process boots again.
 
 use std::sync::Arc;
@@ -137,8 +137,8 @@ async fn panicked(vm: &VmHandle, action: &str) -> Failure {
 
 async fn ignored(vm: &VmHandle) -> Failure {
     let message = format!(
-        "VM {} did not power off within {} s of pressing its power button\nhint: does the guest heed ACPI's \
-         button (logind or acpid), and which of its services is slow to stop? `kill` pulls the plug",
+        "VM {} did not power off within {} s of pressing its power button\nhint: check that the guest reacts to \
+         the ACPI button (logind or acpid), and which of its services is slow to stop; `kill` cuts the power",
         vm.name(),
         POWER_OFF_LIMIT.as_secs()
     );

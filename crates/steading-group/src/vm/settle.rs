@@ -1,6 +1,6 @@
 //! When a guest has come to rest.
 //!
-//! Under emulation all that a guest runs is translated anew in a fork, and what a test does first is to come
+//! Under emulation all that a guest runs is translated again in a fork, and what a test does first is to come
 //! first. So nothing is asked of a fork's guests until they have come to rest: not their journals, of which nothing
 //! is lost, since the guests keep them, and not to hear of routers, which they know. They come to rest together: one may
 //! wait for the other's answer. And what is to be forked often is frozen when its guests are at rest, or all its

@@ -151,10 +151,10 @@ impl Tended {
 
     async fn kill(&mut self) {
         if self.standing.take().is_some() {
-            self.is_off("its plug was pulled while it was frozen".to_owned()).await;
+            self.is_off("power cut while it was frozen".to_owned()).await;
         }
         let Some(process) = &mut self.running else { return };
-        "its plug was pulled".clone_into(process.expected.get_or_insert_default());
+        "power cut".clone_into(process.expected.get_or_insert_default());
         process.control.cut_power();
         let exit = process.exit.ended().await;
         self.ended(exit).await;

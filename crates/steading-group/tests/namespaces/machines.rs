@@ -77,7 +77,7 @@ fn a_vm_started_again() -> Outcome {
         let first = group.client.wait_for_console(VM, &version(ConsoleFrom::Boot)).await.expect("it boots");
         let off = group.client.act(VM, VmVerb::Kill).await.expect("it is killed");
         assert_eq!((off.state, off.boot, off.pid), (VmState::Off, 1, None));
-        assert_eq!(off.ended.as_deref(), Some("its plug was pulled"));
+        assert_eq!(off.ended.as_deref(), Some("power cut"));
         let on = group.client.act(VM, VmVerb::Start).await.expect("it is started");
         assert_eq!((on.state, on.boot, on.ended), (VmState::Running, 2, None));
         let second = group.client.wait_for_console(VM, &version(ConsoleFrom::Boot)).await.expect("it boots");

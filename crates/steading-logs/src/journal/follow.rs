@@ -126,7 +126,7 @@ pub enum FollowEvent {
         /// Why.
         reason: LostReason,
     },
-    /// A connection ended, or cannot come about for a reason that time does not mend. What is
+    /// A connection ended, or cannot come about for a reason that time does not fix. What is
     /// merely not there yet is not told.
     Disconnected {
         /// Why; none when the VM was stopped or the server ended the answer.
@@ -222,7 +222,7 @@ impl Follower {
     /// Returns where it is, for [`StartAt::After`].
     ///
     /// When the power changes, what has arrived is still read, then the connection is dropped and,
-    /// if the VM runs, made anew at once.
+    /// if the VM runs, made again at once.
     pub async fn run(mut self, cancel: CancellationToken) -> Option<JournalPosition> {
         // Dropping the loop at any of its waits is safe: the position changes only after an entry
         // was told.

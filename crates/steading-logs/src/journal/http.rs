@@ -3,7 +3,7 @@
 //! The connection leaves from the logs address, since firewalls under test count connections by
 //! source address and the test's own budget must stay whole. It goes to a machine that may be
 //! killed at any moment without a word, so the kernel is told to notice that soon. The connection is
-//! driven by whoever reads from it; nothing runs beside.
+//! driven by its reader; nothing runs in the background.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

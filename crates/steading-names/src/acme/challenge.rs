@@ -1,4 +1,4 @@
-//! `http-01`: whoever serves a name on port 80 can put there what the account says (RFC 8555, section 8.3).
+//! `http-01`: the server of a name on port 80 can put there what the account says (RFC 8555, section 8.3).
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

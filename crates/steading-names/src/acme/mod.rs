@@ -1,4 +1,4 @@
-//! An ACME server (RFC 8555) without its sockets: what becomes of each request.
+//! An ACME server (RFC 8555) without its sockets: from a request to its response.
 
 mod challenge;
 mod https;

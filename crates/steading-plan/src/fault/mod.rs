@@ -42,7 +42,7 @@ pub struct Fault {
     /// Which frames between them.
     #[serde(default)]
     pub direction: Direction,
-    /// What becomes of those.
+    /// What happens to those.
     pub effect: Effect,
 }
 
@@ -59,7 +59,7 @@ pub enum Direction {
     Received,
 }
 
-/// What becomes of frames.
+/// What happens to frames.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Effect {

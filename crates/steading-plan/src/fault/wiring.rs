@@ -21,13 +21,13 @@ pub struct Wire {
     pub inner: IfName,
     /// The relay's end on the side of the group's bridge, a port of that in place of the TAP.
     pub outer: IfName,
-    /// What becomes of frames that the VM sends, one after the other.
+    /// What happens to frames that the VM sends, one after the other.
     pub sent: Vec<Impairment>,
-    /// What becomes of frames that it receives.
+    /// What happens to frames that it receives.
     pub received: Vec<Impairment>,
 }
 
-/// What becomes of some frames on a wire.
+/// What happens to some frames on a wire.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Impairment {
     /// Those that come from these cards; all, if there are none.

@@ -94,7 +94,7 @@ pub enum RecordError {
         /// Whose it is.
         owner: String,
     },
-    /// An alias beside other records.
+    /// An alias next to other records.
     #[error(
         "{0} cannot be an alias (CNAME) and have other records as well (RFC 1034, section 3.6.2)\nhint: remove the others first"
     )]

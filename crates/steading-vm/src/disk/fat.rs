@@ -23,7 +23,7 @@ const CLUSTER_MAX: u64 = 32 << 10;
 const RESERVED_SECTORS: u8 = 32;
 const BACKUP_BOOT_SECTOR: u8 = 6;
 const TABLES: u8 = 2;
-/// Room that a guest finds free, in bytes, beside a sixteenth of what is used.
+/// Room that a guest finds free, in bytes, in addition to a sixteenth of what is used.
 const SLACK: u64 = 1 << 20;
 /// Bytes of the largest directory (65536 entries).
 const DIRECTORY_MAX: u64 = 2 << 20;

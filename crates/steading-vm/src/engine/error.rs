@@ -78,7 +78,7 @@ pub enum EngineError {
         vm: VmName,
         /// What it said on its error output, with a line break before it; or nothing.
         said: String,
-        /// What became of the monitor.
+        /// Why the monitor does not answer.
         source: QmpError,
     },
     /// Its memory cannot be had, or not be read.

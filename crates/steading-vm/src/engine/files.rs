@@ -257,7 +257,7 @@ impl Maker<'_> {
     }
 }
 
-/// A path that opens the same file anew.
+/// A path that opens the same file again.
 fn fd_path(file: &OwnedFd) -> Utf8PathBuf {
     Utf8PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -1,4 +1,4 @@
-//! A VM that stands still for good: files from which any number of VMs can go on.
+//! A frozen VM: files from which any number of VMs can go on.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -122,7 +122,7 @@ impl FrozenVm {
         Ok(Self { files: files.collect::<io::Result<_>>()?, layers: layers.collect::<io::Result<_>>()? })
     }
 
-    /// Memory and state, to go on from; none if it was off. The state is opened anew, since a
+    /// Memory and state, to go on from; none if it was off. The state is opened again, since a
     /// duplicate would have been read to its end by the first who reads.
     pub(crate) fn machine(&self) -> io::Result<Option<FrozenMachine>> {
         let (Some(memory), Some(state)) = (self.files.get(&Handle::Memory), self.files.get(&Handle::State))

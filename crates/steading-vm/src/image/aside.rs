@@ -2,7 +2,7 @@
 //!
 //! Such a file has no name while it is written (`O_TMPFILE`), so that a `SIGKILL` in the middle leaves
 //! nothing to clean up. Where the file system lacks that (some network and overlay file systems), it
-//! has a temporary name and is locked by its writer: whoever uses the directory next removes those
+//! has a temporary name and is locked by its writer: the next user of the directory removes those
 //! that nobody locks any more.
 
 use std::fs::{File, Permissions};

@@ -17,8 +17,8 @@
 //! A cache below a user's home is that user's alone. A shared one, `/var/cache/steading` with mode 1777
 //! made by root, is used by everybody who may write to it, and *those who share it trust each other's
 //! entries*, as with any shared build cache: an entry cannot be checked against its digest without
-//! unpacking the source again. Whoever does not want that sets `STEADING_CACHE_DIR` to a directory of
-//! their own. What holds even so: nobody can replace or remove another user's entry (sticky bit) or make
+//! unpacking the source again. To avoid that, set `STEADING_CACHE_DIR` to a directory of
+//! your own. What holds even so: nobody can replace or remove another user's entry (sticky bit) or make
 //! us write through a symbolic link (`O_NOFOLLOW`, `O_EXCL`, files that get their name when they are
 //! complete); an entry that anybody could write to is not used; and which digest a source has is decided
 //! by the caller's own reading of it, never by another user's note.

@@ -1,4 +1,4 @@
-//! One image in the cache: its raw file, and the record beside it.
+//! One image in the cache: its raw file, and the record next to it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -60,7 +60,7 @@ impl Image {
     }
 }
 
-/// What is written down beside a raw file when it is made.
+/// What is recorded next to a raw file when it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EntryRecord {

@@ -85,7 +85,7 @@ pub enum ImageError {
     },
     /// A qcow2 file with a version or a feature that is not known here.
     #[error(
-        "image {image} uses {what}, which is not supported\nhint: write it anew with `qemu-img convert -O qcow2 IN OUT`"
+        "image {image} uses {what}, which is not supported\nhint: rewrite it with `qemu-img convert -O qcow2 IN OUT`"
     )]
     Unsupported {
         /// The source.

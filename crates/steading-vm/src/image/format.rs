@@ -92,7 +92,7 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"MSWIM\0\0\0", "a Windows image (wim)", UNPACK),
     (0x202, b"HdrS", "a Linux kernel", "a kernel is given as `boot`, not as a disk"),
     (0, b"!<arch>\n", "an ar archive or Debian package", NO_DISK),
-    (0, b"070701", "a cpio archive, such as an initrd", "an initrd is given beside a kernel, not as a disk"),
+    (0, b"070701", "a cpio archive, such as an initrd", "an initrd goes with a kernel, not as a disk"),
     (0, b"\x7fELF", "an ELF program", NO_DISK),
 ];
 

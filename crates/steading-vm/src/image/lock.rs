@@ -57,7 +57,7 @@ impl Lock {
         }
     }
 
-    /// Removes the lock's file while holding it: those who wait see that and start anew.
+    /// Removes the lock's file while holding it: those who wait see that and start again.
     pub fn remove(self) {
         // In a shared directory only the file's owner can; an empty file more does no harm.
         let _ = fs_err::remove_file(&self.path);

@@ -11,7 +11,7 @@
 //! | 2 | refcount block: one reference for each of these clusters |
 //! | 3… | L1 table, all zeros: nothing is allocated, reads go to the backing file |
 //!
-//! The header names no backing file. Whoever starts QEMU gives the base explicitly (`-blockdev`, key
+//! The header names no backing file. The one that starts QEMU gives the base explicitly (`-blockdev`, key
 //! `backing`), as a descriptor, so no path is left in a file that a guest's disk depends on.
 
 use std::fs::File;

@@ -187,7 +187,7 @@ fn read_header(file: &File, length: u64) -> Result<Header, FeatureFault> {
     Ok(header)
 }
 
-/// Where a compressed cluster starts, and its whole 512-byte sectors beside the first, partial one.
+/// Where a compressed cluster starts, and its whole 512-byte sectors in addition to the first, partial one.
 fn compressed_extent(entry: u64, cluster_bits: u32) -> (u64, u64) {
     let offset_bits = 62 - (cluster_bits - 8);
     let start = entry & ((1 << offset_bits) - 1);

@@ -1,8 +1,8 @@
 //! Room on a file system.
 //!
-//! A full disk shows up far from its cause: as a broken pipe in a logger, as a guest that stands
-//! still. So room is looked at before and while an image is unpacked, and a reserve is left to those
-//! who run beside us.
+//! A full disk shows up far from its cause: as a broken pipe in a logger, as a guest that
+//! stops. So room is looked at before and while an image is unpacked, and a reserve is left to those
+//! that use the file system, too.
 
 use std::io;
 
@@ -37,7 +37,7 @@ impl Budget {
         Ok(Self { image: image.to_owned(), dir: dir.to_owned(), reserve, need })
     }
 
-    /// Fails when `more` bytes do not fit beside the reserve; `held` bytes are written already.
+    /// Fails when `more` bytes do not fit next to the reserve; `held` bytes are written already.
     pub(crate) fn check(&self, held: u64, more: u64) -> Result<(), SpaceError> {
         match free_bytes(&self.dir) {
             Ok(free) if free < more.saturating_add(self.reserve) => Err(self.error(free, held, more)),

@@ -27,7 +27,7 @@ const PAD: u64 = 4096;
 const SECTOR: u64 = 512;
 const DISK_IN_TAR: &[u8] = b"disk.img";
 
-/// What became of a source.
+/// The outcome of unpacking a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     /// The digest of the source.

@@ -1,6 +1,6 @@
 //! The connection to one QEMU.
 //!
-//! One task owns the socket: it writes commands as they come, gives each answer to whoever asked,
+//! One task owns the socket: it writes commands as they come, gives each answer to its caller,
 //! by its id, and passes events on. Handles to it are cheap and can be used by many at once.
 
 use std::collections::{HashMap, VecDeque};
@@ -196,7 +196,7 @@ impl std::fmt::Debug for QmpDriver {
 
 impl QmpDriver {
     /// Drives the connection until QEMU closes it or every handle is gone and every answer came.
-    /// When it ends, or is dropped, whoever still waits gets [`QmpError::Closed`].
+    /// When it ends, or is dropped, those that still wait get [`QmpError::Closed`].
     ///
     /// # Errors
     ///

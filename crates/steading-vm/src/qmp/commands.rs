@@ -136,7 +136,7 @@ impl Qmp {
         self.order("migrate-set-parameters", Some(parameters)).await
     }
 
-    /// Begins to write the state of the devices of a machine that stands still into this pipe. Its
+    /// Begins to write the state of the devices of a paused machine into this pipe. Its
     /// end is told by an event.
     pub async fn save_state(&self, pipe: OwnedFd) -> Result<(), QmpError> {
         const NAME: &str = "state";

@@ -64,7 +64,7 @@ pub enum QmpEvent {
         /// Why.
         reason: StopCause,
     },
-    /// The CPUs stand still.
+    /// The CPUs are paused.
     Stop,
     /// The CPUs run.
     Resume,
@@ -79,7 +79,7 @@ pub enum QmpEvent {
     Suspended,
     /// The guest goes on after it had suspended itself.
     Woken,
-    /// A disk could not be read or written. With `action` stop the CPUs stand still now.
+    /// A disk could not be read or written. With `action` stop the CPUs are paused now.
     BlockIoError {
         /// The disk.
         device: String,

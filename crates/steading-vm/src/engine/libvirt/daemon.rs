@@ -129,7 +129,7 @@ impl Daemon {
 }
 
 /// Where libvirt keeps what it found out about this host's QEMU, which takes it a second or two: among the
-/// images, for all groups of this user. It asks anew when QEMU has changed. None where that cannot be had,
+/// images, for all groups of this user. It asks again when QEMU has changed. None where that cannot be had,
 /// or is somebody else's.
 fn kept_capabilities() -> Option<Utf8PathBuf> {
     let uid = rustix::process::geteuid().as_raw();

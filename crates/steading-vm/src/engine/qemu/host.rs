@@ -1,4 +1,4 @@
-//! What a frozen VM depends on, beside its own files.
+//! What a frozen VM depends on, in addition to its own files.
 
 use fs_err as fs;
 

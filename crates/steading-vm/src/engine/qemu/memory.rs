@@ -1,7 +1,7 @@
 //! The memory of a guest: a file that QEMU maps.
 //!
 //! A guest that was booted has its memory in a file of its own, which QEMU maps shared: when the
-//! guest stands still, the file is what it remembers. One that began with a frozen guest's memory
+//! guest is paused, the file is what it remembers. One that began with a frozen guest's memory
 //! maps that privately, copy-on-write.
 
 use std::fs::File;
@@ -55,7 +55,7 @@ impl GuestMemory {
         Ok(holes)
     }
 
-    /// Gives back pages that are there because somebody has read them: they are all zeros. Whoever
+    /// Gives back pages that are there because somebody has read them: they are all zeros. Anyone who
     /// has them mapped finds zeros again. What cannot be given back costs memory, no more.
     pub(super) fn give_back(&self, holes: &[Range<u64>]) {
         // On a disk, reading takes no room.

@@ -1,7 +1,7 @@
 //! Takes the guest's memory out of a migration stream.
 //!
 //! QEMU leaves memory out of the stream only where it is mapped shared. That of a fork is mapped
-//! privately, so it comes in the stream, page by page; but whoever goes on from there is to map
+//! privately, so it comes in the stream, page by page; but a VM that goes on from there maps
 //! it, not to read it. So its pages are put into a file of their own, and what remains is the very
 //! stream that a VM with shared memory would have written.
 //!
@@ -26,7 +26,7 @@ const SECTION_PART: u8 = 0x02;
 const SECTION_END: u8 = 0x03;
 const SECTION_FOOTER: u8 = 0x7e;
 /// No section but a command, with its number, the length of its data, and these (`QEMU_VM_COMMAND`). QEMU 10 says
-/// with one that the source's CPUs stand still (`MIG_CMD_SWITCHOVER_START`).
+/// with one that the source's CPUs are paused (`MIG_CMD_SWITCHOVER_START`).
 const COMMAND: u8 = 0x08;
 
 /// What is in the low bits of a page's offset.
