@@ -4,6 +4,11 @@
 //! straight to the socket (sendfile(2)), so a file of any size takes no memory here. The server has
 //! threads of its own, for a disk may be slow and the group's owner must not wait for it. It can be made to
 //! misbehave, for tests of those who download.
+//!
+//! HTTP is written here, since no crate serves like this: `hyper` and what is built on it own the
+//! socket, send bodies through memory, and see to it that an answer is whole. This server sends by
+//! sendfile(2), and must be able to cut answers short, to drip them and to reset connections. Heads,
+//! dates and escapes are read by `httparse`, `httpdate` and `percent-encoding`.
 
 #![forbid(unsafe_code)]
 

@@ -6,6 +6,9 @@
 //! ([`Console`], [`journal::ExportParser`], [`Merger`]), the one task that meets the network
 //! ([`journal::Follower`]) reports its troubles as events, and the files ([`LogFiles`]) report
 //! theirs once and go on. [`TestLog`] puts them together for the owner of a group.
+//!
+//! The Journal Export Format is read here: `journald-parser` takes a batch that is in memory as a whole,
+//! while a journal never ends, may be cut at any byte, and comes from a guest that may send anything.
 
 #![forbid(unsafe_code)]
 
