@@ -4,6 +4,11 @@
 //! is contiguous, and the tables are written once. It is FAT32 in every case, although small disks could
 //! be FAT16: its root directory has no fixed size, and the disk is a sparse file, so the space it has
 //! more is not taken. The layout is that of Microsoft's "FAT32 File System Specification", version 1.03.
+//!
+//! No crate does this. `fatfs` (0.3.6), which reads the disks in the tests, refuses characters beyond
+//! U+FFFF and names of more than 255 bytes of UTF-8; it takes a name that another file has as its
+//! generated short name (`activa~1.lon`) for that file, and overwrites it; and it searches the whole
+//! directory for each new file: 2000 files took a minute.
 
 use std::fs::File;
 use std::io::{self, Read};
