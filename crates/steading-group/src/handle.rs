@@ -111,7 +111,7 @@ impl Owner {
     }
 
     /// Waits for the owner's end, and returns what it complained about: log files that could not be written, each
-    /// [in a line](in_a_line). Some of it may have been told before, as warnings.
+    /// [in a line](crate::in_a_line). Some of it may have been told before, as warnings.
     ///
     /// # Errors
     ///
